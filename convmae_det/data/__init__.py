@@ -1,0 +1,1 @@
+"""Data sets: what is read, how it is registered and augmented."""

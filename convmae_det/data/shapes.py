@@ -1,0 +1,348 @@
+"""A small instance segmentation data set of drawn shapes, for the quickstart and as a pattern for data of one's own.
+
+    python -m convmae_det.data.shapes [DIR] [--train N] [--val N] [--size PIXELS] [--seed S]
+
+writes ellipses, rectangles, triangles and stars on textured backgrounds in COCO's layout:
+
+    DIR/annotations/instances_train.json    DIR/train/000000000001.png ...
+    DIR/annotations/instances_val.json      DIR/val/000000000001.png ...
+
+Later shapes cover earlier ones; each annotation describes the pixels that stay visible, and every shape in an image is
+annotated. Image i of a split depends on the seed, the split and i alone. The images are PNG, not JPEG: lossless, so the
+pixels don't depend on the version of a decoder.
+
+S: side of the square image in pixels; F: `OVERSAMPLING`; P: points of an outline.
+"""
+
+import argparse
+import colorsys
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from contourpy import FillType, contour_generator
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from convmae_det.errors import InputError
+
+# Corners of each category's outline, and the radius of every second corner where the others have radius 1.
+OUTLINES = {"ellipse": (48, 1.0), "rectangle": (4, 1.0), "triangle": (3, 1.0), "star": (10, 0.5)}
+CATEGORIES = tuple(OUTLINES)
+SPLITS = ("train", "val")
+
+OVERSAMPLING = 4  # shapes are drawn at 4 times the resolution and averaged
+MAX_SHAPES = 6
+MIN_DIAMETER = 14  # pixels
+MAX_DIAMETER = 0.5  # of the image's side
+MIN_VISIBLE_AREA = 30  # pixels; a shape with less in sight is not drawn,
+MIN_VISIBLE_FRACTION = 0.4  # nor is one that is covered or cut off further than this
+PLACEMENT_TRIES = 20
+# for images smaller than 64 pixels the largest shape would hardly be larger than the smallest
+RANGES = {"train": (1, 10**6), "val": (1, 10**6), "size": (64, 1024), "seed": (0, 2**63)}
+
+MUTED, VIVID = ((0.05, 0.45), (0.25, 0.95)), ((0.5, 1.0), (0.5, 1.0))  # saturation and value of colours
+
+VERSION = "1.0"  # raise it with every change of the drawings, so that data sets on disk are drawn again
+GENERATOR = "convmae_det.data.shapes"
+
+
+class Shape(NamedTuple):
+    category: str
+    outline: np.ndarray  # (P, 2) float64, x and y in pixels
+
+    @property
+    def area(self) -> float:
+        """Pixels that the whole shape covers, in sight or not (shoelace formula)."""
+        x, y = self.outline.T
+        return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+
+
+def random_shape(rng: np.random.Generator, size: int) -> Shape:
+    """A shape of random category, size, proportions, angle and place; its centre lies in the image."""
+    category = CATEGORIES[rng.integers(len(CATEGORIES))]
+    corners, second_radius = OUTLINES[category]
+    angles = np.pi / corners * (1 + 2 * np.arange(corners))
+    radii = np.where(np.arange(corners) % 2, second_radius, 1.0)
+    squashed = np.stack([np.cos(angles), rng.uniform(0.6, 1) * np.sin(angles)], axis=1) * radii[:, None]
+    turn = rng.uniform(0, 2 * np.pi)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    # uniform in the logarithm: small and large shapes meet all levels of a feature pyramid
+    diameter = np.exp(rng.uniform(np.log(MIN_DIAMETER), np.log(MAX_DIAMETER * size)))
+    return Shape(category, rng.uniform(0, size, 2) + diameter / 2 * squashed @ rotation)
+
+
+def arrange(rng: np.random.Generator, size: int) -> tuple[list[Shape], np.ndarray]:
+    """Pile up shapes, each time where every shape stays recognisable.
+
+    Returns:
+        The shapes, bottom first, and the owners (S·F, S·F) uint8: 0 for background, i + 1 where shape i is on top.
+    """
+    shapes, owners = [], Image.new("L", (size * OVERSAMPLING, size * OVERSAMPLING))
+    for _ in range(rng.integers(1, MAX_SHAPES + 1)):
+        for _ in range(PLACEMENT_TRIES):
+            pile, covered = [*shapes, random_shape(rng, size)], owners.copy()
+            ImageDraw.Draw(covered).polygon((pile[-1].outline * OVERSAMPLING).ravel().tolist(), fill=len(pile))
+            visible = np.array(covered.histogram()[1 : len(pile) + 1]) / OVERSAMPLING**2
+            needed = [max(MIN_VISIBLE_AREA, MIN_VISIBLE_FRACTION * shape.area) for shape in pile]
+            if np.all(visible >= needed):
+                shapes, owners = pile, covered
+                break
+    return shapes, np.asarray(owners)
+
+
+def visible_coverage(owners: np.ndarray, count: int) -> np.ndarray:
+    """(count, S, S) float64: the share of each pixel in which shape i is on top."""
+    size = len(owners) // OVERSAMPLING
+    cells = owners.reshape(size, OVERSAMPLING, size, OVERSAMPLING).transpose(1, 3, 0, 2).reshape(-1, size, size)
+    return np.stack([(cells == label).mean(axis=0) for label in range(1, count + 1)])
+
+
+def visible_polygons(coverage: np.ndarray) -> list[list[float]]:
+    """Outlines of the pixels that a shape covers by more than half.
+
+    COCO rasterises a polygon by the even-odd rule and adds up the polygons of an object, so a hole (a smaller shape on
+    top) can't be a polygon of its own: it is cut in along a slit that is walked there and back.
+
+    Args:
+        coverage: (S, S) float64 in [0, 1]
+
+    Returns:
+        One polygon [x0, y0, x1, y1, ...] for each visible part, in COCO's pixels: pixel i spans i to i + 1.
+    """
+    # COCO rasterises on a grid of 1/5 pixel; outlines that stay clear of the pixels' centres come back exactly
+    clear = np.where(coverage > 0.5, np.maximum(coverage, 0.6), np.minimum(coverage, 0.4))
+    # the margin closes outlines at the image's border; it shifts by 1, the centre of a pixel lies at + 0.5
+    generator = contour_generator(z=np.pad(clear, 1), fill_type=FillType.OuterOffset)
+    polygons = []
+    for points, offsets in zip(*generator.filled(0.5, np.inf), strict=True):
+        rings = [points[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]  # outer, then holes
+        slits = [np.concatenate([hole, rings[0][:1]]) for hole in rings[1:]]
+        polygons.append((np.concatenate([rings[0], *slits]) - 0.5).round(2).ravel().tolist())
+    return polygons
+
+
+def noise(rng: np.random.Generator, size: int) -> np.ndarray:
+    """(S, S) float64 in [0, 1]: smooth noise of several octaves, the finer the weaker."""
+    field = np.zeros((size, size))
+    for octave in range(2, 7):
+        cells = Image.fromarray(rng.random((2**octave, 2**octave), dtype=np.float32))
+        field += np.asarray(cells.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float64) / 2**octave
+    return (field - field.min()) / np.ptp(field)
+
+
+def texture(rng: np.random.Generator, size: int) -> np.ndarray:
+    """(S, S) float64 in [0, 1]: stripes, a checkerboard, a gradient or nothing, under noise."""
+    turn, period = rng.uniform(0, np.pi), rng.uniform(5, 20)
+    y, x = np.mgrid[:size, :size] + rng.uniform(0, period, (2, 1, 1))
+    along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    waves = np.sin(2 * np.pi / period * along), np.sin(2 * np.pi / period * across)
+    pattern = [
+        0.5 + 1.5 * waves[0],
+        0.5 + 3.0 * waves[0] * waves[1],
+        (along - along.min()) / np.ptp(along),
+        np.full_like(along, 0.5),
+    ][rng.integers(4)]
+    return 0.6 * np.clip(pattern, 0, 1) + 0.4 * noise(rng, size)
+
+
+def contrasting_colour(rng: np.random.Generator, others: list, saturation: tuple, value: tuple) -> np.ndarray:
+    """(3,) float64 RGB in [0, 1]: of a few random colours, the one that stands out most from the others."""
+    colours = [
+        np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))) for _ in range(6)
+    ]
+    return max(colours, key=lambda colour: min((np.abs(colour - other).sum() for other in others), default=0))
+
+
+def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
+    """(S, S, 3) float64 in [0, 1]: a texture between two muted colours."""
+    ground = contrasting_colour(rng, [], *MUTED)
+    figure = contrasting_colour(rng, [ground], *MUTED)
+    return ground + 0.6 * texture(rng, size)[..., None] * (figure - ground)
+
+
+def draw_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[Shape], np.ndarray]:
+    """One picture.
+
+    Returns:
+        The image (S, S, 3) uint8 RGB, its shapes, bottom first, and their visible coverage (len(shapes), S, S) float64.
+    """
+    shapes, owners = arrange(rng, size)
+    coverage = visible_coverage(owners, len(shapes))
+    background = draw_background(rng, size)
+    image, palette = background * (1 - coverage.sum(axis=0))[..., None], [background.mean(axis=(0, 1))]
+    for share in coverage:
+        palette.append(contrasting_colour(rng, palette, *VIVID))
+        shade = 0.75 + 0.25 * texture(rng, size)
+        image += (share * shade)[..., None] * palette[-1]
+    return (image * 255).round().astype(np.uint8), shapes, coverage
+
+
+def annotate(shape: Shape, coverage: np.ndarray) -> dict:
+    """COCO's annotation of the visible part of a shape, without the ids of annotation and image."""
+    visible = coverage > 0.5
+    y, x = np.nonzero(visible)
+    left, top = int(x.min()), int(y.min())
+    return {
+        "category_id": CATEGORIES.index(shape.category) + 1,
+        "segmentation": visible_polygons(coverage),
+        "area": int(visible.sum()),
+        "bbox": [left, top, int(x.max()) + 1 - left, int(y.max()) + 1 - top],  # x, y, width, height
+        "iscrowd": 0,
+    }
+
+
+def annotation_file(root: Path, split: str) -> Path:
+    return root / "annotations" / f"instances_{split}.json"
+
+
+def write_split(root: Path, split: str, info: dict) -> None:
+    """Draw the images of a split into ``root/split`` and write its annotation file, which carries ``info``."""
+    count, size, seed = (info["parameters"][name] for name in (split, "size", "seed"))
+    images, annotations = [], []
+    (root / split).mkdir(parents=True)
+    for image_id in tqdm(range(1, count + 1), desc=f"Drawing {split}", unit="image", disable=None):
+        pixels, shapes, coverage = draw_image(np.random.default_rng((seed, SPLITS.index(split), image_id)), size)
+        file_name = f"{image_id:012d}.png"
+        Image.fromarray(pixels).save(root / split / file_name)
+        images.append({"id": image_id, "file_name": file_name, "width": size, "height": size, "license": 1})
+        for shape, share in zip(shapes, coverage, strict=True):
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotate(shape, share)})
+    content = {
+        "info": info,
+        "licenses": [{"id": 1, "name": "Apache License 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}],
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i + 1, "name": name, "supercategory": "shape"} for i, name in enumerate(CATEGORIES)],
+    }
+    annotation_file(root, split).parent.mkdir(exist_ok=True)
+    annotation_file(root, split).write_text(json.dumps(content, separators=(",", ":")))
+
+
+def read_annotations(path: Path) -> dict:
+    """The content of an annotation file of ours; empty if there is none, or if it is another's or broken."""
+    try:
+        content = json.loads(path.read_text())
+        return content if content["info"]["generator"] == GENERATOR else {}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def is_complete(root: Path, info: dict) -> bool:
+    """Whether ``root`` holds the data set that ``info`` describes, with all its images."""
+    for split in SPLITS:
+        content = read_annotations(annotation_file(root, split))
+        if content.get("info") != info:
+            return False
+        if not all((root / split / image["file_name"]).is_file() for image in content["images"]):
+            return False
+    return True
+
+
+def check_replaceable(root: Path) -> None:
+    """Raise InputError unless ``root`` is absent, empty, or a data set of ours to which nobody has added a file."""
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root} is a file, but the shapes need a folder; name another one.")
+    layout = re.compile(r"(train|val)/\d{12}\.png|annotations/instances_(train|val)\.json")
+    ours = any(read_annotations(annotation_file(root, split)) for split in SPLITS)
+    for path in root.rglob("*"):
+        name = path.relative_to(root).as_posix()
+        if (path.is_symlink() or not path.is_dir()) and not (ours and layout.fullmatch(name)):
+            raise InputError(f"{root} holds {name}, which this command didn't write; name another folder.")
+
+
+def default_root() -> Path:
+    """``shapes`` in the folder where Detectron2 looks for data sets."""
+    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser() / "shapes"
+
+
+def write_shapes(root=None, *, train: int = 600, val: int = 100, size: int = 128, seed: int = 0) -> bool:
+    """Write the data set, unless the folder holds the very same already. All of it appears at once, or nothing.
+
+    Args:
+        root: the folder; None for ``default_root()``. One with an older data set of ours is replaced.
+        train, val: how many images
+        size: side of the square images, in pixels
+        seed: other seeds give other images
+
+    Returns:
+        Whether it was written; False if the folder's data set was kept.
+
+    Raises:
+        InputError: a number out of range; a folder that holds other files, or can't be written.
+    """
+    parameters = {"train": train, "val": val, "size": size, "seed": seed}
+    for name, (low, high) in RANGES.items():
+        if not low <= parameters[name] <= high:
+            raise InputError(f"{name} is {parameters[name]}, but must be from {low} to {high}.")
+    info = {
+        "description": "Drawn shapes, occluding one another on textured backgrounds",
+        "version": VERSION,
+        "generator": GENERATOR,
+        "parameters": parameters,
+    }
+    try:
+        root = Path(root or default_root()).expanduser().resolve()  # a link stays a link
+        if is_complete(root, info):
+            return False
+        check_replaceable(root)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
+            for split in SPLITS:
+                write_split(Path(scratch, "new"), split, info)
+            if root.exists():
+                root.rename(Path(scratch, "old"))
+            Path(scratch, "new").rename(root)
+    except OSError as error:
+        raise InputError(f"{root} can't be written ({error.strerror or error}); name another folder.") from error
+    return True
+
+
+def register_shapes(root=None) -> None:
+    """Make ``shapes_train`` and ``shapes_val`` known to Detectron2; their files need not exist yet.
+
+    Args:
+        root: the data set's folder; None for ``default_root()`` as it is now. Another root than last time replaces it.
+    """
+    root = Path(root or default_root()).expanduser()
+    for split in SPLITS:
+        name, json_file, image_root = f"shapes_{split}", str(annotation_file(root, split)), str(root / split)
+        if name in DatasetCatalog:
+            if MetadataCatalog.get(name).json_file == json_file:
+                continue
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+        register_coco_instances(name, {"thing_classes": list(CATEGORIES)}, json_file, image_root)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m convmae_det.data.shapes", description="Draw the shapes data set in COCO's layout."
+    )
+    parser.add_argument("root", metavar="DIR", nargs="?", help="default: shapes in $DETECTRON2_DATASETS or datasets/")
+    for name, metavar, meaning in [
+        ("train", "N", "training images"),
+        ("val", "N", "validation images"),
+        ("size", "PIXELS", "side of the square images"),
+        ("seed", "S", "other seeds give other images"),
+    ]:
+        default = write_shapes.__kwdefaults__[name]
+        parser.add_argument(f"--{name}", type=int, metavar=metavar, default=default, help=f"{meaning} ({default})")
+    options = parser.parse_args(argv)
+    try:
+        written = write_shapes(**vars(options))
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    outcome = "written" if written else "kept: they are there already"
+    print(f"{options.root or default_root()}: {options.train} training, {options.val} validation images {outcome}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The paper's nouns, one file each."""

@@ -1,0 +1,117 @@
+"""Transformer block of stage 3 and of the decoder: global, windowed or shifted-window attention.
+
+Tokens are channels-last: (N, h, w, C) on a grid, or (N, …, C) in any arrangement where attention is global. Which
+tokens a block attends to is its own property, :class:`Window`; what a stage computes once for all its blocks of one
+kind, the relative position bias and the mask of :func:`padding_mask`, is handed to the block as `bias`.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, Mlp
+from torch import nn
+
+from .relative_position import decomposed_bias
+
+
+class Window(NamedTuple):
+    """Attention inside windows of size × size tokens whose borders lie at shift + multiples of size."""
+
+    size: int
+    shift: int = 0
+
+    def padding(self, grid: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Tokens (left, right, top, bottom) around `grid` that complete its outer windows."""
+        before = -self.shift % self.size
+        after = [-(before + n) % self.size for n in grid]
+        return before, after[1], before, after[0]
+
+    def split(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(N, h, w, C) → (N·windows, size·size, C), padded with zeros."""
+        tokens = F.pad(tokens, (0, 0, *self.padding(tokens.shape[1:3])))
+        n, h, w, c = tokens.shape
+        windows = tokens.view(n, h // self.size, self.size, w // self.size, self.size, c).transpose(2, 3)
+        return windows.reshape(-1, self.size**2, c)
+
+    def join(self, windows: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """The inverse of :meth:`split` for a map of `grid`: (N·windows, size·size, C) → (N, h, w, C)."""
+        left, right, top, bottom = self.padding(grid)
+        h, w = grid[0] + top + bottom, grid[1] + left + right
+        tokens = windows.view(-1, h // self.size, w // self.size, self.size, self.size, windows.shape[-1])
+        tokens = tokens.transpose(2, 3).reshape(-1, h, w, windows.shape[-1])
+        return tokens[:, top : top + grid[0], left : left + grid[1]]
+
+
+def padding_mask(window: Window, grid: tuple[int, int], device=None) -> torch.Tensor | None:
+    """bool (windows, size², size²): which key each query may see; None where nothing is padded.
+
+    Real tokens see real tokens; padding sees padding, so that no row of the softmax is empty.
+    """
+    if not any(window.padding(grid)):
+        return None
+    real = window.split(torch.ones(1, *grid, 1, device=device))[..., 0]
+    return real[:, :, None] == real[:, None, :]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention on (B, S, C), fused."""
+
+    def __init__(self, dim: int, num_heads: int, relative_grid: tuple[int, int] | None = None):
+        """`relative_grid`: the grid of a decomposed relative position bias of the block's own; None: without."""
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.rel_pos_h = self.rel_pos_w = None
+        if relative_grid is not None:
+            self.rel_pos_h = nn.Parameter(torch.zeros(2 * relative_grid[0] - 1, dim // num_heads))
+            self.rel_pos_w = nn.Parameter(torch.zeros(2 * relative_grid[1] - 1, dim // num_heads))
+
+    def forward(self, tokens, bias: torch.Tensor | None = None, grid: tuple[int, int] | None = None) -> torch.Tensor:
+        """`bias` is added to the logits, broadcastable to (B, heads, S, S); `grid` (h, w) with S = h·w is needed for
+        a decomposed bias only."""
+        b, s, c = tokens.shape
+        query, key, value = self.qkv(tokens).view(b, s, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        if self.rel_pos_h is not None:
+            own = decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, grid)
+            bias = own if bias is None else own + bias
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return self.proj(attended.transpose(1, 2).reshape(b, s, c))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm block: x + attention(norm1(x)), then x + mlp(norm2(x))."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        drop_path: float = 0.0,
+        window: Window | None = None,
+        relative_grid: tuple[int, int] | None = None,
+    ):
+        """`window` None: global attention. `relative_grid`: see :class:`Attention`."""
+        super().__init__()
+        self.window = window
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, num_heads, relative_grid)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        for layer in (self.attn.qkv, self.attn.proj, self.mlp.fc1, self.mlp.fc2):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, tokens: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """tokens (N, …, C) → the same shape; a window needs (N, h, w, C)."""
+        tokens = tokens + self.drop_path(self._attend(self.norm1(tokens), bias))
+        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+    def _attend(self, tokens: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        grid = tokens.shape[1:-1]
+        if self.window is None:
+            return self.attn(tokens.flatten(1, -2), bias, grid).view(tokens.shape)
+        windows = self.attn(self.window.split(tokens), bias, (self.window.size,) * 2)
+        return self.window.join(windows, grid)
