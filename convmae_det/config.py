@@ -13,6 +13,7 @@ def add_convmae_config(cfg: CN) -> None:
     _add_encoder(cfg)
     _add_masked_autoencoder(cfg)
     _add_input(cfg)
+    _add_pretraining_data(cfg)
     _add_solver(cfg)
     _set_detector_defaults(cfg)
 
@@ -65,6 +66,11 @@ def _add_input(cfg: CN) -> None:
     cfg.INPUT.MIN_SIZE_TEST = 1024  # pixels: shorter side at test time,
     cfg.INPUT.MAX_SIZE_TEST = 1024  # as long as the longer side stays below this
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False  # every crop has the same shape; grouping would reorder the data
+
+
+def _add_pretraining_data(cfg: CN) -> None:
+    cfg.DATASETS.IMAGE_FOLDERS = []  # [[name, folder], ...]: images without labels, flat or nested, for TRAIN to name
+    cfg.INPUT.PRETRAIN_CROP_SCALE = [0.2, 1.0]  # smallest and largest area of the crop, as shares of the image
 
 
 def _add_solver(cfg: CN) -> None:

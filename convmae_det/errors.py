@@ -1,4 +1,4 @@
-"""The one exception for mistakes that the user can mend."""
+"""The two exceptions whose message is all that a user needs to see."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is one sentence that names the file or key, says what is wrong and what to do. The scripts print it
     without a traceback and exit with status 1; library callers can catch it as a ``ValueError``.
     """
+
+
+class TrainingError(ArithmeticError):
+    """Training can't go on: a loss or gradient is not finite. The scripts treat it as they treat an InputError."""

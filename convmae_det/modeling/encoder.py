@@ -229,12 +229,13 @@ class TransformerStage(nn.Module):
         device = tokens.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else tokens.dtype
+        local_bias = self.local_bias(self.local_bias.grid)[None].to(dtype) if self.local_bias else None
         biases = {}
         for window in {block.window for block in self.blocks}:
             if window is None:
                 biases[window] = self.global_bias(grid)[None].to(dtype) if self.global_bias else None
                 continue
-            bias = self.local_bias((window.size,) * 2)[None].to(dtype) if self.local_bias else None
+            bias = local_bias
             allowed = padding_mask(window, grid, tokens.device) if self.mask_padding else None
             if allowed is not None:
                 hidden = torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, float("-inf"))[:, None]

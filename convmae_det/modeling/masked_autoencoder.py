@@ -35,6 +35,7 @@ class Reconstruction:
     prediction: torch.Tensor  # (N, L, P); zero where nothing is predicted
     visible: torch.Tensor  # (N, L) bool
     latent: torch.Tensor  # (N, K, C3) visible tokens in raster order, after the norm
+    hidden: torch.Tensor  # (N, L, P) bool; the pixels that the loss is taken over
 
 
 @META_ARCH_REGISTRY.register()
@@ -107,10 +108,11 @@ class MaskedAutoencoder(nn.Module):
     def reconstruct(self, images: torch.Tensor, noise: torch.Tensor | None = None) -> Reconstruction:
         """images (N, channels, H, W), normalised, H and W multiples of 16; noise (N, L), the lowest K are visible
         (random masking: one value for each 4×4 pixel patch, (N, H/4 · W/4)). Differentiable."""
-        loss, patches, predict, visible, latent = self._run(images, noise)
+        loss, patches, predict, weight, visible, latent = self._run(images, noise)
         everything = patches.new_zeros(*predict.shape, patches.shape[-1])
         everything = everything.masked_scatter(predict[..., None], patches)
-        return Reconstruction(loss, everything, visible, latent)
+        hidden = predict[..., None].expand_as(everything) if weight is None else weight
+        return Reconstruction(loss, everything, visible, latent, hidden)
 
     def _run(self, images: torch.Tensor, noise: torch.Tensor | None):
         height, width = images.shape[-2:]
@@ -133,7 +135,7 @@ class MaskedAutoencoder(nn.Module):
         prediction = self.decoder(latent, visible, predict, grid)
         patches = patchify(images)[predict].view(prediction.shape)
         loss = reconstruction_loss(prediction, target_patches(patches.float(), self.norm_pix_loss), weight)
-        return loss, prediction, predict, visible, latent
+        return loss, prediction, predict, weight, visible, latent
 
     def _noise(self, images: torch.Tensor, noise: torch.Tensor | None, patch: int) -> torch.Tensor:
         n, _, height, width = images.shape
@@ -167,6 +169,8 @@ def _check(node) -> None:
         raise InputError(f"MODEL.MAE.MASKING is {node.MASKING!r}; choose block or random")
     if node.COMPLEMENTARY_MASKS and node.MASKING != "block":
         raise InputError("MODEL.MAE.COMPLEMENTARY_MASKS splits blocks; set MODEL.MAE.MASKING to block")
+    if not node.MASKED_CONV and node.MASKING != "block":
+        raise InputError("MODEL.MAE.MASKED_CONV False is an ablation of block masking; set MODEL.MAE.MASKING to block")
     dim, heads = node.DECODER_EMBED_DIM, node.DECODER_NUM_HEADS
     if dim <= 0 or dim % 4:
         raise InputError(f"MODEL.MAE.DECODER_EMBED_DIM is {dim}; it must be a positive multiple of 4")

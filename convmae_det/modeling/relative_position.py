@@ -27,6 +27,7 @@ class RelativePositionBias(nn.Module):
 
     def __init__(self, num_heads: int, grid: tuple[int, int]):
         super().__init__()
+        self.grid = grid
         self.table = nn.Parameter(torch.zeros(num_heads, 2 * grid[0] - 1, 2 * grid[1] - 1))
 
     def forward(self, grid: tuple[int, int]) -> torch.Tensor:

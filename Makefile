@@ -1,0 +1,75 @@
+# `make` lists the commands. Each sets up what it needs first, with only Python >= 3.10 and make on the machine:
+# everything is installed into .venv, and an interrupted set-up is mended by running it again.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+# Written when a step of the set-up has ended well; kept inside .venv, so that they vanish with it.
+DEPENDENCIES := $(VENV)/.dependencies-installed
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint test-slow demo doctor clean rebuild
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "PYTHON=python3.12 chooses the Python, DETECTRON2=path-or-git-url builds Detectron2 from source."
+
+setup: $(READY) ## make .venv with everything the project needs (about 6 GB, some minutes)
+	@echo "$(VENV) is ready."
+
+test: lint ## check style, then run the tests
+	@echo "Running the tests"
+	@$(RUN) -m pytest
+
+lint: $(READY) ## check style and formatting; `ruff check --fix` and `ruff format` mend most of it
+	@echo "Checking style"
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+
+test-slow: $(READY) ## run the tests that take minutes
+	@echo "Running the slow tests"
+	@$(RUN) -m pytest -m slow tests/slow
+
+demo: export DETECTRON2_DATASETS := datasets
+demo: $(READY) ## draw a small data set, train the tiny detector on it, and evaluate
+	@echo "Drawing the shapes data set into datasets/shapes"
+	@$(RUN) -m convmae_det.data.shapes
+	@echo "Training and evaluating the tiny detector in output/quickstart"
+	@$(RUN) train_net.py --config-file configs/quickstart/mask_rcnn_convmae_tiny_shapes.yaml OUTPUT_DIR output/quickstart
+
+doctor: ## say what is installed, and how to mend what is wrong
+	@if [ -x $(RUN) ]; then $(RUN) tools/doctor.py; else $(PYTHON) tools/doctor.py; fi
+
+clean: ## remove caches and what the demo made; .venv and other outputs stay
+	@echo "Removing caches, build leftovers, datasets/shapes and output/quickstart"
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis datasets/shapes output/quickstart
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+# A package without INSTALLER, the mark that pip sets last, was cut off while being installed. Forgetting its metadata
+# makes pip install it again.
+$(DEPENDENCIES): setup.cfg pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null \
+	  || { echo "error: there is no $(PYTHON): install Python 3.10 or newer, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "error: $(PYTHON) is older than Python 3.10: name a newer one, for example make setup PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "error: $(PYTHON) lacks venv: install it (Debian, Ubuntu: sudo apt install python3-venv), or name another with PYTHON=" >&2; exit 1; }
+	@$(RUN) -c 'import sys, pip._internal; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
+	  || { echo "Making the virtual environment $(VENV)"; "$(PYTHON)" -m venv --clear $(VENV); }
+	@for info in $(VENV)/lib/python*/site-packages/*.dist-info; do [ -e "$$info/INSTALLER" ] || rm -rf "$$info"; done
+	@echo "Installing the packages that setup.cfg names (PyTorch with CUDA is most of it)"
+	@$(RUN) -m pip --disable-pip-version-check install --editable '.[dev]' \
+	  || { echo "error: pip could not install the packages, for the reason above: mend it and run make setup again" >&2; exit 1; }
+	@touch $@
+
+$(READY): $(DEPENDENCIES) tools/install_detectron2.py
+	@echo "Looking for Detectron2"
+	@$(RUN) tools/install_detectron2.py
+	@touch $@
+
+# A source that the user names is looked at each time; it is built only if it is not the one already installed.
+ifneq ($(DETECTRON2),)
+$(READY): rebuild
+endif
+rebuild:

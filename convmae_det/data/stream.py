@@ -1,0 +1,165 @@
+"""Training samples as a function of seed and position alone.
+
+Position p of an endless stream is the sample p mod n of epoch p // n, in an order shuffled anew for each epoch; n is
+the size of the data set. Optimizer step i takes the B positions from i·B on. Which image a position holds and how it
+is augmented depends on neither the history of the run nor the number of workers, processes or accumulation steps, so
+a run can go on from any step as if it had never stopped.
+
+`SampleStream` gives the samples, `StepPositions` says which of them are this process's, `InputError`s travel from the
+workers as values: `HandOver` and `Checked`. `build_stream_loader` puts them together, for any data set and mapper.
+"""
+
+import contextlib
+import functools
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from detectron2.data.build import trivial_batch_collator
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from convmae_det.errors import InputError
+
+
+@functools.lru_cache(maxsize=2)  # one epoch, and the next that other batches may have begun already
+def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """(size,) int64: the permutation of 0 ... size − 1 in which an epoch visits the data set."""
+    return np.random.default_rng((seed, epoch)).permutation(size)
+
+
+@contextlib.contextmanager
+def seeded_by(seed: int, position: int) -> Iterator[None]:
+    """Inside, the draws of `random`, `numpy.random` and torch's CPU generator depend on (seed, position) alone.
+
+    Outside, they go on as if nothing had been drawn: with 0 workers the model draws from the same generators.
+    """
+    python_seed, numpy_seed, torch_seed = np.random.SeedSequence(seed, spawn_key=(position,)).generate_state(3)
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    torch_state = torch.default_generator.get_state()  # torch.manual_seed would touch the GPUs' generators too
+    random.seed(int(python_seed))
+    np.random.seed(numpy_seed)
+    torch.default_generator.manual_seed(int(torch_seed))
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        torch.default_generator.set_state(torch_state)
+
+
+class SampleStream(Dataset):
+    """The endless stream of mapped samples: ``stream[position]``, for any position from 0 on.
+
+    Args:
+        dataset: what to read, of n items
+        mapper: makes a sample of an item; may draw from `random`, `numpy.random` and torch's CPU generator
+        seed: not negative
+    """
+
+    def __init__(self, dataset: Sequence, mapper: Callable, seed: int):
+        self.dataset, self.mapper, self.seed = dataset, mapper, seed
+
+    def __getitem__(self, position: int):
+        epoch, offset = divmod(position, len(self.dataset))
+        index = int(epoch_order(self.seed, epoch, len(self.dataset))[offset])
+        with seeded_by(self.seed, position):
+            return self.mapper(self.dataset[index])
+
+
+class StepPositions(Sampler):
+    """The positions that one process feeds to its model, a list for each forward pass, endlessly.
+
+    A step of B images is cut into accumulation_steps · world_size equal slices; first come all processes' slices of
+    the first forward pass. The images of a step are thus the same however it is cut.
+
+    Args:
+        images_per_step: B
+        first_step: the optimizer step to begin with, counted from 0
+        rank, world_size: of the process
+    """
+
+    def __init__(self, images_per_step: int, accumulation_steps: int, first_step: int, rank: int, world_size: int):
+        self.images_per_step, self.first_step = images_per_step, first_step
+        self.slices = range(rank, accumulation_steps * world_size, world_size)
+        self.slice_size = images_per_step // (accumulation_steps * world_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in itertools.count(self.first_step):
+            for part in self.slices:
+                start = step * self.images_per_step + part * self.slice_size
+                yield list(range(start, start + self.slice_size))
+
+
+class HandOver:
+    """A mapper that returns its InputErrors instead of raising them.
+
+    torch would raise an error of a worker process anew with the worker's traceback in its message; `Checked` raises it
+    as it was.
+    """
+
+    def __init__(self, mapper: Callable):
+        self.mapper = mapper
+
+    def __call__(self, item):
+        try:
+            return self.mapper(item)
+        except InputError as error:
+            return error
+
+
+class Checked:
+    """A loader whose batches hold no InputErrors: the first one that `HandOver` returned is raised here."""
+
+    def __init__(self, loader: DataLoader):
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[list]:
+        for batch in self.loader:
+            for sample in batch:
+                if isinstance(sample, InputError):
+                    raise sample
+            yield batch
+
+
+def build_stream_loader(cfg, dataset: Sequence, mapper: Callable, start_iteration: int = 0) -> Checked:
+    """An endless loader of this process's batches: lists of SOLVER.IMS_PER_BATCH / (processes · ACCUMULATION_STEPS)
+    samples, ACCUMULATION_STEPS of them for each optimizer step.
+
+    Args:
+        cfg: uses SEED (negative: drawn now, the same in all processes), DATALOADER.NUM_WORKERS and the two above
+        dataset: items for the mapper
+        mapper: see `SampleStream`
+        start_iteration: the optimizer step to begin with, counted from 0
+
+    Raises:
+        InputError: the batch can't be cut into equal parts; a key out of range. While iterating: a mapper's.
+    """
+    images, accumulation, processes = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS, comm.get_world_size()
+    for key, value, least in [
+        ("SOLVER.IMS_PER_BATCH", images, 1),
+        ("SOLVER.ACCUMULATION_STEPS", accumulation, 1),
+        ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0),
+    ]:
+        if value < least:
+            raise InputError(f"{key} is {value}, but must be at least {least}.")
+    if images % (accumulation * processes):
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH is {images}, but must be a multiple of SOLVER.ACCUMULATION_STEPS times the number "
+            f"of processes, {accumulation} × {processes}."
+        )
+    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    positions = StepPositions(images, accumulation, start_iteration, comm.get_rank(), processes)
+    loader = DataLoader(
+        SampleStream(dataset, HandOver(mapper), seed),
+        batch_sampler=positions,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=trivial_batch_collator,
+        generator=torch.Generator(),  # a new iterator draws a seed for its workers; not from the model's generator
+    )
+    return Checked(loader)

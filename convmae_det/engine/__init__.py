@@ -1,0 +1,1 @@
+"""Training loops, their checkpoints and processes."""

@@ -1,0 +1,248 @@
+"""From a command line to running processes: the configuration, its errors in one sentence, devices, launchers."""
+
+import difflib
+import logging
+import os
+import re
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from ..config import add_convmae_config
+from ..errors import InputError, TrainingError
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED = 130  # the shell's exit status for a program ended by Ctrl-C
+
+
+def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
+    """Calls ``main(cfg, args)`` in every process that `args` (Detectron2's usual arguments) or torchrun asks for.
+
+    Returns the exit status: 0, or 1 after an InputError or TrainingError, or 130 after Ctrl-C. Of the last three, one
+    line on stderr says what happened; other exceptions pass.
+    """
+    cfg = None
+    try:
+        cfg = load_config(args)
+        check_output_dir(cfg.OUTPUT_DIR)
+        if started_by_torchrun():
+            _join_torchrun(cfg)
+            _work(main, cfg, args)
+            dist.destroy_process_group()
+        else:
+            _launch(main, cfg, args)
+        return 0
+    except (InputError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"interrupted{_how_to_resume(cfg, args)}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _launch(main: Callable, cfg: CfgNode, args: Namespace) -> None:
+    """Runs in this process, or in one for each GPU; a sentence that ends one of them is raised here."""
+    processes = args.num_gpus if cfg.MODEL.DEVICE == "cuda" else 1
+    if processes * args.num_machines == 1:
+        _work(main, cfg, args)
+        return
+    sentences = mp.get_context("spawn").SimpleQueue()
+    try:
+        launch(
+            _work_apart,
+            processes,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(main, cfg, args, sentences),
+        )
+    except mp.ProcessExitedException as error:
+        if sentences.empty():
+            raise
+        raise InputError(sentences.get()) from error
+
+
+def _work_apart(main: Callable, cfg: CfgNode, args: Namespace, sentences) -> None:
+    try:
+        _work(main, cfg, args)
+    except (InputError, TrainingError) as error:
+        sentences.put(str(error))
+        sys.exit(1)
+
+
+def _work(main: Callable, cfg: CfgNode, args: Namespace) -> None:
+    set_up_logging(cfg.OUTPUT_DIR)
+    logger.info(f"Command line: {' '.join(sys.argv)}")
+    logger.info(f"PyTorch {torch.__version__}, {cfg.MODEL.DEVICE}, {comm.get_world_size()} processes")
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
+    main(cfg, args)
+
+
+def started_by_torchrun() -> bool:
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def _join_torchrun(cfg: CfgNode) -> None:
+    local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    on_gpu = cfg.MODEL.DEVICE.startswith("cuda")
+    if on_gpu:
+        if local_size > torch.cuda.device_count():
+            raise InputError(
+                f"torchrun starts {local_size} processes here, but there are {torch.cuda.device_count()} GPUs: lower "
+                "--nproc-per-node, or set MODEL.DEVICE cpu"
+            )
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    comm.create_local_process_group(local_size)
+
+
+def set_up_logging(output_dir: str) -> None:
+    """Logs of the main process go to the terminal and OUTPUT_DIR/log.txt, those of others to log.txt.rank1, …"""
+    for name in ("fvcore", "detectron2", "convmae_det"):
+        setup_logger(output_dir, distributed_rank=comm.get_rank(), name=name)
+    # The errors that the user can mend are reported as a sentence when they arrive at the top.
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_is_unexpected)
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], (InputError, TrainingError)))
+
+
+def check_output_dir(path: str) -> None:
+    """Makes the folder; InputError if nothing can be written there."""
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"OUTPUT_DIR {path!r} can't be written to ({error.strerror}): choose another") from error
+
+
+def _how_to_resume(cfg: CfgNode | None, args: Namespace) -> str:
+    if cfg is None or args.eval_only:
+        return ""
+    tag = os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")
+    if not os.path.exists(tag):
+        return f" before the first checkpoint in {cfg.OUTPUT_DIR}"
+    with open(tag) as file:
+        name = file.read().strip()
+    return f": the same command with --resume goes on from {os.path.join(cfg.OUTPUT_DIR, name)}"
+
+
+def load_config(args: Namespace) -> CfgNode:
+    """The defaults, then --config-file, then KEY VALUE pairs; MODEL.DEVICE is made one that this machine has.
+
+    Raises InputError for a file that can't be read, a key that doesn't exist, a value of the wrong type, or processes
+    and devices that don't go together.
+    """
+    cfg = get_cfg()
+    add_convmae_config(cfg)
+    if args.config_file:
+        for key, value in read_yaml(args.config_file):
+            set_key(cfg, key, value, args.config_file)
+    if len(args.opts) % 2:
+        raise InputError(
+            f"the command line ends in KEY VALUE pairs, but {' '.join(args.opts)} is not an even number of words"
+        )
+    for key, value in zip(args.opts[::2], args.opts[1::2], strict=True):
+        set_key(cfg, key, value, "the command line")
+    cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, args)
+    cfg.freeze()
+    return cfg
+
+
+def read_yaml(path: str) -> Iterator[tuple[str, object]]:
+    """The dotted keys and values of a YAML file and those that its _BASE_ names; no code in them is run."""
+    try:
+        tree = CfgNode.load_yaml_with_base(path, allow_unsafe=False)
+    except OSError as error:
+        raise InputError(f"{error.filename or path} can't be read ({error.strerror}): check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        where = f"{where.name}, line {where.line + 1}," if where else path
+        problem = getattr(error, "problem", None) or str(error)
+        raise InputError(f"{where} is not plain YAML ({problem}): correct it") from error
+    except (AssertionError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}, or a _BASE_ of it, is not made of nested keys ({error}): correct it") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{path} is not made of nested keys: it should hold lines like SOLVER: and BASE_LR: 0.0001")
+    yield from _leaves(tree)
+
+
+def _leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
+    """Sets the dotted `key`, which must exist, to a value of its type or to text that stands for one."""
+    known = dict(_leaves(cfg))
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        if any(name.startswith(f"{key}.") for name in known):
+            raise InputError(f"{key}, set in {source}, is a group of keys: set those below it")
+        raise InputError(
+            f"{key}, set in {source}, doesn't exist" + (f": did you mean {near[0]}?" if near else ": remove it")
+        )
+    current = known[key]
+    value = CfgNode._decode_cfg_value(value)
+    if isinstance(current, float) and type(value) is int:
+        value = float(value)
+    try:
+        if value is None and current is not None:
+            raise ValueError
+        cfg.merge_from_list([key, value])
+    except (ValueError, AssertionError) as error:
+        raise InputError(
+            f"{key}, set in {source}, is {value!r}; it must be a {type(current).__name__}, such as {current!r}"
+        ) from error
+
+
+def choose_device(device: str, args: Namespace) -> str:
+    """MODEL.DEVICE as a device that this machine has; one line on stderr if it is the CPU for want of a GPU.
+
+    Raises InputError for an unknown device, and for processes that can't each have one.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise InputError(f"MODEL.DEVICE is {device!r}; choose auto, cuda, cuda:0 (one of several GPUs) or cpu")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    if not started_by_torchrun():
+        _check_processes(device, args, gpus)
+        if args.num_gpus == 0:
+            return "cpu"
+    if gpus:
+        if int(device.partition(":")[2] or 0) >= gpus:
+            raise InputError(f"MODEL.DEVICE is {device}, but this machine has {gpus} GPUs, counted from 0")
+        return device
+    if os.environ.get("RANK", "0") == "0":
+        print("No GPU that PyTorch can use was found: this runs on the CPU.", file=sys.stderr)
+    return "cpu"
+
+
+def _check_processes(device: str, args: Namespace, gpus: int) -> None:
+    if not 0 <= args.machine_rank < args.num_machines:
+        raise InputError(f"--machine-rank is {args.machine_rank}; it must be below --num-machines {args.num_machines}")
+    several = args.num_gpus > 1 or args.num_machines > 1
+    if args.num_gpus < 0 or (args.num_gpus > gpus and several):
+        raise InputError(
+            f"--num-gpus is {args.num_gpus}, but this machine has {gpus} GPUs: lower it, or for several processes on "
+            "the CPU leave it out and use torchrun --nproc-per-node"
+        )
+    if several and device != "cuda":
+        raise InputError(f"MODEL.DEVICE is {device}, but --num-gpus and --num-machines ask for several GPUs: drop one")

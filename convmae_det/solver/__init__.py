@@ -1,0 +1,1 @@
+"""How the weights are trained: schedule, parameter groups, gradient clipping."""

@@ -1,0 +1,79 @@
+"""The training schedule in iterations, out of a configuration that speaks of epochs and images."""
+
+import logging
+import math
+
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from ..errors import InputError
+from .check import check_solver
+
+logger = logging.getLogger(__name__)
+
+
+def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
+    """A copy of `cfg` in which Detectron2 finds the schedule as it wants it, for `num_images` training images.
+
+    MAX_EPOCHS becomes MAX_ITER (unless that is set), WARMUP_EPOCHS becomes WARMUP_ITERS, STEP_FRACTIONS becomes STEPS
+    (unless that is set), BASE_LR and BASE_LR_END are scaled to the batch. The result is logged. It is fixed: resolving
+    it again, for whatever number of images, changes nothing, so that users can start from the config.yaml of a run.
+
+    Raises InputError, naming the key, for values that make no schedule, and for a data set without images.
+    """
+    check_solver(cfg)
+    if num_images <= 0:
+        raise InputError(f"DATASETS.TRAIN {list(cfg.DATASETS.TRAIN)} has no images to train on")
+    resolved = cfg.clone()
+    resolved.defrost()
+    solver = resolved.SOLVER
+    iterations_per_epoch = num_images / solver.IMS_PER_BATCH
+    if not solver.MAX_ITER:
+        solver.MAX_ITER = math.ceil(solver.MAX_EPOCHS * iterations_per_epoch)
+    if solver.WARMUP_EPOCHS:
+        solver.WARMUP_ITERS, solver.WARMUP_EPOCHS = math.ceil(solver.WARMUP_EPOCHS * iterations_per_epoch), 0
+    wanted_warmup, solver.WARMUP_ITERS = solver.WARMUP_ITERS, min(solver.WARMUP_ITERS, solver.MAX_ITER - 1)
+    _resolve_steps(solver)
+    if solver.REFERENCE_BATCH_SIZE:
+        scale = solver.IMS_PER_BATCH / solver.REFERENCE_BATCH_SIZE
+        solver.BASE_LR, solver.BASE_LR_END = solver.BASE_LR * scale, solver.BASE_LR_END * scale
+        solver.REFERENCE_BATCH_SIZE = solver.IMS_PER_BATCH
+    logger.info(_description(cfg.SOLVER, solver, num_images))
+    if wanted_warmup > solver.WARMUP_ITERS:
+        logger.warning(
+            f"The warm-up of {wanted_warmup} iterations is cut to {solver.WARMUP_ITERS}: training is no longer"
+        )
+    if cfg.is_frozen():
+        resolved.freeze()
+    return resolved
+
+
+def _resolve_steps(solver: CfgNode) -> None:
+    """Steps in iterations. Those that a short training doesn't reach, or rounding makes equal, are left out."""
+    if solver.LR_SCHEDULER_NAME != "WarmupMultiStepLR":
+        return
+    steps = solver.STEPS or {round(fraction * solver.MAX_ITER) for fraction in solver.STEP_FRACTIONS}
+    solver.STEPS = tuple(sorted(step for step in steps if 0 < step < solver.MAX_ITER))
+
+
+def _description(given: CfgNode, solver: CfgNode, num_images: int) -> str:
+    processes, parts = comm.get_world_size(), solver.ACCUMULATION_STEPS
+    per_epoch = num_images / solver.IMS_PER_BATCH
+    rate = f"{solver.BASE_LR:.6g}"
+    if solver.BASE_LR != given.BASE_LR:
+        rate += f" = {given.BASE_LR:.6g} × {solver.IMS_PER_BATCH}/{given.REFERENCE_BATCH_SIZE} images"
+    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
+        steps = ", ".join(map(str, solver.STEPS)) or "none"
+        course = f"× {solver.GAMMA:g} at iterations {steps}"
+    else:
+        course = f"cosine to {solver.BASE_LR_END:.6g}"
+    lines = {
+        "length": f"{solver.MAX_ITER} iterations, {solver.MAX_ITER / per_epoch:.4g} epochs",
+        "epoch": f"{num_images} images, {per_epoch:.6g} iterations",
+        "batch": f"{solver.IMS_PER_BATCH} images = processes {processes} × accumulation steps {parts} × images "
+        f"{solver.IMS_PER_BATCH // (processes * parts)}",
+        "warm-up": f"{solver.WARMUP_ITERS} iterations",
+        "learning rate": rate,
+        "then": course,
+    }
+    return "Schedule:\n" + "\n".join(f"  {name:<14} {line}" for name, line in lines.items())

@@ -1,0 +1,26 @@
+"""What all tests share: the plain forms are importable, and torch is repeatable and doesn't wait for its threads."""
+
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # reference.convmae
+
+torch.set_num_threads(1)  # the networks are so small that threads cost more than they bring
+
+
+class TorchRandom:
+    seed = staticmethod(torch.manual_seed)
+    getstate = staticmethod(torch.random.get_rng_state)
+    setstate = staticmethod(torch.random.set_rng_state)
+
+
+hypothesis.register_random(TorchRandom)  # so that an example that fails once fails again
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)

@@ -1,0 +1,179 @@
+"""Which sample comes when, and how it is augmented, depends on the seed and the position alone."""
+
+import itertools
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convmae_det.data.stream import Checked, HandOver, SampleStream, StepPositions, build_stream_loader, seeded_by
+from convmae_det.errors import InputError
+
+
+def draw(item):
+    """A mapper that uses all three generators."""
+    return item, random.random(), np.random.uniform(), torch.rand(3).tolist()
+
+
+def fail_at_seven(item):
+    if item == 7:
+        raise InputError("seven.jpg is missing.")
+    return item
+
+
+def take(cfg, steps, start=0, mapper=draw, size=11):
+    """The first batches, as one list of samples for each optimizer step."""
+    batches = iter(build_stream_loader(cfg, list(range(size)), mapper, start))
+    per_step = cfg.SOLVER.ACCUMULATION_STEPS
+    return [sum(itertools.islice(batches, per_step), []) for _ in range(steps)]
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    def set_processes(rank, count):
+        monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda: rank)
+        monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: count)
+
+    return set_processes
+
+
+@given(size=st.integers(1, 40), seed=st.integers(0, 2**40), epoch=st.integers(0, 5))
+def test_every_epoch_visits_each_item_once(size, seed, epoch):
+    stream = SampleStream(range(size), lambda item: item, seed)
+    assert sorted(stream[position] for position in range(epoch * size, (epoch + 1) * size)) == list(range(size))
+
+
+def test_epochs_and_seeds_differ():
+    epochs = [[SampleStream(range(50), draw, seed)[p + start] for p in range(50)] for seed, start in [(0, 0), (0, 50)]]
+    epochs.append([SampleStream(range(50), draw, 1)[p] for p in range(50)])
+    orders = {tuple(sample[0] for sample in epoch) for epoch in epochs}
+    draws = {sample[1] for epoch in epochs for sample in epoch}
+    assert len(orders) == 3 and len(draws) == 150
+
+
+@given(position=st.integers(0, 10**12), others=st.lists(st.integers(0, 99), max_size=4))
+def test_a_sample_depends_on_its_position_not_on_what_came_before(position, others):
+    expected = SampleStream(range(7), draw, 3)[position]
+    stream = SampleStream(range(7), draw, 3)
+    for other in others:
+        stream[other]
+    assert stream[position] == expected
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_nothing(cfg, workers):
+    expected = take(cfg, 12)
+    cfg.DATALOADER.NUM_WORKERS = workers
+    assert take(cfg, 12) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("start", [1, 5, 17])
+def test_a_restart_goes_on_where_the_first_run_was(cfg, start, workers):
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS = 4, 2
+    expected = take(cfg, 20)[start:]
+    cfg.DATALOADER.NUM_WORKERS = workers
+    assert take(cfg, 20 - start, start) == expected
+
+
+@pytest.mark.parametrize("count, accumulation", [(2, 1), (1, 2), (2, 2), (4, 3), (12, 1)])
+def test_a_step_has_the_same_images_however_it_is_cut(cfg, processes, count, accumulation):
+    cfg.SOLVER.IMS_PER_BATCH = 12
+    expected = take(cfg, 5)
+    cfg.SOLVER.ACCUMULATION_STEPS = accumulation
+    shares = []
+    for rank in range(count):
+        processes(rank, count)
+        shares.append(take(cfg, 5))
+        assert all(len(share) == 12 // count for share in shares[-1])
+    assert [sorted(sum(parts, [])) for parts in zip(*shares, strict=True)] == [sorted(step) for step in expected]
+
+
+@given(
+    rank=st.integers(0, 3),
+    count=st.integers(4, 5),
+    accumulation=st.integers(1, 4),
+    size=st.integers(1, 5),
+    step=st.integers(0, 9),
+)
+def test_every_forward_pass_takes_a_contiguous_slice(rank, count, accumulation, size, step):
+    total = count * accumulation * size
+    lists = list(itertools.islice(StepPositions(total, accumulation, step, rank, count), accumulation))
+    for part, positions in enumerate(lists):
+        start = step * total + (part * count + rank) * size
+        assert positions == list(range(start, start + size))
+
+
+def test_the_model_s_generators_are_left_alone(cfg):
+    def states():
+        return random.getstate(), pickle.dumps(np.random.get_state()), torch.get_rng_state().tolist()
+
+    before = states()
+    for workers in (0, 2):
+        cfg.DATALOADER.NUM_WORKERS = workers
+        take(cfg, 3)
+        assert states() == before
+    with pytest.raises(InputError), seeded_by(0, 0):
+        random.random()
+        raise InputError
+    assert states() == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_input_error_arrives_as_it_was_when_its_turn_comes(cfg, workers):
+    cfg.DATALOADER.NUM_WORKERS = workers
+    order = [SampleStream(range(11), lambda item: item, cfg.SEED)[position] for position in range(11)]
+    batches = iter(build_stream_loader(cfg, list(range(11)), fail_at_seven))
+    assert list(itertools.islice(batches, order.index(7) // 2)) == [
+        order[p : p + 2] for p in range(0, order.index(7) - 1, 2)
+    ]
+    with pytest.raises(InputError, match=r"^seven\.jpg is missing\.$"):
+        next(batches)
+
+
+def test_other_errors_of_a_worker_keep_their_traceback(cfg):
+    cfg.DATALOADER.NUM_WORKERS = 1
+    with pytest.raises(TypeError, match="Traceback"):
+        take(cfg, 1, mapper=len)
+
+
+def test_checked_has_the_length_of_its_loader():
+    loader = Checked(torch.utils.data.DataLoader([1, 2, 3], collate_fn=list))
+    assert len(loader) == 3 and list(loader) == [[1], [2], [3]]
+    assert HandOver(fail_at_seven)(6) == 6 and isinstance(HandOver(fail_at_seven)(7), InputError)
+
+
+def test_negative_seed_is_drawn_once_for_all_processes(cfg, processes, monkeypatch):
+    cfg.SEED = -1
+    assert take(cfg, 3) != take(cfg, 3)
+    monkeypatch.setattr("detectron2.utils.comm.shared_random_seed", lambda: 5)
+    whole = take(cfg, 3)
+    processes(1, 2)
+    assert take(cfg, 3) == [step[1:] for step in whole]
+
+
+def test_stream_travels_to_spawned_workers(cfg):
+    stream = build_stream_loader(cfg, list(range(11)), draw).loader.dataset
+    assert pickle.loads(pickle.dumps(stream))[4] == stream[4]
+
+
+def test_a_batch_that_can_t_be_cut_names_the_keys(cfg, processes):
+    processes(0, 3)
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS = 16, 2
+    with pytest.raises(
+        InputError, match="SOLVER.IMS_PER_BATCH is 16, but must be a multiple of SOLVER.ACCUMULATION_STEPS .* 2 × 3"
+    ):
+        take(cfg, 1)
+
+
+@pytest.mark.parametrize(
+    "key, value", [("SOLVER.IMS_PER_BATCH", 0), ("SOLVER.ACCUMULATION_STEPS", 0), ("DATALOADER.NUM_WORKERS", -1)]
+)
+def test_values_out_of_range_are_named(cfg, key, value):
+    cfg.merge_from_list([key, value])
+    with pytest.raises(InputError, match=f"{key} is {value}, but must be at least"):
+        take(cfg, 1)

@@ -1,0 +1,189 @@
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import doctor
+
+HEALTHY = doctor.Facts(
+    python=(3, 12),
+    minimums={"torch": "2.6", "torchvision": "0.21", "timm": "1.0", "yacs": "0.1.8"},
+    versions={
+        "torch": "2.15.0",
+        "torchvision": "0.29.2",
+        "timm": "1.0.31",
+        "yacs": "0.1.8",
+        "numpy": "2.4.6",
+        "pillow": "13.0.0",
+        "pycocotools": "2.0.11",
+    },
+    gpus=("NVIDIA H100",),
+    cuda_of_torch="13.2",
+    cuda_of_toolkit="13.0",
+    cuda_works=True,
+)
+
+
+def without(name):
+    return {"versions": {key: value for key, value in HEALTHY.versions.items() if key != name}}
+
+
+def with_version(name, version):
+    return {"versions": HEALTHY.versions | {name: version}}
+
+
+def failing(**reasons):
+    return {"failures": reasons}
+
+
+MULTIARRAY = "ValueError: numpy.dtype size changed, may indicate binary incompatibility"
+NO_NMS = "RuntimeError: operator torchvision::nms does not exist"
+
+# check, what is wrong, what its sentence says
+TRAPS = [
+    (doctor.old_python, {"python": (3, 9)}, "PYTHON=python3.12"),
+    (doctor.missing_or_old_packages, without("yacs"), "missing: yacs; run `make setup`"),
+    (doctor.missing_or_old_packages, with_version("torch", "2.5.1+cu124"), r"torch 2\.5\.1\+cu124 \(needs 2\.6\)"),
+    (doctor.missing_or_old_packages, with_version("timm", "0.3.2"), r"timm 0\.3\.2 \(needs 1\.0\).*make setup"),
+    (doctor.broken_torch, failing(torch="OSError: libcudart.so.13: cannot open"), "libcudart.*force-reinstall torch"),
+    (doctor.mismatched_torchvision, failing(torchvision=NO_NMS), "nms does not exist.*same build"),
+    (doctor.mismatched_pycocotools, failing(pycocotools=MULTIARRAY), "binary.*force-reinstall.*pycocotools"),
+    (
+        doctor.broken_detectron2,
+        failing(detectron2="ModuleNotFoundError: No module named 'detectron2'"),
+        "missing: run `make setup`",
+    ),
+    (
+        doctor.broken_detectron2,
+        failing(detectron2="AttributeError: module 'PIL.Image' has no attribute 'LINEAR'"),
+        "too old for the installed Pillow.*pip uninstall detectron2",
+    ),
+    (doctor.broken_detectron2, failing(detectron2="ImportError: anything else"), "ImportError: anything else"),
+    (doctor.broken_project, failing(convmae_det="SyntaxError: invalid syntax"), "SyntaxError.*git status"),
+    (
+        doctor.missing_compiled_part,
+        {"failures": {"detectron2._C": "ImportError: cannot import name '_C'"}},
+        "COCO evaluation.*rotated boxes.*deformable.*DETECTRON2=",
+    ),
+    (doctor.missing_pkg_resources, {"pkg_resources": False}, "model_zoo.*setuptools<82"),
+    (doctor.cpu_torch_beside_gpu, {"cuda_of_torch": None, "cuda_works": False}, "H100.*built for the CPU.*reinstall"),
+    (doctor.old_driver, {"cuda_works": False}, r"CUDA 13\.2.*driver"),
+    (doctor.mismatched_toolkit, {"cuda_of_toolkit": "12.8"}, r"12\.8.*13\.2.*CUDA_HOME"),
+]
+
+
+@pytest.mark.parametrize(("check", "wrong", "sentence"), TRAPS)
+def test_each_trap_is_detected_and_only_where_it_is(check, wrong, sentence):
+    facts = replace(HEALTHY, **wrong)
+    assert re.search(sentence, check(facts))
+    assert [other for other in doctor.PROBLEMS + doctor.NOTES if other(facts)] == [check]
+
+
+def test_every_check_is_tried():
+    assert {check for check, _, _ in TRAPS} == {*doctor.PROBLEMS, *doctor.NOTES}
+
+
+def test_a_healthy_machine_gets_no_sentence():
+    assert not any(check(HEALTHY) for check in doctor.PROBLEMS + doctor.NOTES)
+
+
+def test_one_cause_gives_one_problem():
+    """Without torch nothing else imports, and that is not to be told five times."""
+    reasons = dict.fromkeys(doctor.PROBES, "ModuleNotFoundError: No module named 'torch'")
+    del reasons["pycocotools"]
+    facts = replace(HEALTHY, failures=reasons, **without("torch"))
+    assert [check for check in doctor.PROBLEMS if check(facts)] == [doctor.missing_or_old_packages]
+
+
+def test_the_fix_of_torchvision_keeps_the_build_of_torch():
+    facts = replace(HEALTHY, failures={"torchvision": NO_NMS}, **with_version("torch", "2.13.0+cpu"))
+    assert "--index-url https://download.pytorch.org/whl/cpu" in doctor.mismatched_torchvision(facts)
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"), [("2.5.1+cu124", "2.6"), ("0.9.16", "1.0"), ("2.9.0", "2.10.0a0+git"), ("0.1.5", "0.1.5.post1")]
+)
+def test_release_orders_versions(older, newer):
+    assert doctor.release(older) <= doctor.release(newer)
+    assert not doctor.release(newer) < doctor.release(older)
+
+
+def test_required_versions_come_from_setup_cfg():
+    minimums = doctor.required_versions(doctor.ROOT / "setup.cfg")
+    assert minimums["torch"] == "2.6"
+    assert {"omegaconf", "fvcore", "pycocotools"} <= minimums.keys()
+    for module in ("hypothesis", "detectron2"):
+        assert module not in minimums
+
+
+def test_failure_of_turns_whatever_is_raised_into_one_line():
+    def broken():
+        raise AttributeError("first line\nsecond line")
+
+    assert doctor.failure_of(broken) == "AttributeError: first line"
+    assert doctor.failure_of(lambda: None) is None
+
+
+# --- data sets
+
+
+def test_data_sets_says_which_parts_of_coco_are_there(tmp_path):
+    (tmp_path / "coco/annotations").mkdir(parents=True)
+    (tmp_path / "coco/annotations/instances_val2017.json").touch()
+    (tmp_path / "coco/val2017").mkdir()
+    for index in range(3):
+        (tmp_path / f"coco/val2017/{index}.jpg").touch()
+    (tmp_path / "shapes/annotations").mkdir(parents=True)
+    (tmp_path / "not_a_data_set").mkdir()
+    coco, shapes = doctor.data_sets(tmp_path)
+    assert "instances_val2017.json" in coco and "val2017 3 images" in coco
+    assert "instances_train2017.json MISSING" in coco and "train2017 0 images" in coco
+    assert "shapes" in shapes
+
+
+def test_data_sets_names_what_is_not_there(tmp_path):
+    assert list(doctor.data_sets(tmp_path)) == [f"{tmp_path / 'coco'}: missing"]
+    (line,) = doctor.data_sets(tmp_path / "nowhere")
+    assert "nowhere" in line and "DETECTRON2_DATASETS" in line
+
+
+# --- the script
+
+
+def run_doctor(**environment):
+    return subprocess.run(
+        [sys.executable, doctor.__file__], env=os.environ | environment, capture_output=True, text=True
+    )
+
+
+def test_the_project_can_run_here(tmp_path):
+    run = run_doctor(DETECTRON2_DATASETS=str(tmp_path))
+    assert run.returncode == 0, run.stdout + run.stderr
+    for name in ("Python", "torch", "torchvision", "Detectron2", "timm", "numpy", "pillow", "pycocotools", "device"):
+        assert re.search(rf"^{name} +\S", run.stdout, re.MULTILINE), name
+    assert "problem:" not in run.stdout and "CPU, " in run.stdout
+
+
+def hide(folder: Path, *modules: str) -> str:
+    """A PYTHONPATH on which ``modules`` are missing."""
+    for module in modules:
+        (folder / f"{module}.py").write_text(
+            f'raise ModuleNotFoundError("No module named {module!r}", name={module!r})\n'
+        )
+    return str(folder)
+
+
+def test_without_detectron2_it_says_how_to_install_it(tmp_path):
+    run = run_doctor(PYTHONPATH=hide(tmp_path, "detectron2"))
+    assert run.returncode == 1
+    assert re.search("problem: Detectron2 is missing.*make setup.*install_detectron2", run.stdout)
+
+
+def test_it_works_where_everything_is_broken(tmp_path):
+    run = run_doctor(PYTHONPATH=hide(tmp_path, "torch", "torchvision", "numpy", "pycocotools", "yacs", "PIL"))
+    assert run.returncode == 1 and not run.stderr
+    assert "problem: torch does not import" in run.stdout

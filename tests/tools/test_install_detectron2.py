@@ -1,0 +1,253 @@
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from types import SimpleNamespace
+
+import pytest
+
+import install_detectron2
+from install_detectron2 import InstallError
+
+MISSING = "ModuleNotFoundError: No module named 'detectron2'"
+METADATA = "Metadata-Version: 2.1\nName: sal-detectron2\nVersion: 0.7.2\nRequires-Dist: numpy<2\nRequires-Dist: black\n"
+INFO = "sal_detectron2-0.7.2.dist-info"
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """A wheel laid out like the pinned one, and pinned in its place."""
+    path = tmp_path / "sal_detectron2-0.7.2-cp310-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("detectron2/__init__.py", "__version__ = '0.7.2'\n")
+        archive.writestr("detectron2/layers/nms.py", "")
+        archive.writestr("detectron2/_C.cpython-310-x86_64-linux-gnu.so", "compiled")
+        archive.writestr("tools/__init__.py", "")
+        archive.writestr(f"{INFO}/METADATA", METADATA)
+        archive.writestr(f"{INFO}/RECORD", "detectron2/_C.cpython-310-x86_64-linux-gnu.so,,\n")
+    monkeypatch.setattr(install_detectron2, "WHEEL_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    return path
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine without Detectron2. ``failures``: what its import says, time after time; ``pip``: by command, what that
+    answers, all's well if not given; ``asked``: what pip was asked for."""
+    state = SimpleNamespace(failures=[MISSING, ""], pip={}, asked=[], site_packages=tmp_path / "site-packages")
+    state.site_packages.mkdir()
+
+    def pip(command, *arguments):
+        state.asked.append((command, *arguments))
+        answer = state.pip.get(command, (0, ""))
+        return answer(*arguments) if callable(answer) else answer
+
+    monkeypatch.delenv("DETECTRON2", raising=False)
+    monkeypatch.setattr(install_detectron2, "pip", pip)
+    monkeypatch.setattr(install_detectron2, "import_failure", lambda: state.failures.pop(0))
+    monkeypatch.setattr(install_detectron2, "installed_distribution", lambda: None)
+    monkeypatch.setattr(install_detectron2.sysconfig, "get_paths", lambda: {"purelib": str(state.site_packages)})
+    return state
+
+
+def serve(wheel):
+    """pip download, without a network."""
+
+    def download(*arguments):
+        target = arguments[arguments.index("--dest") + 1]
+        with open(f"{target}/{wheel.name}", "wb") as copy:
+            copy.write(wheel.read_bytes())
+        return 0, ""
+
+    return download
+
+
+def test_keeps_a_detectron2_that_imports(machine, capsys):
+    machine.failures = [""]
+    install_detectron2.main()
+    assert machine.asked == []
+    assert "kept" in capsys.readouterr().out
+
+
+def test_installs_the_python_part_of_the_pinned_wheel(machine, wheel):
+    machine.pip["download"] = serve(wheel)
+    install_detectron2.main()
+    installed = {path.relative_to(machine.site_packages).as_posix() for path in machine.site_packages.rglob("*.*")}
+    assert {"detectron2/__init__.py", "detectron2/layers/nms.py", INFO} <= installed
+    assert not any(name.endswith(".so") or name.startswith(("tools", ".")) for name in installed)
+    record = (machine.site_packages / INFO / "RECORD").read_text()
+    assert "detectron2/layers/nms.py,,\n" in record and ".so" not in record
+    assert (machine.site_packages / INFO / "METADATA").read_text() == METADATA.partition("Requires-Dist")[0]
+
+
+def test_replaces_what_an_interrupted_run_left(machine, wheel):
+    machine.pip["download"] = serve(wheel)
+    for leftover in ("detectron2/stale.py", ".detectron2-unpacked/detectron2/stale.py", f"{INFO}/stale.py"):
+        (machine.site_packages / leftover).parent.mkdir(parents=True, exist_ok=True)
+        (machine.site_packages / leftover).touch()
+    install_detectron2.main()
+    assert not list(machine.site_packages.rglob("stale.py"))
+    assert (machine.site_packages / "detectron2/layers/nms.py").is_file()
+
+
+def test_refuses_a_wheel_with_another_hash(machine, wheel):
+    wheel.write_bytes(wheel.read_bytes() + b"tampered")
+    machine.pip["download"] = serve(wheel)
+    with pytest.raises(InstallError, match=r"SHA-256 .*pip cache purge.*DETECTRON2="):
+        install_detectron2.main()
+    assert list(machine.site_packages.iterdir()) == []
+
+
+def test_the_wheel_is_pinned_by_its_full_hash():
+    assert re.fullmatch(r"[0-9a-f]{64}", install_detectron2.WHEEL_SHA256)
+
+
+def test_without_network_it_names_the_ways_out(machine):
+    machine.pip["download"] = (1, "ERROR: no matching distribution")
+    with pytest.raises(InstallError, match="network.*PIP_FIND_LINKS.*DETECTRON2="):
+        install_detectron2.main()
+
+
+def test_a_missing_dependency_does_not_cost_the_detectron2_that_is_there(machine):
+    machine.failures = ["ModuleNotFoundError: No module named 'yacs'"]
+    with pytest.raises(InstallError, match="yacs.*make setup"):
+        install_detectron2.main()
+    assert machine.asked == []
+
+
+def test_says_when_the_installed_one_does_not_import(machine, wheel):
+    machine.pip["download"] = serve(wheel)
+    machine.failures = [MISSING, "AttributeError: something"]
+    with pytest.raises(InstallError, match="AttributeError: something.*make doctor"):
+        install_detectron2.main()
+
+
+@pytest.mark.parametrize(("module", "fix"), [("pip", "ensurepip"), ("torch", "pip install torch")])
+def test_what_it_needs_first_is_named(machine, monkeypatch, module, fix):
+    monkeypatch.setattr(install_detectron2.importlib.util, "find_spec", lambda name: None if name == module else name)
+    with pytest.raises(InstallError, match=fix):
+        install_detectron2.main()
+
+
+# --- sources
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A folder that looks like Detectron2's source, named by the user, on a machine with a compiler."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    (folder / "setup.py").touch()
+    monkeypatch.setenv("DETECTRON2", str(folder))
+    monkeypatch.setattr(install_detectron2.shutil, "which", lambda name: name)
+    return folder
+
+
+def install_as(distribution, monkeypatch):
+    monkeypatch.setattr(install_detectron2, "installed_distribution", lambda: distribution)
+
+
+def fake_distribution(name="detectron2", **direct_url):
+    return SimpleNamespace(
+        metadata={"Name": name}, read_text=lambda file: json.dumps(direct_url), locate_file=lambda path: f"/site/{path}"
+    )
+
+
+def test_keeps_what_was_built_from_the_named_source(machine, source, monkeypatch):
+    install_as(fake_distribution(url=source.as_uri()), monkeypatch)
+    machine.failures = [""]
+    install_detectron2.main()
+    assert machine.asked == []
+
+
+@pytest.mark.parametrize("output", ["some compiler error", "The detected CUDA version (12.4) mismatches the version"])
+def test_a_failed_build_leaves_the_installed_one_alone(machine, source, monkeypatch, output):
+    install_as(fake_distribution("sal-detectron2"), monkeypatch)
+    machine.failures = [""]
+    machine.pip["wheel"] = (1, output)
+    with pytest.raises(InstallError, match="could not be built") as error:
+        install_detectron2.main()
+    assert [command for command, *_ in machine.asked] == ["install", "wheel"]  # setuptools, then the build
+    assert ("CUDA_HOME" in str(error.value)) == ("CUDA" in output)
+
+
+def test_a_source_is_built_without_isolation_and_replaces_the_wheel(machine, source, monkeypatch, tmp_path):
+    built = fake_distribution("sal-detectron2")
+    built.name, built.version = "detectron2", "0.6"
+    info = tmp_path / "detectron2-0.6.dist-info"
+    info.mkdir()
+    built.locate_file = lambda path: tmp_path / path
+    install_as(built, monkeypatch)
+    monkeypatch.setattr(install_detectron2.importlib.metadata, "distribution", lambda name: built)
+    machine.failures = ["", ""]
+    install_detectron2.main()
+    assert [command for command, *_ in machine.asked] == ["install", "wheel", "uninstall", "install"]
+    wheel = machine.asked[1]
+    assert {"--no-deps", "--no-build-isolation", source.as_uri()} <= set(wheel)
+    assert json.loads((info / "direct_url.json").read_text())["url"] == source.as_uri()
+
+
+def test_without_a_compiler_it_names_the_fix(machine, source, monkeypatch):
+    monkeypatch.setattr(install_detectron2.shutil, "which", lambda name: None)
+    with pytest.raises(InstallError, match=r"compiler.*apt install g\+\+"):
+        install_detectron2.main()
+
+
+def test_a_source_that_is_not_there_is_named(machine, monkeypatch, tmp_path):
+    monkeypatch.setenv("DETECTRON2", str(tmp_path))
+    with pytest.raises(InstallError, match=f"DETECTRON2={tmp_path} is neither"):
+        install_detectron2.main()
+
+
+def test_a_git_url_needs_git_and_gets_pips_prefix(monkeypatch):
+    monkeypatch.setattr(install_detectron2.shutil, "which", lambda name: name)
+    assert install_detectron2.source_url("https://host/detectron2.git") == "git+https://host/detectron2.git"
+    assert install_detectron2.source_url("git+https://host/d.git@v0.6") == "git+https://host/d.git@v0.6"
+    monkeypatch.setattr(install_detectron2.shutil, "which", lambda name: None)
+    with pytest.raises(InstallError, match="install git"):
+        install_detectron2.source_url("https://host/detectron2.git")
+
+
+# --- the parts that talk to the machine
+
+
+def test_pip_passes_on_output_and_status(capsys):
+    status, output = install_detectron2.pip("no-such-command")
+    assert status != 0 and "no-such-command" in output
+    assert output == capsys.readouterr().out
+
+
+def test_import_failure_is_the_last_line_that_python_says(monkeypatch):
+    monkeypatch.setattr(install_detectron2, "MODULES", ("json", "no_such_module"))
+    assert install_detectron2.import_failure() == "ModuleNotFoundError: No module named 'no_such_module'"
+    monkeypatch.setattr(install_detectron2, "MODULES", ("json",))
+    assert install_detectron2.import_failure() == ""
+
+
+def test_origin_tells_the_wheel_from_a_build_and_from_a_stray_folder(monkeypatch, tmp_path):
+    package = tmp_path / "detectron2"
+
+    def installed(name, **direct_url):
+        distribution = fake_distribution(name, **direct_url)
+        distribution.version = "1"
+        distribution.locate_file = lambda path: tmp_path / path
+        install_as(distribution, monkeypatch)
+
+    installed("sal-detectron2")
+    assert "2024-04-17" in install_detectron2.origin(package)
+    assert install_detectron2.origin(tmp_path / "elsewhere") == "from that folder"
+    installed("detectron2", url="git+https://host/detectron2.git")
+    assert install_detectron2.origin(package) == "built from git+https://host/detectron2.git"
+
+
+def test_errors_are_one_sentence_and_status_1(tmp_path):
+    run = subprocess.run(
+        [sys.executable, install_detectron2.__file__],
+        env=os.environ | {"DETECTRON2": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert re.fullmatch(r"error: DETECTRON2=.*\n", run.stderr)
