@@ -1,0 +1,83 @@
+"""Pretraining from a configuration: what it adds to `Trainer`."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+
+from ..data.pretraining import PretrainingMapper, SkipDamaged, SkippedImages, build_pretraining_dataset
+from ..data.pretraining import build_pretraining_loader as build_loader
+from ..data.stream import SampleStream
+from ..errors import InputError
+from ..visualization.reconstructions import draw_reconstructions, seeded_noise
+from ..visualization.sheet import save_png
+from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class PretrainingTrainer(Trainer):
+    """Masked autoencoding of the images in DATASETS.TRAIN; annotations play no part."""
+
+    build_train_dataset = staticmethod(build_pretraining_dataset)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
+        skipped = SkippedImages(os.path.join(cfg.OUTPUT_DIR, "skipped_images.log"))
+        return Recorded(build_loader(cfg, start_iteration, dataset), skipped)
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
+        if cfg.MODEL.META_ARCHITECTURE != "MaskedAutoencoder":
+            raise InputError(
+                f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}; pretraining needs MaskedAutoencoder, as in "
+                "configs/pretrain_convmae_b.yaml"
+            )
+        return super().build_model(cfg)
+
+    def build_hooks(self) -> list[HookBase]:
+        all_hooks = super().build_hooks()
+        if self.cfg.VIS_PERIOD > 0 and comm.is_main_process():
+            all_hooks.append(DrawReconstructions(self.cfg, self.dataset))
+        return all_hooks
+
+
+class Recorded:
+    """A loader whose batches leave the names of the images that were skipped in a file."""
+
+    def __init__(self, loader: Iterable[list[dict]], skipped: SkippedImages):
+        self.loader, self.skipped = loader, skipped
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        for batch in self.loader:
+            self.skipped.update(batch)
+            yield batch
+
+
+class DrawReconstructions(HookBase):
+    """Every VIS_PERIOD iterations and at the end, a picture of the same images under the same masks, in
+    OUTPUT_DIR/reconstructions and in TensorBoard."""
+
+    def __init__(self, cfg: CfgNode, dataset: Sequence, num_images: int = 6):
+        self.period, self.image_format = cfg.VIS_PERIOD, cfg.INPUT.FORMAT
+        self.folder = os.path.join(cfg.OUTPUT_DIR, "reconstructions")
+        self.samples = SampleStream(dataset, SkipDamaged(PretrainingMapper(cfg), dataset), seed=0)
+        self.num_images = num_images
+
+    def after_step(self) -> None:
+        if (self.trainer.iter + 1) % self.period and self.trainer.iter + 1 < self.trainer.max_iter:
+            return
+        model = self.trainer.checkpointer.model
+        images = torch.stack([self.samples[position]["image"] for position in range(self.num_images)])
+        picture = draw_reconstructions(model, images, seeded_noise(model, images, seed=0), self.image_format)
+        path = os.path.join(self.folder, f"{self.trainer.iter + 1:07d}.png")
+        os.makedirs(self.folder, exist_ok=True)
+        save_png(picture, path)
+        get_event_storage().put_image("reconstructions", np.asarray(picture).transpose(2, 0, 1))
+        logger.info(f"Reconstructions drawn in {path}")

@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""Pretrains a ConvMAE encoder by masked autoencoding.
+
+    python pretrain_net.py --config-file configs/pretrain_convmae_b.yaml [--resume] [KEY VALUE ...]
+    torchrun --nproc-per-node 2 pretrain_net.py --config-file ...
+
+The arguments are Detectron2's. Keys: convmae_det/config.py and Detectron2's own.
+"""
+
+import sys
+
+from detectron2.engine import default_argument_parser
+
+from convmae_det.engine.launch import run
+from convmae_det.engine.pretraining import PretrainingTrainer
+from convmae_det.errors import InputError
+
+
+def main(cfg, args):
+    if args.eval_only:
+        raise InputError("--eval-only is for train_net.py; tools/reconstruct.py shows what a pretrained model does")
+    trainer = PretrainingTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, default_argument_parser(epilog=__doc__).parse_args()))
