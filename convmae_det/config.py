@@ -39,6 +39,8 @@ def _add_encoder(cfg: CN) -> None:
     node.SQUARE_PAD = 0  # pixels: pad every image to this square; 0: only to a multiple of 32
     node.FREEZE_STAGES = 0  # 0..3: this many first stages, with their embeddings, are not trained
 
+    cfg.MODEL.COMPILE = False  # torch.compile the encoder, and the decoder of pretraining: faster after a slow start
+
 
 def _add_masked_autoencoder(cfg: CN) -> None:
     node = cfg.MODEL.MAE = CN()
@@ -82,7 +84,8 @@ def _add_solver(cfg: CN) -> None:
     solver.WARMUP_EPOCHS = 0  # passes over DATASETS.TRAIN; above 0 it wins over WARMUP_ITERS
     solver.WARMUP_ITERS = 250
     solver.IMS_PER_BATCH = 16  # images in one optimizer step, over all processes and accumulation steps
-    solver.ACCUMULATION_STEPS = 1  # the batch is run in this many equal parts whose gradients are averaged
+    solver.ACCUMULATION_STEPS = 1  # the batch is run in this many equal parts, gradients averaged; 0: as few as ...
+    solver.MAX_IMS_PER_PASS = 0  # ... keep to this many images in one pass of a process; 0: all of them at once
     solver.REFERENCE_BATCH_SIZE = 16  # BASE_LR is meant for this many images and scales with IMS_PER_BATCH; 0: as it is
     solver.BASE_LR = 1e-4
     solver.BASE_LR_END = 0.0  # WarmupCosineLR: the final rate

@@ -10,6 +10,7 @@ and the two together. An image's middle is taken, and resized to MODEL.CONVMAE.P
 """
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -29,8 +30,7 @@ from convmae_det.modeling.masked_autoencoder import MaskedAutoencoder
 from convmae_det.visualization.reconstructions import TITLES, reconstruction_panels, seeded_noise
 from convmae_det.visualization.sheet import draw_sheet, save_png
 
-# the first part of every configuration key
-GROUPS = "MODEL INPUT DATASETS DATALOADER SOLVER TEST".split()
+KEYS = ("MODEL.", "INPUT.", "DATASETS.", "DATALOADER.", "SOLVER.", "TEST.")  # how configuration keys begin
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -70,8 +70,61 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     pairs, others = [], []
     words = iter(words)
     for word in words:
-        if word.split(".")[0] in GROUPS and not os.path.exists(word):
-            pairs += [word, *[value for value, _ in zip(words, range(1), strict=False)]]
+        if word.startswith(KEYS) and not os.path.exists(word):
+            pairs += [word, *itertools.islice(words, 1)]
         else:
             others.append(word)
     return pairs, others
+
+
+def find_images(places: Sequence[str], limit: int) -> list[str]:
+    """The first `limit` image files of what the user named: files, and folders with what they hold at any depth."""
+    if not places:
+        raise InputError("no image is named: end the command line in image files or folders of them")
+    if limit < 1:
+        raise InputError(f"--max-images is {limit}; it must be at least 1")
+    listed = [list_images(os.path.realpath(place)) if os.path.isdir(place) else [place] for place in places]
+    total = sum(map(len, listed))
+    if total > limit:
+        print(f"The first {limit} of {total:,} images are shown; --max-images shows more.")
+    paths = itertools.islice(itertools.chain.from_iterable(listed), limit)
+    return [path if isinstance(path, str) else path["file_name"] for path in paths]
+
+
+def read_square(path: str, cfg: CfgNode) -> torch.Tensor:
+    """The middle of an image, as the model takes it: (channels, size, size) uint8."""
+    pixels = torch.from_numpy(read_image(path, cfg.INPUT.FORMAT)).permute(2, 0, 1)
+    if len(pixels) != len(cfg.MODEL.PIXEL_MEAN):
+        raise InputError(
+            f"MODEL.PIXEL_MEAN has {len(cfg.MODEL.PIXEL_MEAN)} entries, but INPUT.FORMAT {cfg.INPUT.FORMAT} has "
+            f"{len(pixels)} channels: give it one for each"
+        )
+    middle = center_crop(pixels, [min(pixels.shape[1:])])
+    return resize(middle, [cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE], InterpolationMode.BICUBIC, antialias=True)
+
+
+def load_model(cfg: CfgNode, weights: str) -> MaskedAutoencoder:
+    """The model with the weights of a file. Raises InputError if some part of it is not in there."""
+    if cfg.MODEL.META_ARCHITECTURE != "MaskedAutoencoder":
+        raise InputError(
+            f"--config-file describes a {cfg.MODEL.META_ARCHITECTURE}: reconstruction needs the configuration of "
+            "pretraining, such as configs/pretrain_convmae_b.yaml"
+        )
+    model = build_model(cfg)
+    report = load_weights(model, weights)
+    lacking = {name.split(".")[0] for name in report.new}
+    if "decoder" in lacking:
+        raise InputError(
+            f"{weights} holds an encoder without a decoder: reconstruction needs both, so give a checkpoint that "
+            "pretraining wrote, not one of the encoder alone, of a classifier or of a detector"
+        )
+    if "fusion" in lacking:
+        raise InputError(f"{weights} holds no fusion of the scales: set MODEL.MAE.MULTI_SCALE_DECODER False")
+    return model
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

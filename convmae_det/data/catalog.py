@@ -10,7 +10,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_datas
 from detectron2.data.build import filter_images_with_only_crowd_annotations
 
 from convmae_det.data.annotation_file import check_annotation_file
+from convmae_det.data.shapes import register_shapes
 from convmae_det.errors import InputError
+
+register_shapes()  # known from here on, as Detectron2's own data sets are from its import on
 
 # Bytes. Up to here an annotation file is checked before it is loaded, which takes about a second; the files of COCO
 # itself are larger, and looked into only if loading them fails.

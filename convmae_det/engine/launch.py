@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 
@@ -84,13 +85,13 @@ def _work_apart(main: Callable, cfg: CfgNode, args: Namespace, sentences) -> Non
 def _work(main: Callable, cfg: CfgNode, args: Namespace) -> None:
     set_up_logging(cfg.OUTPUT_DIR)
     logger.info(f"Command line: {' '.join(sys.argv)}")
-    logger.info(f"PyTorch {torch.__version__}, {cfg.MODEL.DEVICE}, {comm.get_world_size()} processes")
+    logger.info(f"PyTorch {torch.__version__}; device: {cfg.MODEL.DEVICE}; processes: {comm.get_world_size()}")
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
     main(cfg, args)
 
 
 def started_by_torchrun() -> bool:
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    return {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"} <= os.environ.keys()
 
 
 def _join_torchrun(cfg: CfgNode) -> None:
@@ -111,8 +112,11 @@ def set_up_logging(output_dir: str) -> None:
     """Logs of the main process go to the terminal and OUTPUT_DIR/log.txt, those of others to log.txt.rank1, …"""
     for name in ("fvcore", "detectron2", "convmae_det"):
         setup_logger(output_dir, distributed_rank=comm.get_rank(), name=name)
-    # The errors that the user can mend are reported as a sentence when they arrive at the top.
+    # What the user can mend is reported in a sentence when it arrives at the top, without Detectron2's traceback.
     logging.getLogger("detectron2.engine.train_loop").addFilter(_is_unexpected)
+    # Notes to Detectron2's developers, about which a user can do nothing.
+    warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release", category=UserWarning)
+    logging.getLogger("torch.fx._symbolic_trace").addFilter(lambda record: "is_fx_tracing" not in record.getMessage())
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:

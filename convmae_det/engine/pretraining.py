@@ -29,8 +29,7 @@ class PretrainingTrainer(Trainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
-        skipped = SkippedImages(os.path.join(cfg.OUTPUT_DIR, "skipped_images.log"))
-        return Recorded(build_loader(cfg, start_iteration, dataset), skipped)
+        return Recorded(build_loader(cfg, start_iteration, dataset), skipped_images(cfg))
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
@@ -41,11 +40,26 @@ class PretrainingTrainer(Trainer):
             )
         return super().build_model(cfg)
 
+    def train(self) -> None:
+        super().train()
+        skipped = skipped_images(self.cfg)
+        if skipped.count:
+            logger.warning(f"{skipped.count} images could not be read and were skipped: {skipped.path} names them")
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators=None) -> dict:
+        """Nothing: masked autoencoding has no test set."""
+        return {}
+
     def build_hooks(self) -> list[HookBase]:
         all_hooks = super().build_hooks()
         if self.cfg.VIS_PERIOD > 0 and comm.is_main_process():
             all_hooks.append(DrawReconstructions(self.cfg, self.dataset))
         return all_hooks
+
+
+def skipped_images(cfg: CfgNode) -> SkippedImages:
+    return SkippedImages(os.path.join(cfg.OUTPUT_DIR, "skipped_images.log"))
 
 
 class Recorded:

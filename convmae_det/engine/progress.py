@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 
 from detectron2.engine import HookBase
 from detectron2.utils.events import get_event_storage
@@ -10,24 +11,25 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(HookBase):
-    """Writes `epoch`, `images_per_second` and `data_share`, the share of the time spent waiting for data, of every
-    iteration to the event storage, and logs their means over every `period` iterations."""
+    """Writes `epoch`, `images_per_second` and `data_share`, the share of the time spent waiting for data, to the event
+    storage, and logs them every `period` iterations. Speed and share are those of the last `period` iterations together,
+    so that a long wait among short ones shows."""
 
-    def __init__(self, num_images: int, images_per_step: int, period: int = 20):
+    def __init__(self, num_images: int, images_per_step: int, period: int):
         """`num_images`: in an epoch; `images_per_step`: over all processes and accumulation steps."""
         self.num_images, self.images_per_step, self.period = num_images, images_per_step, period
+        self.seconds, self.waited = deque(maxlen=period), deque(maxlen=period)  # of each iteration
 
     def before_step(self) -> None:
         self.started = time.perf_counter()
 
     def after_step(self) -> None:
-        storage, seconds = get_event_storage(), time.perf_counter() - self.started
-        waited = storage.history("data_time").latest() if "data_time" in storage.histories() else 0.0
-        epoch = (self.trainer.iter + 1) * self.images_per_step / self.num_images
-        storage.put_scalar("epoch", epoch, smoothing_hint=False)
-        storage.put_scalar("images_per_second", self.images_per_step / seconds)
-        storage.put_scalar("data_share", min(1.0, waited / seconds))
-        if (self.trainer.iter + 1) % self.period == 0 or self.trainer.iter == self.trainer.max_iter - 1:
-            speed, share = (storage.history(name).avg(self.period) for name in ("images_per_second", "data_share"))
-            total = self.trainer.max_iter * self.images_per_step / self.num_images
-            logger.info(f" epoch {epoch:.2f} of {total:.2f}, {speed:.1f} images/s, {share:.0%} of it waiting for data")
+        storage, iterations = get_event_storage(), self.trainer.iter + 1
+        self.seconds.append(time.perf_counter() - self.started)
+        self.waited.append(storage.history("data_time").latest())
+        seconds = sum(self.seconds)
+        epoch, length = (n * self.images_per_step / self.num_images for n in (iterations, self.trainer.max_iter))
+        speed, share = len(self.seconds) * self.images_per_step / seconds, min(1.0, sum(self.waited) / seconds)
+        storage.put_scalars(epoch=epoch, images_per_second=speed, data_share=share, smoothing_hint=False)
+        if iterations % self.period == 0 or iterations == self.trainer.max_iter:
+            logger.info(f"epoch {epoch:.2f} of {length:.2f}, {speed:.1f} images/s, {share:.0%} of it waiting for data")

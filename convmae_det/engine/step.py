@@ -47,8 +47,8 @@ class TrainingStep(SimpleTrainer):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=autocast_dtype == torch.float16)
 
     def run_step(self) -> None:
-        """Raises TrainingError, on every process and before the weights change, where a loss or gradient of any
-        process is not finite."""
+        """Raises TrainingError, in every process and before the weights change, where a loss, prediction or gradient
+        of any process is not finite."""
         assert self.model.training, "the model was left in evaluation mode"
         self.optimizer.zero_grad(set_to_none=True)
         batches, losses, data_time = [], [], 0.0
@@ -56,51 +56,57 @@ class TrainingStep(SimpleTrainer):
             start = time.perf_counter()
             batches.append(next(self._data_loader_iter))
             data_time += time.perf_counter() - start
-            losses.append(self._backward(batches[-1], part))
-        means = {name: torch.stack([loss[name] for loss in losses]).mean() for name in losses[0]}
+            last = part == self.accumulation_steps - 1
+            parallel = isinstance(self.model, DistributedDataParallel)
+            with contextlib.nullcontext() if last or not parallel else self.model.no_sync():
+                loss = self._forward(batches[-1], part)
+                losses.append({name: value.detach().float() for name, value in loss.items()})
+                if last:  # all processes take part in the last backward pass, or none
+                    self._require_finite(mean_losses(losses), batches)
+                self._backward(loss)
         self.after_backward()
 
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = get_total_norm([p.grad for p in parameters]).item()
-        self._require_finite(means, norm, batches)
+        norm = get_total_norm([p.grad for p in parameters])
+        if not self.scaler.is_enabled():  # loss scaling overflows now and then, and skips that update
+            self._require_finite({"gradient norm": norm}, batches)
         if self.clip_gradients:
             self.clip_gradients(parameters)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._write_metrics(means, data_time)
-        if math.isfinite(norm):  # loss scaling overflows now and then, and skips that update
+        self._write_metrics(mean_losses(losses), data_time)
+        if norm.isfinite():
             get_event_storage().put_scalar("grad_norm", norm)
 
-    def _backward(self, batch: list[dict], part: int) -> dict[str, torch.Tensor]:
-        """Adds the gradients of micro-batch number `part`; returns its losses, detached."""
+    def _forward(self, batch: list[dict], part: int) -> dict[str, torch.Tensor]:
         entropy = [self.seed, self.iter, part, comm.get_rank()]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
-        last = part == self.accumulation_steps - 1
-        parallel = isinstance(self.model, DistributedDataParallel)
-        with contextlib.nullcontext() if last or not parallel else self.model.no_sync():
-            enabled = self.autocast_dtype is not None
-            with torch.autocast(self.device.type, self.autocast_dtype, enabled=enabled):
-                losses = self.model(batch)
-                total = sum(losses.values()) / self.accumulation_steps
-            self.scaler.scale(total).backward()
-        return {name: loss.detach().float() for name, loss in losses.items()}
+        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            try:
+                return self.model(batch)
+            except FloatingPointError:  # Detectron2's RPN looks at its proposals
+                return {"predictions": torch.tensor(math.nan)}
 
-    def _require_finite(self, losses: dict[str, torch.Tensor], norm: float, batches: list[list[dict]]) -> None:
-        losses = {name: loss.item() for name, loss in losses.items()}
-        finite = math.isfinite(sum(losses.values())) and (math.isfinite(norm) or self.scaler.is_enabled())
+    def _backward(self, losses: dict[str, torch.Tensor]) -> None:
+        total = sum(losses.values()) / self.accumulation_steps
+        if total.requires_grad:
+            self.scaler.scale(total).backward()
+
+    def _require_finite(self, values: dict[str, torch.Tensor], batches: list[list[dict]]) -> None:
+        values = {name: value.item() for name, value in values.items()}
         report = None
-        if not finite:
-            values = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
+        if not all(math.isfinite(value) for value in values.values()):
+            listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
             images = ", ".join(str(image.get("file_name", "without a name")) for batch in batches for image in batch)
-            report = f"{values}, gradient norm {norm:.4g}; images {images}"
+            report = f"{listed}; images {images}"
         reports = [report for report in comm.all_gather(report) if report]
         if reports:
             rate = max(group["lr"] for group in self.optimizer.param_groups)
             raise TrainingError(
-                f"the loss or its gradient is not finite at iteration {self.iter}, learning rate {rate:.4g}: "
-                f"{'; '.join(reports)}. This step was not taken, so the last checkpoint is good: look at these images, "
-                "then --resume with a lower SOLVER.BASE_LR or with SOLVER.CLIP_GRADIENTS.ENABLED True"
+                f"training diverged at iteration {self.iter}, learning rate {rate:.4g}: {'; '.join(reports)}. The "
+                "weights are as they were and the last checkpoint is good: look at these images, then go on with "
+                "--resume and a lower SOLVER.BASE_LR, or with SOLVER.CLIP_GRADIENTS.ENABLED True"
             )
 
     def state_dict(self) -> dict:
@@ -111,3 +117,9 @@ class TrainingStep(SimpleTrainer):
         self.seed = state_dict["seed"]
         if state_dict["scaler"]:  # empty after training in another precision
             self.scaler.load_state_dict(state_dict["scaler"])
+
+
+def mean_losses(losses: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Each loss's mean over those micro-batches that have it."""
+    names = dict.fromkeys(name for loss in losses for name in loss)
+    return {name: torch.stack([loss[name] for loss in losses if name in loss]).mean() for name in names}

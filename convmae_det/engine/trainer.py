@@ -1,7 +1,7 @@
 """Training from a configuration: Detectron2's DefaultTrainer with our step, schedule, optimizer and checkpoints.
 
 `Trainer` is all that the two tasks share. A task says what the training data is (`build_train_dataset`,
-`build_train_loader`) and, if it has a test set, how it is evaluated (`build_test_loader`, `build_evaluator`).
+`build_train_loader`) and how a model is evaluated (`test`).
 """
 
 import glob
@@ -20,17 +20,25 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from torch import nn
 
-from ..checkpoint.checkpointer import Checkpointer, atomic_write
+from ..checkpoint import load_weights
+from ..checkpoint.checkpointer import Checkpointer
+from ..checkpoint.writing import atomic_write
 from ..data import loader
 from ..errors import InputError
+from ..modeling.decoder import Decoder
+from ..modeling.encoder import Encoder
 from ..solver.optimizer import build_optimizer, gradient_clipper
 from ..solver.schedule import resolve_schedule
+from .progress import Progress
 from .step import TrainingStep
 
 logger = logging.getLogger(__name__)
 
+LOG_PERIOD = 20  # iterations between lines in the log and in metrics.json
+
 # What a run leaves in OUTPUT_DIR that another run would overwrite or append to.
 RUN_FILES = ("*.pth", "last_checkpoint", "metrics.json", "config.yaml", "events.out.tfevents.*")
+RUN_FILES += ("reconstructions", "skipped_images.log")
 
 
 class Trainer(DefaultTrainer):
@@ -57,7 +65,7 @@ class Trainer(DefaultTrainer):
             create_ddp_model(model, broadcast_buffers=False, **devices),
             None,
             optimizer,
-            accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
+            accumulation_steps=self.cfg.SOLVER.ACCUMULATION_STEPS,
             autocast_dtype=getattr(torch, amp.DTYPE) if amp.ENABLED else None,
             clip_gradients=gradient_clipper(cfg),
             seed=self.cfg.SEED,
@@ -82,6 +90,8 @@ class Trainer(DefaultTrainer):
         model = build_model(cfg)
         counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]
         logger.info(f"{type(model).__name__} on {cfg.MODEL.DEVICE}: {counts[0]:,} parameters, {counts[1]:,} trained")
+        if cfg.MODEL.COMPILE:
+            compile_in_place(model)
         return model
 
     @classmethod
@@ -91,15 +101,9 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[hooks.HookBase]:
         all_hooks = [hooks.IterationTimer(), hooks.LRScheduler()]
         if comm.is_main_process():
+            all_hooks.append(Progress(len(self.dataset), self.cfg.SOLVER.IMS_PER_BATCH, LOG_PERIOD))
             all_hooks.append(hooks.PeriodicCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD))
-        all_hooks.append(hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate))
         return all_hooks
-
-    def _evaluate(self) -> dict:
-        if self.iter == self.max_iter - 1:  # EvalHook takes a last iteration that failed for the end of training
-            return {}
-        self._last_eval_results = self.test(self.cfg, self.model)
-        return self._last_eval_results
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Goes on from the last checkpoint in OUTPUT_DIR if `resume` and there is one, else starts from MODEL.WEIGHTS,
@@ -124,14 +128,18 @@ class Trainer(DefaultTrainer):
     def train(self) -> dict | None:
         """Trains to the end; returns the last evaluation's results, if there was one."""
         if self.start_iter >= self.max_iter:
-            logger.info(f"{self.cfg.OUTPUT_DIR} holds a run that ended after {self.start_iter} iterations: evaluating")
+            logger.info(
+                f"{self.cfg.OUTPUT_DIR} holds a run that ended after {self.start_iter} iterations: it is complete"
+            )
             return self.test(self.cfg, self.model)
         if comm.is_main_process():
+            os.makedirs(self.cfg.OUTPUT_DIR, exist_ok=True)
             if self.start_iter == 0:
                 set_aside_earlier_run(self.cfg.OUTPUT_DIR)
             with atomic_write(os.path.join(self.cfg.OUTPUT_DIR, "config.yaml")) as file:
                 file.write(self.cfg.dump().encode())
-            self.register_hooks([hooks.PeriodicWriter(self.build_writers())])  # opens its files, so not any earlier
+            writer = hooks.PeriodicWriter(self.build_writers(), LOG_PERIOD)  # opens its files, so not any earlier
+            self.register_hooks([writer])
         self.data_loader = self.build_train_loader(self.cfg, self.dataset, self.start_iter)
         super().train()
         return getattr(self, "_last_eval_results", None)
@@ -145,8 +153,8 @@ class Trainer(DefaultTrainer):
             super().load_state_dict(state_dict)
         except ValueError as error:
             raise InputError(
-                "the checkpoint to resume is of a run that trained other parameters: undo that, or start "
-                "a new run with the checkpoint as MODEL.WEIGHTS"
+                "the checkpoint to resume is of a run that trained other parameters: train those, or start a new run "
+                "with the checkpoint as MODEL.WEIGHTS"
             ) from error
         self.scheduler.base_lrs = base_lrs
         for group, values, rate in zip(self.optimizer.param_groups, configured, self.scheduler.get_lr(), strict=True):
@@ -163,6 +171,15 @@ class DetectionTrainer(Trainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
         return loader.build_train_loader(cfg, start_iteration, dataset)
+
+    def build_hooks(self) -> list[hooks.HookBase]:
+        return [*super().build_hooks(), hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)]
+
+    def _evaluate(self) -> dict:
+        if self.iter == self.max_iter - 1:  # EvalHook takes a last iteration that failed for the end of training
+            return {}
+        self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
@@ -190,24 +207,36 @@ class DetectionTrainer(Trainer):
         """
         if not cfg.DATASETS.TEST:
             raise InputError("DATASETS.TEST is empty: name the data set to evaluate on")
-        model = cls.build_model(cfg)
-        checkpointer = Checkpointer(model, cfg.OUTPUT_DIR)
-        resume = resume and checkpointer.has_checkpoint()
-        path = checkpointer.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
+        checkpoints = Checkpointer(nn.Module(), cfg.OUTPUT_DIR)
+        resume = resume and checkpoints.has_checkpoint()
+        path = checkpoints.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
         if not path:
             raise InputError("MODEL.WEIGHTS is empty: --eval-only needs the weights to evaluate")
-        checkpointer.load(path)
+        model = cls.build_model(cfg)
+        report = load_weights(model, path)
+        unfit = [*report.new, *report.resized]
+        if unfit:
+            raise InputError(
+                f"{path} is not of the model that the configuration describes: {len(unfit)} weights are missing or of "
+                f"another size, such as {unfit[0]}; take the config.yaml that lies beside it"
+            )
         return cls.test(cfg, model)
 
 
 def load_initial_weights(model: nn.Module, path: str) -> None:
-    """Weights to start training from, which may leave parts of the model at random; InputError if there are none."""
-    if not path:
+    """Weights to start training from, which may leave heads at random; InputError for what can't be loaded."""
+    if path:
+        load_weights(model, path)
+    else:
         logger.warning("MODEL.WEIGHTS is empty: training starts from random weights")
-        return
-    from ..checkpoint import load_weights
 
-    load_weights(model, path)
+
+def compile_in_place(model: nn.Module) -> None:
+    """torch.compile for the encoder, and the decoder of pretraining; the names of their weights stay. The heads of a
+    detector are left: they work on lists of boxes."""
+    for module in model.modules():
+        if isinstance(module, (Encoder, Decoder)):
+            module.compile()
 
 
 def set_aside_earlier_run(output_dir: str) -> None:

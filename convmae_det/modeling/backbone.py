@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
+from detectron2.modeling.backbone import vit
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
-from detectron2.modeling.backbone.vit import SimpleFeaturePyramid
 
 from ..errors import InputError
 from .attention import Window
@@ -123,6 +123,14 @@ def attention_windows(node, depth: int) -> list[Window | None]:
 def default_global_blocks(depth: int) -> list[int]:
     """Four blocks, evenly spaced from the first to the last: 0 3 6 10 of 11 (paper, section 3.4)."""
     return sorted({turn * (depth - 1) // 3 for turn in range(4)})
+
+
+class SimpleFeaturePyramid(vit.SimpleFeaturePyramid):
+    """Detectron2's, which misspells the constraint that pads images of any size to a multiple of 32 pixels."""
+
+    @property
+    def size_divisibility(self) -> int:
+        return self._size_divisibility
 
 
 @BACKBONE_REGISTRY.register()

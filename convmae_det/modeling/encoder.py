@@ -47,13 +47,18 @@ def encoder_arguments(cfg) -> dict:
         if value:
             shape[name] = value if name == "num_heads" else tuple(value)
     _check_shape(shape)
+    channels, deviations = len(cfg.MODEL.PIXEL_MEAN), len(cfg.MODEL.PIXEL_STD)
+    if channels != deviations:
+        raise InputError(
+            f"MODEL.PIXEL_STD has {deviations} numbers, but MODEL.PIXEL_MEAN {channels}; give one a channel"
+        )
     size, kernel, rate = node.PRETRAIN_IMAGE_SIZE, node.CONV_KERNEL_SIZE, node.DROP_PATH_RATE
     if kernel < 1 or kernel % 2 == 0:
         raise InputError(f"MODEL.CONVMAE.CONV_KERNEL_SIZE is {kernel}; it must be odd and positive, such as 5")
     if not 0 <= rate < 1:
         raise InputError(f"MODEL.CONVMAE.DROP_PATH_RATE is {rate}; it must be at least 0 and below 1")
     return shape | dict(
-        in_channels=len(cfg.MODEL.PIXEL_MEAN),
+        in_channels=channels,
         conv_kernel_size=kernel,
         drop_path_rate=rate,
         grid=grid_of("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", size),

@@ -40,13 +40,14 @@ def _check_length(solver: CfgNode) -> None:
 
 
 def _check_batch(solver: CfgNode) -> None:
-    parts = solver.ACCUMULATION_STEPS
-    _require(parts > 0, "ACCUMULATION_STEPS", parts, "be at least 1")
-    images, processes = solver.IMS_PER_BATCH, comm.get_world_size()
-    if images <= 0 or images % (parts * processes):
+    parts, limit = solver.ACCUMULATION_STEPS, solver.MAX_IMS_PER_PASS
+    _require(parts >= 0, "ACCUMULATION_STEPS", parts, "be at least 1, or 0 to follow from SOLVER.MAX_IMS_PER_PASS")
+    _require(limit >= 0, "MAX_IMS_PER_PASS", limit, "be at least 0; 0 sets no limit")
+    images, processes, least = solver.IMS_PER_BATCH, comm.get_world_size(), max(parts, 1)
+    if images <= 0 or images % (least * processes):
         raise InputError(
-            f"SOLVER.IMS_PER_BATCH is {images}; it must be a multiple of {parts * processes}, "
-            f"that is, of {processes} process{'es' * (processes > 1)} × SOLVER.ACCUMULATION_STEPS {parts}"
+            f"SOLVER.IMS_PER_BATCH is {images}; it must be a multiple of {least * processes}, "
+            f"that is, of {processes} process{'es' * (processes > 1)} × SOLVER.ACCUMULATION_STEPS {least}"
         )
     reference = solver.REFERENCE_BATCH_SIZE
     _require(reference >= 0, "REFERENCE_BATCH_SIZE", reference, "be at least 0; 0 leaves the learning rate as it is")

@@ -65,7 +65,7 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layer_
         members[layer_of(name, depth), is_decayed(name, parameter)].append(parameter)
     return [
         {
-            "name": ("above the encoder" if layer > depth else f"layer {layer}") + ("" if decayed else ", vectors"),
+            "name": ("above the encoder" if layer > depth else f"layer {layer}") + ("" if decayed else ", undecayed"),
             "params": members[layer, decayed],
             "lr": lr * layer_decay ** (depth + 1 - layer),
             "weight_decay": weight_decay if decayed else 0.0,
@@ -81,10 +81,11 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.AdamW:
         model, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, layer_decay=solver.LAYER_DECAY
     )
     rows = [
-        (group["name"], sum(p.numel() for p in group["params"]), f"{group['lr']:.3e}", group["weight_decay"])
+        (group["name"], f"{sum(p.numel() for p in group['params']):,}", f"{group['lr']:.4g}", group["weight_decay"])
         for group in groups
     ]
-    table = tabulate(rows, headers=["group", "parameters", "learning rate", "weight decay"], intfmt=",")
+    headers = ["group", "parameters", "learning rate", "weight decay"]
+    table = tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "right", "right"))
     logger.info(f"AdamW, after the warm-up:\n{table}")
     # one kernel that reads weights, gradients and moments once, where there is one
     fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])

@@ -16,8 +16,9 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     """A copy of `cfg` in which Detectron2 finds the schedule as it wants it, for `num_images` training images.
 
     MAX_EPOCHS becomes MAX_ITER (unless that is set), WARMUP_EPOCHS becomes WARMUP_ITERS, STEP_FRACTIONS becomes STEPS
-    (unless that is set), BASE_LR and BASE_LR_END are scaled to the batch. The result is logged. It is fixed: resolving
-    it again, for whatever number of images, changes nothing, so that users can start from the config.yaml of a run.
+    (unless that is set), BASE_LR and BASE_LR_END are scaled to the batch, ACCUMULATION_STEPS 0 becomes the least number
+    that MAX_IMS_PER_PASS allows. The result is logged. It is fixed: resolving it again, for whatever number of images,
+    changes nothing, so that users can start from the config.yaml of a run.
 
     Raises InputError, naming the key, for values that make no schedule, and for a data set without images.
     """
@@ -34,6 +35,8 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
         solver.WARMUP_ITERS, solver.WARMUP_EPOCHS = math.ceil(solver.WARMUP_EPOCHS * iterations_per_epoch), 0
     wanted_warmup, solver.WARMUP_ITERS = solver.WARMUP_ITERS, min(solver.WARMUP_ITERS, solver.MAX_ITER - 1)
     _resolve_steps(solver)
+    if not solver.ACCUMULATION_STEPS:
+        solver.ACCUMULATION_STEPS = _least_accumulation(solver.IMS_PER_BATCH, solver.MAX_IMS_PER_PASS)
     if solver.REFERENCE_BATCH_SIZE:
         scale = solver.IMS_PER_BATCH / solver.REFERENCE_BATCH_SIZE
         solver.BASE_LR, solver.BASE_LR_END = solver.BASE_LR * scale, solver.BASE_LR_END * scale
@@ -54,6 +57,12 @@ def _resolve_steps(solver: CfgNode) -> None:
         return
     steps = solver.STEPS or {round(fraction * solver.MAX_ITER) for fraction in solver.STEP_FRACTIONS}
     solver.STEPS = tuple(sorted(step for step in steps if 0 < step < solver.MAX_ITER))
+
+
+def _least_accumulation(images: int, limit: int) -> int:
+    """The least number of equal parts of a batch in which no process has more than `limit` images; 0: no limit."""
+    share = images // comm.get_world_size()
+    return next(parts for parts in range(1, share + 1) if share % parts == 0 and share <= parts * (limit or share))
 
 
 def _description(given: CfgNode, solver: CfgNode, num_images: int) -> str:

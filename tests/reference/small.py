@@ -4,6 +4,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import nn
+from torch.testing import assert_close
 
 from convmae_det.config import add_convmae_config
 
@@ -72,6 +73,22 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 
 def gradients(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+def assert_near(ours, theirs, tolerance: float) -> None:
+    """Tensors, or dicts of the same ones, are equal within `tolerance` relative to the largest value of each.
+
+    Where the inputs are drawn freely both are computed in float64, lest a variance near zero blow up the rounding.
+    """
+    if isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys()
+        for name, tensor in theirs.items():
+            scale = max(float(tensor.detach().abs().max()), 1e-3)
+            assert_close(
+                ours[name], tensor, rtol=0, atol=tolerance * scale, msg=lambda text, name=name: f"{name}: {text}"
+            )
+    else:
+        assert_near({"": ours}, {"": theirs}, tolerance)
 
 
 def annotated_image(height: int = 64, width: int = 64, objects: int = 2, channels: int = 3) -> dict:

@@ -1,0 +1,98 @@
+"""The shape of an encoder, inferred from its tensors."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ..modeling.encoder import PRESETS
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """What tensors tell of an encoder; 0 or None for what they don't."""
+
+    embed_dims: tuple[int, ...]
+    depths: tuple[int, ...]
+    mlp_ratios: tuple[float, ...]
+    in_channels: int
+    kernel_size: int  # of the depthwise convolutions
+    num_heads: int
+    position_grid: tuple[int, int] | None
+    window_size: int  # of the shared or decomposed relative position bias
+    global_grid: int
+    relative_position: str  # shared, decomposed or none
+
+    @property
+    def preset(self) -> str | None:
+        """The name in `MODEL.CONVMAE.ARCH`, None for custom widths."""
+        for name, preset in PRESETS.items():
+            same = all(preset[key] == getattr(self, key) for key in ("embed_dims", "depths", "mlp_ratios"))
+            if same and self.num_heads in (0, preset["num_heads"]):
+                return name
+        return None
+
+    def __str__(self) -> str:
+        dims, depths, ratios = (
+            " ".join(f"{value:g}" for value in values) for values in (self.embed_dims, self.depths, self.mlp_ratios)
+        )
+        return f"{self.preset or 'custom'} (widths {dims}, depths {depths}, MLP ratios {ratios})"
+
+    def settings(self) -> dict[str, object]:
+        """The keys of `MODEL.CONVMAE` that describe this shape."""
+        settings: dict[str, object] = {}
+        if self.preset:
+            settings["ARCH"] = self.preset
+        else:
+            settings |= dict(EMBED_DIMS=list(self.embed_dims), DEPTHS=list(self.depths))
+            settings |= dict(MLP_RATIOS=list(self.mlp_ratios))
+            if self.num_heads:
+                settings["NUM_HEADS"] = self.num_heads
+        settings["CONV_KERNEL_SIZE"] = self.kernel_size
+        return settings
+
+
+def encoder_shape(tensors: Mapping[str, torch.Tensor], prefix: str) -> EncoderShape:
+    """`tensors` by our names; `prefix` stands before stage1.… Names that are missing give zeros."""
+
+    def size(name: str, axis: int = 0) -> int:
+        tensor = tensors.get(prefix + name)
+        return tensor.shape[axis] if tensor is not None and tensor.ndim > axis else 0
+
+    embed_dims = tuple(size(f"stage{stage}.patch_embed.proj.bias") for stage in (1, 2, 3))
+    hidden = tuple(size(f"stage{stage}.blocks.0.mlp.fc1.bias") for stage in (1, 2, 3))
+    grid = (size("stage3.position_embedding.table", 1), size("stage3.position_embedding.table", 2))
+    tables = rel_pos_tables(tensors, prefix)
+    shared = [size(f"stage3.{kind}_bias.table", 1) for kind in ("local", "global")]
+    local, everywhere = shared if any(shared) else (min(tables, default=0), max(tables, default=0))
+    head_width = size("stage3.blocks.0.attn.rel_pos_h", 1)
+    heads = size("stage3.local_bias.table") or size("stage3.global_bias.table")
+    return EncoderShape(
+        embed_dims=embed_dims,
+        depths=tuple(count_blocks(tensors, f"{prefix}stage{stage}.blocks.") for stage in (1, 2, 3)),
+        mlp_ratios=tuple(ratio(rows, width) for rows, width in zip(hidden, embed_dims, strict=True)),
+        in_channels=size("stage1.patch_embed.proj.weight", 1) // 16,
+        kernel_size=size("stage1.blocks.0.depthwise.weight", 2),
+        num_heads=embed_dims[2] // head_width if head_width else heads,
+        position_grid=grid if all(grid) else None,
+        window_size=(local + 1) // 2,
+        global_grid=(everywhere + 1) // 2,
+        relative_position="shared" if any(shared) else "decomposed" if tables else "none",
+    )
+
+
+def rel_pos_tables(tensors: Mapping[str, torch.Tensor], prefix: str) -> list[int]:
+    """The lengths of the decomposed tables of all blocks."""
+    pattern = re.compile(rf"{re.escape(prefix)}stage3\.blocks\.\d+\.attn\.rel_pos_[hw]")
+    return [tensor.shape[0] for name, tensor in tensors.items() if pattern.fullmatch(name)]
+
+
+def count_blocks(names: Mapping[str, torch.Tensor], prefix: str) -> int:
+    return len({name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix)})
+
+
+def ratio(rows: int, width: int) -> float:
+    """The MLP ratio: a whole number where it is one."""
+    value = rows / width if width else 0
+    return int(value) if value == int(value) else value

@@ -1,0 +1,67 @@
+"""What a file of weights holds, in words."""
+
+import math
+import re
+from pathlib import Path
+
+import torch
+
+from .encoder_shape import EncoderShape, count_blocks
+from .fitting import Weights
+from .loading import read_weights
+
+PIXELS = 16  # along the side of a stage-3 token
+CLASS_SCORES = r"^head\.(\d\.)?weight$|box_predictor\.(\d\.)?cls_score\.weight$"
+
+
+def describe(path: str | Path) -> dict[str, str]:
+    """What is known of the file at `path`, by what it is called. Raises InputError: no file of ConvMAE weights."""
+    weights = read_weights(path)
+    shape, tensors = weights.shape, weights.tensors
+    facts = {
+        "kind": weights.format.name,
+        "encoder": str(shape),
+        "attention heads": str(shape.num_heads or "not told by the file"),
+        "input channels": str(shape.in_channels),
+        "depthwise convolution": f"{shape.kernel_size}×{shape.kernel_size}",
+        "position embedding": describe_position(shape),
+        "relative position": describe_bias(shape),
+        "decoder": describe_decoder(tensors),
+        "classes": describe_classes(weights),
+    }
+    facts |= {key: str(weights.entries[key]) for key in ("epoch", "iteration") if key in weights.entries}
+    facts["tensors"] = describe_size(tensors)
+    return facts
+
+
+def describe_position(shape: EncoderShape) -> str:
+    if shape.position_grid is None:
+        return "none"
+    rows, columns = shape.position_grid
+    return f"{rows}×{columns} tokens, for {rows * PIXELS}×{columns * PIXELS} pixels"
+
+
+def describe_bias(shape: EncoderShape) -> str:
+    if shape.relative_position == "none":
+        return "none"
+    return f"{shape.relative_position}: windows of {shape.window_size}, global {shape.global_grid}×{shape.global_grid}"
+
+
+def describe_decoder(tensors: dict[str, torch.Tensor]) -> str:
+    if "decoder.embed.bias" not in tensors:
+        return "none"
+    blocks = count_blocks(tensors, "decoder.blocks.")
+    return f"width {tensors['decoder.embed.bias'].shape[0]}, {blocks} blocks"
+
+
+def describe_classes(weights: Weights) -> str:
+    rows = next((tensor.shape[0] for name, tensor in weights.tensors.items() if re.search(CLASS_SCORES, name)), 0)
+    background = 0 if any(name.startswith("head.") for name in weights.tensors) else 1
+    return str(rows - background) if rows else "none"
+
+
+def describe_size(tensors: dict[str, torch.Tensor]) -> str:
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    mebibytes = math.ceil(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / 2**20)
+    kinds = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}))
+    return f"{len(tensors)} with {numbers:,} numbers, {mebibytes:,} MiB, {kinds}"

@@ -1,0 +1,148 @@
+"""Reads a file of weights without ever running what is in it.
+
+`torch.load` with `weights_only=True` builds tensors, plain Python values and, beside them, only `argparse.Namespace`,
+in which the published checkpoints keep their command line. Whatever else a pickle asks for is refused before it runs.
+"""
+
+import argparse
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from detectron2.utils.file_io import PathManager
+from safetensors.torch import load_file
+
+from ..errors import InputError
+
+TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch.save began a file before torch 1.6
+RESAVE = "where you trust its source, load it with the program that wrote it and save tensors alone"
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The content of a .pth, .pt or .safetensors file or URL; the tensors lie on the CPU.
+
+    A .safetensors file gives {"model": its tensors} and its metadata, strings. The kind of file is told from its bytes.
+
+    Raises InputError: one sentence for each way in which a file can't be read, or must not be.
+    """
+    path = local_path(str(path))
+    start = path.open("rb").read(512)
+    if start.startswith(b"PK\x03\x04"):
+        check_archive(path)
+    elif start[8:9] == b"{":
+        return read_safetensors(path)
+    elif not start.startswith(TORCH_LEGACY):
+        raise InputError(f"{path} {strange_content(start)}")
+    return read_torch(path)
+
+
+def local_path(path: str) -> Path:
+    """The file at `path`, downloaded if it is a URL. Raises InputError unless it is there and not empty."""
+    if "://" in path:
+        try:
+            path = PathManager.get_local_path(path)
+        except Exception as error:  # whatever the handler of that kind of URL raises
+            raise InputError(f"{path} can't be downloaded ({one_line(error)}): download it yourself") from error
+    file = Path(path).expanduser()
+    try:
+        if file.is_dir():
+            weights = sorted(f.name for f in file.iterdir() if f.suffix in (".pth", ".pt", ".safetensors"))
+            example = f", such as {file / weights[-1]}" if weights else ""
+            raise InputError(f"{file} is a folder: name a file of weights{example}")
+        if file.stat().st_size == 0:
+            raise InputError(f"{file} is empty, as an interrupted download leaves it: fetch it again")
+        file.open("rb").close()
+    except OSError as error:
+        raise InputError(f"{file} can't be opened ({error.strerror}): check the path") from error
+    return file
+
+
+def strange_content(start: bytes) -> str:
+    """What a file is, and what to do, that begins with none of the marks of a file of weights."""
+    text = start.lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
+        return "is a git-lfs pointer, not the weights it points to: run git lfs pull in its repository"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page, not weights: download it in a browser (Google Drive asks before it sends large files)"
+    if start.startswith(b"\x80"):
+        return (
+            "is a plain pickle, as Detectron2's .pkl files are, which may run code when it is opened, so it was not "
+            f"opened: {RESAVE} with torch.save"
+        )
+    if is_text(start):
+        return "is a text file, not weights: name a .pth, .pt or .safetensors file"
+    return "is not a file of weights, or its beginning is damaged: fetch it again, or name another"
+
+
+def is_text(start: bytes) -> bool:
+    try:
+        start[:-3].decode()  # a character may be cut in two at the end
+    except UnicodeDecodeError:
+        return False
+    return not re.search(rb"[\x00-\x08\x0e-\x1f]", start)
+
+
+def check_archive(path: Path) -> None:
+    """Raises InputError unless the zip archive is one of torch.save's and whole: torch doesn't look at checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            damaged = damaged_entry(archive)
+    except Exception as error:  # a damaged archive raises nearly anything
+        raise InputError(f"{path} is cut off or damaged ({one_line(error)}): fetch it again") from error
+    if damaged:
+        raise InputError(f"{path} is damaged (at {damaged}): fetch it again")
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise InputError(f"{path} is a TorchScript program, not weights alone: name the checkpoint it was made from")
+    if not any(name.endswith("/data.pkl") for name in names):
+        raise InputError(f"{path} is a zip archive without weights: unpack it, and name the file of weights inside")
+
+
+def damaged_entry(archive: zipfile.ZipFile) -> str | None:
+    """The first entry with a wrong checksum, or marked as a folder, as which torch would take its tensor for empty."""
+    entries = archive.infolist()
+    folder = next((entry.filename for entry in entries if entry.external_attr & 0x10 and not entry.is_dir()), None)
+    checked = any(entry.CRC for entry in entries)  # torch can be told to leave checksums out
+    return folder or (archive.testzip() if checked else None)
+
+
+def read_torch(path: Path) -> dict[str, Any]:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise InputError(f"{path} {refusal(str(error))}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors: name another file")
+    return content
+
+
+def refusal(message: str) -> str:
+    """What to say where torch.load gives up with `message`."""
+    wanted = re.search(r"GLOBAL ([\w.]+)", message) or re.search(r"Unsupported (?:class|global) ([\w.]+)", message)
+    if wanted is None:
+        return f"is cut off or damaged ({one_line(message)}): fetch it again"
+    if wanted[1].split(".")[0] == "numpy":
+        return (
+            f"holds NumPy values ({wanted[1]}) among its tensors, which can't be read safely: {RESAVE}, numbers as "
+            "Python's own, float(x) or x.item()"
+        )
+    return f"asks to run {wanted[1]} when it is opened, so it was refused and nothing ran: {RESAVE}"
+
+
+def read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return metadata | {"model": load_file(path)}
+    except Exception as error:  # safetensors has its own kinds
+        raise InputError(f"{path} is cut off or damaged ({one_line(error)}): fetch it again") from error
+
+
+def one_line(error: Exception | str) -> str:
+    """The first sentence of `error`, without what could be taken for the end of ours."""
+    line = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".: ")
+    return line[:120] or type(error).__name__

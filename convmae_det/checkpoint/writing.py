@@ -1,0 +1,58 @@
+"""Writes a file whole or not at all: under a temporary name in the same folder, then renamed."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors.torch
+import torch
+
+from ..errors import InputError
+
+ENDINGS = (".pth", ".pt", ".safetensors")
+
+
+def write(content: dict[str, Any], path: str | Path) -> None:
+    """Writes a checkpoint, its tensors under "model", in the format that the ending of `path` names.
+
+    A .safetensors file holds the tensors, and what else is a string or a number as metadata.
+
+    Raises InputError: unknown ending, no such folder, disk full, file too large. A previous file is then as it was.
+    """
+    path = Path(path)
+    if path.suffix not in ENDINGS:
+        raise InputError(f"{path} has no ending of a file of weights: use {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+    with atomic_write(path) as file:
+        if path.suffix == ".safetensors":
+            tensors = {name: tensor.detach().clone().contiguous() for name, tensor in content["model"].items()}
+            metadata = {key: str(value) for key, value in content.items() if isinstance(value, (str, int, float))}
+            file.write(safetensors.torch.save(tensors, metadata))
+        else:
+            torch.save(content, file)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when the block ends well, and is gone when it doesn't.
+
+    Raises InputError, naming `path`, for whatever keeps it from being written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError, the system's own error behind it
+        system = error if isinstance(error, OSError) else error.__context__
+        raise InputError(
+            f"{path} can't be written ({getattr(system, 'strerror', None) or error}), and what was there is as it was: "
+            "free disk space, or choose a folder that exists and that you may write"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

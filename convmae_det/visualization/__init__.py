@@ -1,0 +1,1 @@
+"""Pictures of reconstructions, training curves and predictions, each a PIL image."""

@@ -1,0 +1,128 @@
+"""Curves of one or several runs, drawn from the metrics.json that Detectron2's JSONWriter leaves in OUTPUT_DIR."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Collection, Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
+from PIL import Image
+
+from ..errors import InputError
+
+Curve = list[tuple[int, float]]  # iterations, rising, and values
+
+# What is drawn, in this order: a regular expression for names in the file, and the panel's title for them.
+PANELS = (
+    (r"total_loss", "total loss"),
+    (r"loss_(\w+)", r"loss: \1"),
+    (r"(?:(.+)/)?bbox/AP", r"box AP (%) \1"),
+    (r"(?:(.+)/)?segm/AP", r"mask AP (%) \1"),
+    (r"lr", "learning rate"),
+    (r"grad_norm", "gradient norm"),
+    (r"images_per_second", "images / s"),
+    (r"time", "s / iteration"),
+)
+COLUMNS = 4
+PANEL_SIZE = 3.6, 2.7  # inches
+DPI = 110
+SMOOTHING = 40  # a moving average takes this part of a curve's points
+
+
+def read_metrics(path: str) -> dict[str, Curve]:
+    """The curve of each number in a metrics.json; `path` may be the OUTPUT_DIR that holds it.
+
+    What a run wrote after the checkpoint that it was resumed from gives way to what it wrote the second time. Lines
+    that were cut off, when a run was killed, are left out.
+
+    Raises InputError: there is no such file, or nothing in it that can be drawn.
+    """
+    if os.path.isdir(path):
+        path = os.path.join(path, "metrics.json")
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            records = [record for line in file if (record := _parse(line))]
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be read ({error.strerror}): name the OUTPUT_DIR of a run, or its metrics.json"
+        ) from error
+    curves: dict[str, Curve] = {}
+    for record in records:
+        iteration = record.pop("iteration")
+        for name, value in record.items():
+            if isinstance(value, int | float):
+                curve = curves.setdefault(name, [])
+                while curve and curve[-1][0] >= iteration:
+                    curve.pop()
+                curve.append((iteration, value if math.isfinite(value) else math.nan))
+    if not _titles(curves):
+        problem = "is empty: the first metrics are written after 20 iterations"
+        if os.path.getsize(path):
+            problem = "holds no metrics of training: name the OUTPUT_DIR of a run, or its metrics.json"
+        raise InputError(f"{path} {problem}")
+    return curves
+
+
+def _parse(line: str) -> dict:
+    """The record in a line, empty if it is none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) and isinstance(record.get("iteration"), int) else {}
+
+
+def _titles(names: Collection[str]) -> dict[str, str]:
+    """Those of the names that are drawn, in their order, and the title of each."""
+    return {
+        name: re.sub(pattern, title, name).strip()
+        for pattern, title in PANELS
+        for name in names
+        if re.fullmatch(pattern, name)
+    }
+
+
+def draw_curves(runs: Mapping[str, Mapping[str, Curve]]) -> Image.Image:
+    """A panel for each number, in which all runs, label → `read_metrics`, are laid over one another."""
+    titles = _titles(dict.fromkeys(name for curves in runs.values() for name in curves))
+    columns = min(COLUMNS, len(titles))
+    rows = -(-len(titles) // columns)
+    figure = Figure((PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + 0.5), dpi=DPI, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for ax in axes[len(titles) :]:
+        ax.remove()
+    for ax, (name, title) in zip(axes, titles.items(), strict=False):
+        lines = [
+            _draw(ax, curves.get(name, []), f"C{number % 10}", smooth=name != "lr")
+            for number, curves in enumerate(runs.values())
+        ]
+        ax.set_title(title, fontsize=10)
+        ax.tick_params(labelsize=8)
+        ax.ticklabel_format(axis="y", scilimits=(-3, 4))
+        ax.yaxis.get_offset_text().set_size(8)
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.grid(alpha=0.3)
+    figure.legend(lines, list(runs), loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
+    figure.supxlabel("iteration", fontsize=9)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _draw(ax: Axes, curve: Curve, colour: str, smooth: bool) -> Line2D:
+    """Draws a curve, if it has many points as a moving average over its pale self; returns the line for the legend."""
+    iterations, values = np.array(curve, dtype=float).reshape(-1, 2).T
+    window = len(values) // SMOOTHING if smooth else 0
+    marker = "." if len(values) < SMOOTHING else None  # a point alone draws no line
+    (line,) = ax.plot(iterations, values, color=colour, linewidth=1.3, marker=marker)
+    if window > 1:
+        line.set(alpha=0.3, linewidth=1)
+        centres, means = (np.convolve(v, np.full(window, 1 / window), "valid") for v in (iterations, values))
+        (line,) = ax.plot(centres, means, color=colour, linewidth=1.3)
+    return line

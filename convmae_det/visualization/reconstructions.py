@@ -1,0 +1,94 @@
+"""What a masked autoencoder sees of images, and what it makes of them.
+
+N images of H×W pixels, L = H/16 · W/16 patches of P = 16·16·channels values.
+"""
+
+import numpy as np
+import torch
+from detectron2.evaluation import inference_context
+from PIL import Image
+
+from ..errors import InputError
+from ..modeling.encoder import PATCH_SIZES, STRIDE
+from ..modeling.masked_autoencoder import MaskedAutoencoder
+from ..modeling.reconstruction import patch_statistics, patchify, reconstruction_loss, target_patches, unpatchify
+from .sheet import draw_sheet
+
+TITLES = ("original", "masked", "reconstructed", "with visible patches")
+BLANK = 200  # grey level where a panel shows nothing: lighter than what fills most images
+
+
+def draw_reconstructions(
+    model: MaskedAutoencoder, images: torch.Tensor, noise: torch.Tensor | None = None, image_format: str = "RGB"
+) -> Image.Image:
+    """A row of four panels for each image, under it the loss; the arguments are those of `reconstruction_panels`."""
+    panels, losses = reconstruction_panels(model, images, noise, image_format)
+    return draw_sheet(panels, TITLES, [f"loss {loss:.4f}" for loss in losses])
+
+
+def seeded_noise(model: MaskedAutoencoder, images: torch.Tensor, seed: int) -> torch.Tensor:
+    """The noise (N, L), with random masking (N, H/4 · W/4), that hides the same patches each time, on any device."""
+    n, _, height, width = images.shape
+    side = PATCH_SIZES[0] if model.masking == "random" else STRIDE
+    length = (height // side) * (width // side)
+    return torch.rand(n, length, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def reconstruction_panels(
+    model: MaskedAutoencoder, images: torch.Tensor, noise: torch.Tensor | None = None, image_format: str = "RGB"
+) -> tuple[np.ndarray, list[float]]:
+    """The original; its visible pixels; the prediction of the hidden ones; the two together.
+
+    The model is in evaluation mode meanwhile. Of the several masks of each image in the case of complementary masks,
+    the first is shown. Normalised pixels are undone with the true patch's mean and standard deviation.
+
+    Args:
+        images: (N, channels, H, W) in 0–255, not normalised; 1, 3 or 4 channels, H and W multiples of 16
+        noise: decides what is hidden, as for `MaskedAutoencoder.reconstruct`; see `seeded_noise`
+        image_format: INPUT.FORMAT; it matters if it is BGR
+
+    Returns:
+        panels (N, 4, H, W, 3) uint8 RGB, and the loss of each image
+    """
+    images = images.to(model.device, torch.float32)
+    normalised = (images - model.pixel_mean) / model.pixel_std
+    with inference_context(model):
+        result = model.reconstruct(normalised, None if noise is None else noise.to(model.device))
+    masks = len(result.prediction) // len(images)  # of each image
+    prediction, hidden = result.prediction[::masks], result.hidden[::masks]
+
+    patches = patchify(normalised)
+    target = target_patches(patches, model.norm_pix_loss)
+    losses = [reconstruction_loss(*image).item() for image in zip(prediction, target, hidden, strict=True)]
+    if model.norm_pix_loss:
+        mean, deviation = patch_statistics(patches)
+        prediction = prediction * deviation + mean
+    grid = images.shape[-2] // STRIDE, images.shape[-1] // STRIDE
+    predicted = unpatchify(prediction, grid) * model.pixel_std + model.pixel_mean
+
+    original, predicted = to_rgb(images, image_format), to_rgb(predicted, image_format)
+    shown = ~unpatchify(hidden, grid)[:, 0, :, :, None].cpu().numpy()
+    panels = [
+        original,
+        np.where(shown, original, np.uint8(BLANK)),
+        np.where(shown, np.uint8(BLANK), predicted),
+        np.where(shown, original, predicted),
+    ]
+    return np.stack(panels, axis=1), losses
+
+
+def to_rgb(images: torch.Tensor, image_format: str = "RGB") -> np.ndarray:
+    """(N, channels, H, W) in 0–255 → (N, H, W, 3) uint8: one channel is grey, a fourth is opacity, laid on white."""
+    pixels = images.clamp(0, 255).permute(0, 2, 3, 1).cpu().numpy()
+    channels = pixels.shape[-1]
+    if channels == 1:
+        pixels = pixels.repeat(3, axis=-1)
+    elif channels == 4:
+        opacity = pixels[..., 3:] / 255
+        pixels = pixels[..., :3] * opacity + 255 * (1 - opacity)
+    elif channels != 3:
+        raise InputError(f"an image of {channels} channels can't be shown; it must have 1, 3 or 4")
+    if image_format == "BGR":
+        pixels = pixels[..., ::-1]
+    return pixels.round().astype(np.uint8)

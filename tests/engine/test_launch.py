@@ -1,0 +1,246 @@
+"""From a command line to a configuration, a device and an exit status; every mistake has its sentence."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from detectron2.engine import default_argument_parser
+
+from convmae_det.engine import launch
+from convmae_det.engine.trainer import DetectionTrainer
+from convmae_det.errors import InputError, TrainingError
+
+ROOT = Path(__file__).parents[2]
+
+
+def arguments(*words):
+    return default_argument_parser().parse_args([str(word) for word in words])
+
+
+def load(*words):
+    return launch.load_config(arguments(*words))
+
+
+@pytest.fixture(autouse=True)
+def neither_gpus_nor_torchrun(monkeypatch):
+    set_gpus(monkeypatch, 0)
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def set_gpus(monkeypatch, count):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+# Configurations
+
+
+def test_file_then_options(tmp_path):
+    (tmp_path / "base.yaml").write_text("SOLVER:\n  BASE_LR: 1e-3\n  MAX_EPOCHS: 7\n  STEPS: (10, 20)\n")
+    (tmp_path / "own.yaml").write_text("_BASE_: base.yaml\nSOLVER:\n  MAX_EPOCHS: 8\nMODEL:\n  CONVMAE: {ARCH: tiny}\n")
+    cfg = load("--config-file", tmp_path / "own.yaml", "SOLVER.MAX_EPOCHS", 9, "DATASETS.TRAIN", "('a', 'b')")
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_EPOCHS, cfg.SOLVER.STEPS) == (1e-3, 9, (10, 20))
+    assert (cfg.MODEL.CONVMAE.ARCH, cfg.DATASETS.TRAIN) == ("tiny", ("a", "b"))
+    assert cfg.is_frozen()
+
+
+def test_a_dumped_configuration_loads_again(tmp_path):
+    cfg = load("SOLVER.BASE_LR", 1, "MODEL.CONVMAE.GLOBAL_BLOCKS", "[1, 2]")
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    again = load("--config-file", tmp_path / "config.yaml")
+    assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("**/*.yaml")), ids=lambda path: path.stem)
+def test_the_configurations_that_come_with_the_project_load(path):
+    load("--config-file", path)
+
+
+def test_whole_numbers_do_for_floats(tmp_path):
+    (tmp_path / "own.yaml").write_text("SOLVER: {WEIGHT_DECAY: 0}\n")
+    cfg = load("--config-file", tmp_path / "own.yaml", "SOLVER.BASE_LR", 1)
+    assert [type(cfg.SOLVER[key]) for key in ("WEIGHT_DECAY", "BASE_LR")] == [float, float]
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (
+            ["SOLVER.BASE_RL", "1"],
+            r"SOLVER\.BASE_RL, set in the command line, doesn't exist: did you mean SOLVER\.BASE_LR",
+        ),
+        (["QWERTZ", "1"], "QWERTZ, set in the command line, doesn't exist: remove it"),
+        (["MODEL.CONVMAE", "tiny"], r"MODEL\.CONVMAE, .* is a group of keys"),
+        (["MODEL.CONVMAE", "{'ARCH': 'tiny'}"], r"MODEL\.CONVMAE, .* is a group of keys"),
+        (["SOLVER.MAX_ITER", "many"], r"SOLVER\.MAX_ITER, .* is 'many'; it must be a int, such as 0"),
+        (["SOLVER.MAX_ITER", "1.5"], r"SOLVER\.MAX_ITER, .* is 1\.5"),
+        (["SOLVER.MAX_ITER", "None"], r"SOLVER\.MAX_ITER, .* is None"),
+        (["SOLVER.BASE_LR", "True"], r"SOLVER\.BASE_LR, .* is True"),
+        (["DATASETS.TRAIN", "mine"], r"DATASETS\.TRAIN, .* is 'mine'; it must be a tuple"),
+        (["SOLVER.MAX_ITER"], "KEY VALUE pairs, but SOLVER.MAX_ITER is not an even number"),
+        (["MODEL.DEVICE", "gpu"], r"MODEL\.DEVICE is 'gpu'; choose auto"),
+        (["--num-gpus", "2"], "--num-gpus is 2, but this machine has 0 GPUs.*torchrun"),
+        (["--num-gpus", "-1"], "--num-gpus is -1"),
+        (["--num-machines", "2"], "--num-gpus is 1, but this machine has 0 GPUs"),
+        (["--machine-rank", "1"], "--machine-rank is 1; it must be below --num-machines 1"),
+    ],
+)
+def test_a_bad_command_line_is_named(words, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load(*words)
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("SOLVER: {BASE_RL: 1}", r"SOLVER\.BASE_RL, set in .*own\.yaml, doesn't exist"),
+        ("SOLVER: 3", r"SOLVER, set in .*own\.yaml, is a group of keys"),
+        ("SOLVER: {MAX_ITER: {X: 1}}", r"SOLVER\.MAX_ITER\.X, .* doesn't exist"),
+        ("SOLVER: {MAX_ITER: }", r"SOLVER\.MAX_ITER, .* is None"),
+        ("SOLVER: {MAX_ITER: many}", r"SOLVER\.MAX_ITER, set in .*own\.yaml, is 'many'"),
+        ("1: 2", "1, set in .*own.yaml, doesn't exist"),
+        ("", r"own\.yaml.* not made of nested keys"),
+        ("just text", r"own\.yaml.* not made of nested keys"),
+        ("- a\n- b", r"own\.yaml.* not made of nested keys"),
+        ("SOLVER: [1\nMODEL: 2", r"own\.yaml, line 2, is not plain YAML"),
+        ("SOLVER: !!python/object/apply:os.system ['touch SPOILED']", r"own\.yaml, line 1, is not plain YAML"),
+        ("_BASE_: nowhere.yaml", r"nowhere\.yaml can't be read \(No such file"),
+        ("_BASE_: own.yaml", r"own\.yaml.* not made of nested keys"),
+        ("_BASE_: [3]", r"own\.yaml.* not made of nested keys"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, monkeypatch, text, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(InputError, match=sentence) as caught:
+        load("--config-file", tmp_path / "own.yaml")
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == ["own.yaml"]  # no code was run
+
+
+def test_files_that_are_no_text(tmp_path):
+    (tmp_path / "own.yaml").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(InputError, match=r"own\.yaml.* is not plain YAML"):
+        load("--config-file", tmp_path / "own.yaml")
+    with pytest.raises(InputError, match=r"nowhere\.yaml can't be read"):
+        load("--config-file", tmp_path / "nowhere.yaml")
+    with pytest.raises(InputError, match="can't be read"):
+        load("--config-file", tmp_path)
+
+
+# Devices
+
+
+@pytest.mark.parametrize(
+    "gpus, words, device, said",
+    [
+        (0, ["MODEL.DEVICE", "auto"], "cpu", True),
+        (0, ["MODEL.DEVICE", "cuda"], "cpu", True),
+        (0, ["--num-gpus", 0, "MODEL.DEVICE", "auto"], "cpu", False),
+        (1, ["MODEL.DEVICE", "auto"], "cuda", False),
+        (1, ["MODEL.DEVICE", "cpu"], "cpu", False),
+        (1, ["--num-gpus", 0, "MODEL.DEVICE", "cuda"], "cpu", False),
+        (2, ["--num-gpus", 2, "MODEL.DEVICE", "cuda"], "cuda", False),
+        (2, ["MODEL.DEVICE", "cuda:1"], "cuda:1", False),
+    ],
+)
+def test_devices(monkeypatch, capsys, gpus, words, device, said):
+    set_gpus(monkeypatch, gpus)
+    assert load(*words).MODEL.DEVICE == device
+    assert ("runs on the CPU" in capsys.readouterr().err) == said
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["--num-gpus", 3, "MODEL.DEVICE", "cuda"], "--num-gpus is 3, but this machine has 2 GPUs"),
+        (["--num-gpus", 2, "MODEL.DEVICE", "cpu"], r"MODEL\.DEVICE is cpu, but --num-gpus"),
+        (["--num-gpus", 2, "MODEL.DEVICE", "cuda:0"], r"MODEL\.DEVICE is cuda:0, but --num-gpus"),
+        (["MODEL.DEVICE", "cuda:2"], r"MODEL\.DEVICE is cuda:2, but this machine has 2 GPUs"),
+    ],
+)
+def test_devices_that_are_not_there(monkeypatch, words, sentence):
+    set_gpus(monkeypatch, 2)
+    with pytest.raises(InputError, match=sentence):
+        load(*words)
+
+
+# Exit status
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """run(main, words...) in this process, which keeps its logging."""
+    monkeypatch.setattr(launch, "set_up_logging", lambda output_dir: None)
+    return lambda main, *words: launch.run(main, arguments("--num-gpus", 0, *words, "OUTPUT_DIR", tmp_path / "out"))
+
+
+def test_success(run):
+    seen = []
+    assert run(lambda cfg, args: seen.append((cfg.SOLVER.MAX_ITER, args.resume)), "--resume", "SOLVER.MAX_ITER", 5) == 0
+    assert seen == [(5, True)]
+
+
+@pytest.mark.parametrize("kind", [InputError, TrainingError])
+def test_a_sentence_instead_of_a_traceback(run, capsys, kind):
+    def main(cfg, args):
+        raise kind("this is wrong: do that")
+
+    assert run(main) == 1
+    assert capsys.readouterr().err == "error: this is wrong: do that\n"
+    assert run(main, "SOLVER.BASE_RL", 1) == 1
+    assert capsys.readouterr().err.startswith("error: SOLVER.BASE_RL, set in the command line, doesn't exist")
+
+
+def test_other_errors_keep_their_traceback(run):
+    with pytest.raises(ZeroDivisionError):
+        run(lambda cfg, args: 1 // 0)
+
+
+def test_interruption_says_how_to_resume(run, capsys, tmp_path):
+    def main(cfg, args):
+        raise KeyboardInterrupt
+
+    assert run(main) == 130
+    assert "interrupted before the first checkpoint" in capsys.readouterr().err
+    (tmp_path / "out/last_checkpoint").write_text("model_0000004.pth")
+    assert run(main) == 130
+    assert capsys.readouterr().err.endswith("--resume goes on from " + str(tmp_path / "out/model_0000004.pth") + "\n")
+    assert run(main, "--eval-only") == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_folder_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    status = launch.run(None, arguments("--num-gpus", 0, "OUTPUT_DIR", tmp_path / "file" / "out"))
+    assert status == 1
+    assert "OUTPUT_DIR" in capsys.readouterr().err
+
+
+def test_a_sentence_of_a_started_process_arrives(tmp_path):
+    args = arguments("OUTPUT_DIR", tmp_path)
+    cfg = launch.load_config(args)
+    cfg.defrost()
+    cfg.MODEL.DEVICE, args.num_gpus, args.dist_url = "cuda", 2, "auto"  # in fact two processes on the CPU
+    with pytest.raises(InputError, match=r"^MODEL\.WEIGHTS is empty: .*evaluate$"):
+        launch._launch(DetectionTrainer.evaluate, cfg, args)
+
+
+def test_the_script_ends_in_a_sentence(tmp_path):
+    process = subprocess.run(
+        [sys.executable, ROOT / "train_net.py", "--num-gpus", "0", "OUTPUT_DIR", tmp_path / "out"],
+        cwd=tmp_path,
+        env=os.environ | {"DETECTRON2_DATASETS": str(tmp_path / "data")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr + process.stdout
+    (line,) = [line for line in process.stderr.splitlines() if line.startswith("error:")]
+    assert str(tmp_path / "data/coco") in line and "DETECTRON2_DATASETS" in line

@@ -1,0 +1,223 @@
+"""Runs: interrupted and resumed, finished, evaluated, and begun where another run has been."""
+
+import json
+import logging
+import math
+
+import pytest
+import torch
+import yaml
+from detectron2.engine import HookBase
+from reference.small import detector_cfg
+
+from convmae_det.data.shapes import register_shapes, write_shapes
+from convmae_det.engine.trainer import DetectionTrainer
+from convmae_det.errors import InputError, TrainingError
+
+DATA = ("shapes_train", "shapes_val")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "shapes"
+    write_shapes(root, train=6, val=2, size=64)
+    register_shapes(root)
+    yield
+    register_shapes()
+
+
+@pytest.fixture
+def make_cfg(tmp_path):
+    def make_cfg(*options, seed=3):
+        cfg = detector_cfg("SEED", seed, "OUTPUT_DIR", str(tmp_path / "out"), "DATALOADER.NUM_WORKERS", 0)
+        cfg.merge_from_list(["DATASETS.TRAIN", DATA[:1], "DATASETS.TEST", (), "MODEL.CONVMAE.DROP_PATH_RATE", 0.2])
+        cfg.merge_from_list(["SOLVER.IMS_PER_BATCH", 2, "SOLVER.REFERENCE_BATCH_SIZE", 0, "SOLVER.WARMUP_ITERS", 2])
+        cfg.merge_from_list(["SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 2, *options])
+        return cfg
+
+    return make_cfg
+
+
+class Recorder(HookBase):
+    """Losses and learning rate of each iteration; `stop_after` an iteration, as Ctrl-C does."""
+
+    def __init__(self, stop_after=None):
+        self.stop_after, self.losses, self.rates = stop_after, {}, {}
+
+    def before_step(self):
+        self.rates[self.trainer.iter] = self.trainer.optimizer.param_groups[-1]["lr"]
+
+    def after_step(self):
+        latest = self.trainer.storage.latest()
+        self.losses[self.trainer.iter] = {name: value for name, (value, _) in latest.items() if "loss" in name}
+        if self.trainer.iter == self.stop_after:
+            raise KeyboardInterrupt
+
+
+def train(cfg, resume=False, stop_after=None):
+    trainer, recorder = DetectionTrainer(cfg), Recorder(stop_after)
+    trainer.register_hooks([recorder])
+    trainer.resume_or_load(resume)
+    if stop_after is None:
+        trainer.train()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+    return trainer, recorder
+
+
+def weights(trainer):
+    return trainer.checkpointer.model.state_dict()
+
+
+def test_a_resumed_run_equals_one_that_never_stopped(make_cfg, tmp_path):
+    options = ["SOLVER.ACCUMULATION_STEPS", 2, "SOLVER.MAX_ITER", 5]
+    whole, recorded = train(make_cfg(*options, "OUTPUT_DIR", str(tmp_path / "whole")))
+    _, first = train(make_cfg(*options), stop_after=2)
+    resumed, second = train(make_cfg(*options), resume=True)
+    assert sorted(first.losses) == [0, 1, 2] and sorted(second.losses) == [2, 3, 4]
+    assert first.losses | second.losses == recorded.losses
+    assert second.losses[2] == first.losses[2]
+    assert first.rates | second.rates == recorded.rates
+    assert all(torch.equal(value, weights(resumed)[name]) for name, value in weights(whole).items())
+
+
+def test_a_drawn_seed_is_kept_for_the_whole_run(make_cfg, tmp_path):
+    first, _ = train(make_cfg(seed=-1), stop_after=1)
+    resumed, recorded = train(make_cfg(seed=-1), resume=True)
+    assert resumed.cfg.SEED == first.cfg.SEED >= 0
+    assert yaml.safe_load((tmp_path / "out/config.yaml").read_text())["SEED"] == first.cfg.SEED
+    whole, same = train(make_cfg("OUTPUT_DIR", str(tmp_path / "whole"), seed=first.cfg.SEED))
+    assert recorded.losses[3] == same.losses[3]
+    other = DetectionTrainer(make_cfg(seed=-1))
+    assert other.cfg.SEED != first.cfg.SEED
+
+
+def test_a_resumed_run_takes_learning_rates_from_the_configuration(make_cfg):
+    _, first = train(make_cfg("SOLVER.BASE_LR", 1e-3), stop_after=1)
+    _, second = train(make_cfg("SOLVER.BASE_LR", 1e-4), resume=True)
+    assert first.rates[1] == pytest.approx(1e-3 * (0.001 + 1) / 2)
+    assert second.rates[2] == pytest.approx(1e-4)
+
+
+def test_a_checkpoint_holds_tensors_and_plain_values_alone(make_cfg, tmp_path):
+    train(make_cfg("SOLVER.AMP.ENABLED", True))
+    content = torch.load(tmp_path / "out/model_final.pth", weights_only=True)
+    assert content["iteration"] == 3
+    assert content["trainer"]["_trainer"]["seed"] == 3
+    assert sorted(p.name for p in (tmp_path / "out").glob("model_*")) == [
+        "model_0000001.pth",
+        "model_0000003.pth",
+        "model_final.pth",
+    ]
+
+
+def test_resuming_without_a_checkpoint_begins_and_says_so(make_cfg, caplog):
+    with caplog.at_level(logging.WARNING, "convmae_det"):
+        _, recorded = train(make_cfg("SOLVER.MAX_ITER", 1), resume=True)
+    assert sorted(recorded.losses) == [0]
+    assert "has no checkpoint yet" in caplog.text and "random weights" in caplog.text
+
+
+def test_resuming_a_finished_run_evaluates_it(make_cfg, caplog):
+    cfg = make_cfg("DATASETS.TEST", DATA[1:], "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
+    train(cfg)
+    trainer = DetectionTrainer(cfg)
+    trainer.resume_or_load(resume=True)
+    with caplog.at_level(logging.INFO, "convmae_det"):
+        results = trainer.train()
+    assert "ended after 4 iterations" in caplog.text
+    assert "shapes_val: box AP" in caplog.text and "mask AP" in caplog.text
+    evaluated = DetectionTrainer.evaluate(cfg, resume=True)
+    assert str(evaluated) == str(results)  # NaN, for want of small objects, is not equal to itself
+    cfg.MODEL.WEIGHTS = trainer.checkpointer.get_checkpoint_file()
+    assert str(DetectionTrainer.evaluate(cfg)) == str(results)
+    assert results["bbox"]["AP"] >= 0
+
+
+def test_a_detector_that_finds_nothing_is_evaluated(make_cfg, caplog):
+    cfg = make_cfg("DATASETS.TEST", DATA[1:], "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)
+    with caplog.at_level(logging.INFO, "convmae_det"):
+        results = DetectionTrainer.test(cfg, DetectionTrainer.build_model(cfg))
+    assert math.isnan(results["bbox"]["AP"]) and math.isnan(results["segm"]["AP"])
+    assert "shapes_val: box AP nan, mask AP nan" in caplog.text
+
+
+def test_weights_of_another_model_are_not_evaluated_or_resumed(make_cfg):
+    train(make_cfg("SOLVER.MAX_ITER", 1))
+    other = make_cfg("DATASETS.TEST", DATA[1:], "MODEL.FPN.OUT_CHANNELS", 8)
+    with pytest.raises(InputError, match="model_final.pth"):
+        DetectionTrainer.evaluate(other, resume=True)
+    with pytest.raises(InputError, match="model_final.pth"):
+        DetectionTrainer(other).resume_or_load(resume=True)
+    frozen = make_cfg("MODEL.CONVMAE.FREEZE_STAGES", 2)
+    with pytest.raises(InputError, match="trained other parameters"):
+        DetectionTrainer(frozen).resume_or_load(resume=True)
+
+
+def test_evaluation_needs_weights_of_the_whole_model(make_cfg, tmp_path):
+    cfg = make_cfg("DATASETS.TEST", DATA[1:])
+    with pytest.raises(InputError, match=r"MODEL\.WEIGHTS is empty"):
+        DetectionTrainer.evaluate(cfg)
+    state = DetectionTrainer.build_model(cfg).state_dict()
+    path = tmp_path / "half.pth"
+    torch.save({"model": {name: value for name, value in state.items() if "roi_heads" not in name}}, path)
+    cfg.MODEL.WEIGHTS = str(path)
+    with pytest.raises(InputError, match=r"half\.pth .*weights are missing"):
+        DetectionTrainer.evaluate(cfg)
+    cfg.DATASETS.TEST = ()
+    with pytest.raises(InputError, match=r"DATASETS\.TEST is empty"):
+        DetectionTrainer.evaluate(cfg)
+
+
+def test_missing_weights_are_named(make_cfg):
+    with pytest.raises(InputError, match=r"nowhere\.pth"):
+        DetectionTrainer(make_cfg("MODEL.WEIGHTS", "nowhere.pth")).resume_or_load(resume=False)
+
+
+def test_another_run_in_the_same_folder_is_set_aside(make_cfg, tmp_path, caplog):
+    out = tmp_path / "out"
+    train(make_cfg("SOLVER.MAX_ITER", 1))
+    old = (out / "model_final.pth").read_bytes()
+    cfg = make_cfg("SOLVER.MAX_ITER", 1, "MODEL.WEIGHTS", str(out / "model_final.pth"), seed=4)
+    with caplog.at_level(logging.WARNING, "convmae_det"):
+        train(cfg)
+    assert "previous_run_1" in caplog.text
+    assert (out / "previous_run_1/model_final.pth").read_bytes() == old
+    for folder in (out, out / "previous_run_1"):
+        (line,) = (folder / "metrics.json").read_text().splitlines()
+        assert json.loads(line)["iteration"] == 0
+    assert yaml.safe_load((out / "config.yaml").read_text())["SEED"] == 4
+    train(cfg)
+    assert (out / "previous_run_2/model_final.pth").exists()
+
+
+class Spoiler(HookBase):
+    """Makes the loss NaN from an iteration on."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def before_step(self):
+        if self.trainer.iter == self.iteration:
+            with torch.no_grad():
+                self.trainer.checkpointer.model.roi_heads.box_predictor.cls_score.bias.fill_(math.nan)
+
+
+def test_training_stops_at_a_bad_loss_and_the_last_checkpoint_is_good(make_cfg, tmp_path, monkeypatch):
+    monkeypatch.setattr(DetectionTrainer, "test", lambda *_: pytest.fail("evaluates a run that failed"))
+    trainer = DetectionTrainer(make_cfg("DATASETS.TEST", DATA[1:]))
+    trainer.register_hooks([Spoiler(3)])
+    with pytest.raises(TrainingError, match=r"iteration 3.*loss_cls nan.*images .*\.png, .*\.png"):
+        trainer.train()
+    last = trainer.checkpointer.get_checkpoint_file()
+    assert last == str(tmp_path / "out/model_0000001.pth")
+    assert all(value.isfinite().all() for value in torch.load(last, weights_only=True)["model"].values())
+
+
+def test_periodic_evaluation_reaches_the_metrics(make_cfg, tmp_path):
+    cfg = make_cfg("DATASETS.TEST", DATA[1:], "TEST.EVAL_PERIOD", 2, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
+    train(cfg)
+    lines = [json.loads(line) for line in (tmp_path / "out/metrics.json").read_text().splitlines()]
+    assert [line["iteration"] for line in lines if "bbox/AP" in line] == [1, 4]
+    assert {"total_loss", "lr", "grad_norm", "data_time"} <= set().union(*lines)

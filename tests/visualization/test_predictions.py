@@ -1,0 +1,98 @@
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+import torch
+from detectron2.data import Metadata
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
+from PIL import Image
+
+from convmae_det.visualization.predictions import draw_instances, draw_predictions, ground_truth
+
+METADATA = Metadata(name="test", thing_classes=["dog", "cat"])
+SQUARE = [[40.0, 40.0, 80.0, 40.0, 80.0, 80.0, 40.0, 80.0]]
+
+
+def predictions(boxes, scores, classes, masks=None, size=(120, 160)) -> Instances:
+    instances = Instances(size, pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float).reshape(-1, 4)))
+    instances.scores, instances.pred_classes = torch.tensor(scores), torch.tensor(classes, dtype=torch.long)
+    if masks is not None:
+        instances.pred_masks = masks
+    return instances
+
+
+def grey(height: int = 120, width: int = 160) -> np.ndarray:
+    return np.full((height, width, 3), 128, dtype=np.uint8)
+
+
+def changed(drawn: np.ndarray) -> np.ndarray:
+    """(h, w) bool: where anything has been drawn on the grey image."""
+    return (drawn != 128).any(-1)
+
+
+def test_nothing_to_draw_gives_the_image_enlarged():
+    drawn = draw_instances(grey(), predictions([], [], []), METADATA)
+    assert drawn.shape == (360, 480, 3) and not changed(drawn).any()
+    assert draw_instances(grey(500, 400), predictions([], [], [], size=(500, 400)), METADATA).shape == (500, 400, 3)
+
+
+def test_a_hole_in_a_mask_stays_open():
+    mask = torch.zeros(1, 120, 160, dtype=torch.bool)
+    mask[0, 30:90, 30:90] = True
+    mask[0, 50:70, 50:70] = False
+    drawn = changed(draw_instances(grey(), predictions([[30, 30, 90, 90]], [0.9], [0], mask), METADATA))
+    assert drawn[3 * 35 : 3 * 45, 3 * 35 : 3 * 85].all()
+    assert not drawn[3 * 52 : 3 * 68, 3 * 52 : 3 * 68].any()
+
+
+@pytest.mark.parametrize("kind", [PolygonMasks, BitMasks])
+def test_masks_of_either_kind_of_ground_truth(kind):
+    instances = Instances((120, 160), gt_boxes=Boxes(torch.tensor([[40.0, 40, 80, 80]])), gt_classes=torch.tensor([1]))
+    polygons = PolygonMasks([[np.array(SQUARE[0])]])
+    instances.gt_masks = polygons if kind is PolygonMasks else BitMasks.from_polygon_masks(polygons, 120, 160)
+    assert changed(draw_instances(grey(), instances, METADATA))[3 * 45 : 3 * 75, 3 * 45 : 3 * 75].all()
+
+
+def test_a_class_has_its_colour_and_its_name():
+    drawings = [draw_instances(grey(), predictions([[9, 30, 90, 90]], [0.5], [k]), METADATA) for k in (0, 1, 1)]
+    assert not np.array_equal(drawings[0], drawings[1]) and np.array_equal(drawings[1], drawings[2])
+    unnamed = draw_instances(grey(), predictions([[9, 30, 90, 90]], [0.5], [7]), METADATA)
+    assert changed(unnamed).any()
+
+
+def test_labels_stay_in_the_picture():
+    """The label of a box in a corner is as large as that of one in the middle."""
+
+    def ink(box):  # pixels of the label's dark ground
+        return (draw_instances(grey(), predictions([box], [0.5], [0]), METADATA).max(-1) < 60).sum()
+
+    middle = ink([60, 50, 70, 80])  # narrower than the label
+    for corner in ([1, 1, 11, 31], [148, 1, 158, 31], [1, 88, 11, 118], [148, 88, 158, 118]):
+        assert ink(corner) > 0.8 * middle
+
+
+def annotation(category: int, **others) -> dict:
+    return {"bbox": [40, 40, 40, 40], "bbox_mode": BoxMode.XYWH_ABS, "category_id": category, **others}
+
+
+def test_annotations_with_and_without_masks():
+    run_lengths = mask_util.encode(np.eye(120, 160, dtype=np.uint8, order="F"))
+    polygon = annotation(0, segmentation=SQUARE)
+    truth = ground_truth([polygon], (120, 160))
+    assert truth.gt_boxes.tensor.tolist() == [[40, 40, 80, 80]] and truth.gt_masks.tensor.sum() == 1600
+    assert len(ground_truth([polygon, annotation(1, segmentation=run_lengths)], (120, 160)).gt_masks) == 2
+    assert not ground_truth([polygon, annotation(1)], (120, 160)).has("gt_masks")
+    assert len(ground_truth([], (120, 160))) == 0
+
+
+def test_a_row_for_each_image_with_the_predictions_from_the_threshold_on(tmp_path):
+    Image.fromarray(grey()).save(tmp_path / "a.png")
+    image = {"file_name": str(tmp_path / "a.png"), "annotations": [annotation(0, segmentation=SQUARE)]}
+    unlabelled = {"file_name": str(tmp_path / "a.png")}
+    found = predictions([[40, 40, 80, 80], [5, 5, 150, 110]], [0.7, 0.3], [0, 1])
+    sheets = [
+        np.asarray(draw_predictions([image, unlabelled], [found, found[kept]], METADATA, threshold))
+        for kept, threshold in (([0, 1], 0.5), ([0], 0.5), ([0, 1], 0.2))
+    ]
+    assert np.array_equal(sheets[0], sheets[1])
+    assert not np.array_equal(sheets[0], sheets[2])
+    assert sheets[0].shape[0] > 2 * 360 and sheets[0].shape[1] > 2 * 480
