@@ -10,9 +10,7 @@ The arguments are Detectron2's. Keys: convmae_det/config.py and Detectron2's own
 
 import sys
 
-from detectron2.engine import default_argument_parser
-
-from convmae_det.engine.launch import run
+from convmae_det.engine.launch import argument_parser, run
 from convmae_det.engine.trainer import DetectionTrainer
 
 
@@ -25,4 +23,4 @@ def main(cfg, args):
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, default_argument_parser(epilog=__doc__).parse_args()))
+    sys.exit(run(main, argument_parser(__doc__).parse_args()))

@@ -4,6 +4,8 @@
 R-CNN on ConvMAE base; a YAML file then only says what differs.
 """
 
+import os
+
 import torch
 from detectron2.config import CfgNode as CN
 
@@ -67,6 +69,7 @@ def _add_input(cfg: CN) -> None:
     cfg.INPUT.LSJ.MAX_SCALE = 2.0  # ... up to this one
     cfg.INPUT.MIN_SIZE_TEST = 1024  # pixels: shorter side at test time,
     cfg.INPUT.MAX_SIZE_TEST = 1024  # as long as the longer side stays below this
+    cfg.DATALOADER.NUM_WORKERS = min(4, os.cpu_count() or 1)  # reading images, beside each process that trains
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False  # every crop has the same shape; grouping would reorder the data
 
 

@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 import warnings
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 
 import torch
@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.engine import launch
+from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
@@ -25,6 +25,11 @@ from ..errors import InputError, TrainingError
 logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130  # the shell's exit status for a program ended by Ctrl-C
+
+
+def argument_parser(epilog: str) -> ArgumentParser:
+    """Detectron2's usual arguments."""
+    return default_argument_parser(epilog)
 
 
 def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:

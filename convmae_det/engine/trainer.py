@@ -214,11 +214,10 @@ class DetectionTrainer(Trainer):
             raise InputError("MODEL.WEIGHTS is empty: --eval-only needs the weights to evaluate")
         model = cls.build_model(cfg)
         report = load_weights(model, path)
-        unfit = [*report.new, *report.resized]
-        if unfit:
+        if report.new:
             raise InputError(
-                f"{path} is not of the model that the configuration describes: {len(unfit)} weights are missing or of "
-                f"another size, such as {unfit[0]}; take the config.yaml that lies beside it"
+                f"{path} is not of the model that the configuration describes: it lacks {len(report.new)} weights, such "
+                f"as {next(iter(report.new))}; take the config.yaml that lies beside it"
             )
         return cls.test(cfg, model)
 

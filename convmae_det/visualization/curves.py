@@ -29,7 +29,7 @@ PANELS = (
     (r"images_per_second", "images / s"),
     (r"time", "s / iteration"),
 )
-COLUMNS = 4
+COLUMNS = 4  # at most
 PANEL_SIZE = 3.6, 2.7  # inches
 DPI = 110
 SMOOTHING = 40  # a moving average takes this part of a curve's points
@@ -91,8 +91,8 @@ def _titles(names: Collection[str]) -> dict[str, str]:
 def draw_curves(runs: Mapping[str, Mapping[str, Curve]]) -> Image.Image:
     """A panel for each number, in which all runs, label → `read_metrics`, are laid over one another."""
     titles = _titles(dict.fromkeys(name for curves in runs.values() for name in curves))
-    columns = min(COLUMNS, len(titles))
-    rows = -(-len(titles) // columns)
+    rows = math.ceil(len(titles) / COLUMNS)
+    columns = math.ceil(len(titles) / rows)
     figure = Figure((PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + 0.5), dpi=DPI, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for ax in axes[len(titles) :]:

@@ -10,12 +10,12 @@ import signal
 import sys
 
 import torch
-from detectron2.engine import HookBase, default_argument_parser
+from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from convmae_det.data.pretraining import PretrainingMapper
 from convmae_det.engine import pretraining
-from convmae_det.engine.launch import run
+from convmae_det.engine.launch import argument_parser, run
 
 
 class Watch(HookBase):
@@ -51,7 +51,6 @@ class MapperWithMasks(PretrainingMapper):
 
 if __name__ == "__main__":
     import pretrain_net
-
     from convmae_det.data import pretraining as data
 
     pretrain_net.PretrainingTrainer = WatchedTrainer
@@ -60,4 +59,4 @@ if __name__ == "__main__":
         data.PretrainingMapper = MapperWithMasks
     else:
         WatchedTrainer.kill_after = int(watch)
-    sys.exit(run(pretrain_net.main, default_argument_parser().parse_args(words)))
+    sys.exit(run(pretrain_net.main, argument_parser(None).parse_args(words)))

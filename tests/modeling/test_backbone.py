@@ -69,6 +69,7 @@ def test_the_detector_has_no_final_norm_and_learns_its_positions_at_its_own_grid
     assert backbone.encoder.stage3.position_embedding.table.shape == (1, 6, 6, 16)
     decomposed = small_backbone(CONVMAE + "IMAGE_SIZE", 96, CONVMAE + "RELATIVE_POSITION", "decomposed")
     assert decomposed.encoder.stage3.position_embedding.table.shape == (1, 4, 4, 16)  # that of pretraining
+    assert decomposed.encoder.stage3.blocks[1].attn.rel_pos_h.shape == (11, 8)  # global: that of IMAGE_SIZE
 
 
 # --- padding

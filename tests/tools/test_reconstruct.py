@@ -11,7 +11,9 @@ from reference.small import AUTOENCODER, ENCODER, autoencoder_cfg, randomise
 import reconstruct
 from convmae_det.errors import InputError
 from convmae_det.visualization.reconstructions import seeded_noise
+from convmae_det.visualization.sheet import GAP, TITLE_HEIGHT
 
+TOP = GAP + TITLE_HEIGHT
 SETTINGS = [str(word) for word in ENCODER + AUTOENCODER]
 
 
@@ -85,6 +87,13 @@ def test_grey_images_and_masks_at_random(folder):
     run(*options, "images", weights="grey.pth")
     pixels = np.asarray(Image.open("reconstructions.png"))[40:200]
     assert (pixels[..., 0] == pixels[..., 1]).all() and pixels.std() > 20
+
+
+@pytest.mark.parametrize("image_format", ["RGB", "BGR"])
+def test_colours_are_shown_as_they_are(folder, image_format):
+    run("images/b.png", "INPUT.FORMAT", image_format)
+    original = np.asarray(Image.open("images/b.png")).repeat(4, 0).repeat(4, 1)
+    assert np.array_equal(np.asarray(Image.open("reconstructions.png"))[TOP:, GAP:][:256, :256], original)
 
 
 def test_weights_without_a_decoder_are_refused(folder, model):
