@@ -216,8 +216,8 @@ class DetectionTrainer(Trainer):
         report = load_weights(model, path)
         if report.new:
             raise InputError(
-                f"{path} is not of the model that the configuration describes: it lacks {len(report.new)} weights, such "
-                f"as {next(iter(report.new))}; take the config.yaml that lies beside it"
+                f"{path} is not of the model that the configuration describes: it lacks {len(report.new)} weights, "
+                f"such as {next(iter(report.new))}; take the config.yaml that lies beside it"
             )
         return cls.test(cfg, model)
 
