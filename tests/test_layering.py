@@ -16,7 +16,7 @@ SCRIPTS = {path.stem for path in [*ROOT.glob("*.py"), *(ROOT / "tools").glob("*.
 
 MODELS = {"masked_autoencoder", "backbone"}
 PARTS = {"encoder", "decoder", "reconstruction"}
-BLOCKS = {"patch_embed", "conv_block", "attention", "relative_position", "position_embedding", "masking"}
+BLOCKS = {"linear", "patch_embed", "conv_block", "attention", "relative_position", "position_embedding", "masking"}
 
 # what `checkpoint` takes from `modeling`: functions that resize tables, and the table of presets, to name what it reads
 OF_MODELING = {"position_embedding.resize", "relative_position.resize_table", "encoder.PRESETS"}

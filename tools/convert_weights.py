@@ -16,6 +16,9 @@ import argparse
 import re
 import sys
 
+import convmae_det  # noqa: F401  (first, for it silences what PyTorch says of Detectron2)
+
+# isort: split
 import torch
 from detectron2.engine import default_argument_parser
 from detectron2.modeling import build_model

@@ -15,6 +15,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+import convmae_det  # noqa: F401  (first, for it silences what PyTorch says of Detectron2)
+
+# isort: split
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model

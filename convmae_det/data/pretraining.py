@@ -188,8 +188,14 @@ def _line(name: str) -> bytes:
 def _find_images(cfg: CfgNode) -> ConcatDataset:
     if not cfg.DATASETS.TRAIN:
         raise InputError("DATASETS.TRAIN is empty: name a registered data set, or one of DATASETS.IMAGE_FOLDERS.")
-    register_image_folders(cfg.DATASETS.IMAGE_FOLDERS)
+    register_image_folders([entry for entry in cfg.DATASETS.IMAGE_FOLDERS if _is_wanted(entry, cfg.DATASETS.TRAIN)])
     return ConcatDataset([_images_of(name, cfg) for name in cfg.DATASETS.TRAIN])
+
+
+def _is_wanted(entry, names: Sequence[str]) -> bool:
+    """A folder that isn't there is no mistake where no name asks for it; an entry that isn't a pair gets its error."""
+    pair = isinstance(entry, (list, tuple)) and len(entry) == 2
+    return not pair or entry[0] in names or os.path.isdir(str(entry[1]))
 
 
 def _images_of(name: str, cfg: CfgNode) -> ImageFiles:

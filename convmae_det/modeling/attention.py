@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath
 from torch import nn
 
+from .linear import Linear, Mlp
 from .relative_position import decomposed_bias
 
 
@@ -61,8 +62,8 @@ class Attention(nn.Module):
         """`relative_grid`: the grid of a decomposed relative position bias of the block's own; None: without."""
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
         self.rel_pos_h = self.rel_pos_w = None
         if relative_grid is not None:
             self.rel_pos_h = nn.Parameter(torch.zeros(2 * relative_grid[0] - 1, dim // num_heads))

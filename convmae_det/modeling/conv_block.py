@@ -4,8 +4,10 @@ The depthwise convolution is its only line that sees neighbours; everything else
 """
 
 import torch
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath
 from torch import nn
+
+from .linear import Linear, Mlp
 
 
 class ConvBlock(nn.Module):
@@ -17,9 +19,9 @@ class ConvBlock(nn.Module):
     def __init__(self, dim: int, mlp_ratio: float, kernel_size: int = 5, drop_path: float = 0.0):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-5)
-        self.pointwise1 = nn.Linear(dim, dim)
+        self.pointwise1 = Linear(dim, dim)
         self.depthwise = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
-        self.pointwise2 = nn.Linear(dim, dim)
+        self.pointwise2 = Linear(dim, dim)
         self.norm2 = nn.LayerNorm(dim, eps=1e-5)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()

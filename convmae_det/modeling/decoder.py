@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from .attention import TransformerBlock
+from .linear import Linear
 from .patch_embed import fold
 from .position_embedding import PositionEmbedding
 
@@ -21,9 +22,7 @@ class MultiScaleFusion(nn.Module):
         super().__init__()
         *earlier, dim = dims
         self.ratios = tuple(ratios)
-        self.heads = nn.ModuleList(
-            nn.Linear(ratio**2 * width, dim) for width, ratio in zip(earlier, ratios, strict=True)
-        )
+        self.heads = nn.ModuleList(Linear(ratio**2 * width, dim) for width, ratio in zip(earlier, ratios, strict=True))
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """[E1, E2, E3] as the encoder gives them, visible blocks (N, K, s, s, C) or dense maps → the shape of E3."""
@@ -49,12 +48,12 @@ class Decoder(nn.Module):
     ):
         """`patch_values`: numbers predicted for a patch, 16·16·channels; `grid` (h, w): of the position embedding."""
         super().__init__()
-        self.embed = nn.Linear(in_dim, dim)
+        self.embed = Linear(in_dim, dim)
         self.mask_token = nn.Parameter(torch.zeros(dim))
         self.position_embedding = PositionEmbedding(dim, grid, learned=False)
         self.blocks = nn.ModuleList(TransformerBlock(dim, num_heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.pred = nn.Linear(dim, patch_values)
+        self.pred = Linear(dim, patch_values)
         nn.init.normal_(self.mask_token, std=0.02)
         for layer in (self.embed, self.pred):
             nn.init.xavier_uniform_(layer.weight)

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import InputError
 from .attention import TransformerBlock, Window, padding_mask
 from .conv_block import ConvBlock
+from .linear import Linear
 from .masking import Dense
 from .patch_embed import PatchEmbed
 from .position_embedding import PositionEmbedding
@@ -200,7 +201,7 @@ class TransformerStage(nn.Module):
         super().__init__()
         self.activation_checkpoint = activation_checkpoint
         self.patch_embed = PatchEmbed(in_dim, dim, PATCH_SIZES[2])
-        self.linear = nn.Linear(dim, dim)
+        self.linear = Linear(dim, dim)
         self.position_embedding = position_embedding
         nn.init.xavier_uniform_(self.linear.weight)
 

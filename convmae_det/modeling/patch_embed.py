@@ -7,6 +7,8 @@ acts on the last three axes, (..., h, w, C), and so serves dense maps (N, h, w, 
 import torch
 from torch import nn
 
+from .linear import Linear
+
 
 def fold(tokens: torch.Tensor, size: int) -> torch.Tensor:
     """(..., h, w, C) → (..., h/size, w/size, size·size·C); within a patch the order is row, column, channel."""
@@ -28,7 +30,7 @@ class PatchEmbed(nn.Module):
     def __init__(self, in_dim: int, dim: int, patch_size: int):
         super().__init__()
         self.patch_size = patch_size
-        self.proj = nn.Linear(patch_size**2 * in_dim, dim)
+        self.proj = Linear(patch_size**2 * in_dim, dim)
         self.norm = nn.LayerNorm(dim, eps=1e-5)
         self.act = nn.GELU()
         nn.init.xavier_uniform_(self.proj.weight)

@@ -176,6 +176,14 @@ def test_folders_and_registered_data_sets_mix(cfg, folder, register):
     assert {sample["file_name"] for batch in take(cfg, 4) for sample in batch} == set(names)
 
 
+def test_folders_that_training_does_not_name_may_be_missing(cfg, folder, tmp_path):
+    cfg.DATASETS.IMAGE_FOLDERS = [["folder", str(folder)], ["elsewhere", str(tmp_path / "nowhere")]]
+    assert len(build_pretraining_dataset(cfg)) == 8
+    cfg.DATASETS.TRAIN = ("elsewhere",)
+    with pytest.raises(InputError, match="nowhere"):
+        build_pretraining_dataset(cfg)
+
+
 def test_real_coco(cfg, register, real_coco):
     register(json_file=f"{real_coco}/annotations/instances_train2017.json", image_root=f"{real_coco}/train2017")
     cfg.DATASETS.TRAIN, cfg.DATASETS.IMAGE_FOLDERS = ("mini",), []

@@ -55,7 +55,7 @@ def test_tiny_detector_overfits_eight_images(tmp_path):
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [192], [256]]
     cfg.INPUT.LSJ.IMAGE_SIZE, cfg.INPUT.LSJ.MIN_SCALE, cfg.INPUT.LSJ.MAX_SCALE = SIZE, 0.8, 1.25
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = SIZE, SIZE
-    cfg.SOLVER.MAX_ITER = int(os.environ.get("OVERFIT_ITERATIONS", 600))
+    cfg.SOLVER.MAX_ITER = int(os.environ.get("OVERFIT_ITERATIONS", 400))
     cfg.TEST.EVAL_PERIOD = 100
     cfg.SEED, cfg.OUTPUT_DIR = 0, os.environ.get("OVERFIT_OUTPUT", str(tmp_path / "run"))
 
