@@ -162,6 +162,14 @@ class Trainer(DefaultTrainer):
         self.cfg.SEED = self._trainer.seed
 
 
+class Evaluator(COCOEvaluator):
+    """Detectron2's, but what finds nothing, such as a detector at the start of training, has an AP of 0, not NaN."""
+
+    def _derive_coco_results(self, coco_eval, iou_type: str, class_names: Sequence[str] | None = None) -> dict:
+        results = super()._derive_coco_results(coco_eval, iou_type, class_names)
+        return dict.fromkeys(results, 0.0) if coco_eval is None else results
+
+
 class DetectionTrainer(Trainer):
     """Fine-tunes a detector on registered data sets and evaluates it with COCO's metrics."""
 
@@ -184,7 +192,7 @@ class DetectionTrainer(Trainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
         tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
-        return COCOEvaluator(dataset_name, tasks, output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
+        return Evaluator(dataset_name, tasks, output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict:
