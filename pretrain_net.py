@@ -9,7 +9,7 @@ The arguments are Detectron2's. Keys: convmae_det/config.py and Detectron2's own
 
 import sys
 
-from convmae_det.engine.launch import argument_parser, run
+from convmae_det.engine.launch import parse_arguments, run
 from convmae_det.engine.pretraining import PretrainingTrainer
 from convmae_det.errors import InputError
 
@@ -23,4 +23,4 @@ def main(cfg, args):
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, argument_parser(__doc__).parse_args()))
+    sys.exit(run(main, parse_arguments(__doc__)))

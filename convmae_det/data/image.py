@@ -16,6 +16,17 @@ def check_format(format: str) -> None:
         raise InputError(f"INPUT.FORMAT is {format!r}, but must be one of {', '.join(CHANNELS)}.")
 
 
+def check_channels(cfg) -> None:
+    """Raise InputError unless INPUT.FORMAT is known and MODEL.PIXEL_MEAN has an entry for each of its channels."""
+    check_format(cfg.INPUT.FORMAT)
+    channels, entries = CHANNELS[cfg.INPUT.FORMAT], len(cfg.MODEL.PIXEL_MEAN)
+    if entries != channels:
+        raise InputError(
+            f"MODEL.PIXEL_MEAN has {entries} entries, but must have one for each of the {channels} channels of "
+            f"INPUT.FORMAT {cfg.INPUT.FORMAT}."
+        )
+
+
 def read_image(path: str | os.PathLike, format: str = "RGB") -> np.ndarray:
     """Read an image file, turned upright as its EXIF orientation says.
 

@@ -9,7 +9,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, PolygonMasks
 
-from convmae_det.data.image import CHANNELS, check_format, read_image
+from convmae_det.data.image import check_channels, read_image
 from convmae_det.data.jitter import build_augmentations
 from convmae_det.errors import InputError
 
@@ -23,12 +23,7 @@ class DetectionMapper(DatasetMapper):
 
     @classmethod
     def from_config(cls, cfg, is_train: bool = True) -> dict:
-        check_format(cfg.INPUT.FORMAT)
-        if len(cfg.MODEL.PIXEL_MEAN) != CHANNELS[cfg.INPUT.FORMAT]:
-            raise InputError(
-                f"MODEL.PIXEL_MEAN has {len(cfg.MODEL.PIXEL_MEAN)} entries, but must have one for each of the "
-                f"{CHANNELS[cfg.INPUT.FORMAT]} channels of INPUT.FORMAT {cfg.INPUT.FORMAT}."
-            )
+        check_channels(cfg)
         augmentations = build_augmentations(cfg, is_train)  # first, since it checks what the next line takes on trust
         return super().from_config(cfg, is_train) | {
             "augmentations": augmentations,

@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset
 from torchvision.transforms import InterpolationMode, v2
 
 from convmae_det.data.catalog import dataset_dicts
-from convmae_det.data.image import CHANNELS, check_format, read_image
+from convmae_det.data.image import check_channels, read_image
 from convmae_det.data.image_folder import ImageFiles, list_images, register_image_folders
 from convmae_det.data.stream import Checked, HandOver, build_stream_loader
 from convmae_det.errors import InputError
@@ -206,13 +206,7 @@ def _images_of(name: str, cfg: CfgNode) -> ImageFiles:
 
 
 def _check(cfg: CfgNode) -> None:
-    check_format(cfg.INPUT.FORMAT)
-    channels, entries = CHANNELS[cfg.INPUT.FORMAT], len(cfg.MODEL.PIXEL_MEAN)
-    if entries != channels:
-        raise InputError(
-            f"MODEL.PIXEL_MEAN has {entries} entries, but must have one for each of the {channels} channels of "
-            f"INPUT.FORMAT {cfg.INPUT.FORMAT}."
-        )
+    check_channels(cfg)
     size, scale = cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE, cfg.INPUT.PRETRAIN_CROP_SCALE
     if size < 1:
         raise InputError(f"MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE is {size}, but must be a positive number of pixels.")

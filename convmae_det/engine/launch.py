@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 import warnings
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 
 import torch
@@ -27,9 +27,13 @@ logger = logging.getLogger(__name__)
 INTERRUPTED = 130  # the shell's exit status for a program ended by Ctrl-C
 
 
-def argument_parser(epilog: str) -> ArgumentParser:
-    """Detectron2's usual arguments."""
-    return default_argument_parser(epilog)
+def parse_arguments(epilog: str, arguments: list[str] | None = None) -> Namespace:
+    """Detectron2's usual arguments. Options may also follow the KEY VALUE pairs, where Detectron2 would take them for
+    pairs: users add --resume or --eval-only at the end of a command."""
+    parser = default_argument_parser(epilog)
+    (pairs,) = (action for action in parser._actions if action.dest == "opts")
+    pairs.nargs, pairs.default = "*", []
+    return parser.parse_intermixed_args(arguments)
 
 
 def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:

@@ -244,3 +244,11 @@ def test_the_script_ends_in_a_sentence(tmp_path):
     assert "Traceback" not in process.stderr + process.stdout
     (line,) = [line for line in process.stderr.splitlines() if line.startswith("error:")]
     assert str(tmp_path / "data/coco") in line and "DETECTRON2_DATASETS" in line
+
+
+def test_options_may_follow_the_pairs():
+    words = ["--num-gpus", "0", "SOLVER.MAX_ITER", "6", "SOLVER.BASE_LR", "-1", "--eval-only", "MODEL.WEIGHTS", "a.pth"]
+    args = launch.parse_arguments("", [*words, "--resume"])
+    assert args.eval_only and args.resume and args.num_gpus == 0
+    assert args.opts == ["SOLVER.MAX_ITER", "6", "SOLVER.BASE_LR", "-1", "MODEL.WEIGHTS", "a.pth"]
+    assert launch.parse_arguments("", ["--resume"]).opts == []

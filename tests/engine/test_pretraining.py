@@ -80,7 +80,7 @@ def words(folder, tmp_path):
 @pytest.fixture
 def pretrain(words):
     """pretrain(...): the exit status of a run in this process."""
-    return lambda *more: launch.run(pretrain_net.main, launch.argument_parser(None).parse_args(words(*more)))
+    return lambda *more: launch.run(pretrain_net.main, launch.parse_arguments(None, words(*more)))
 
 
 def noted_losses(folder: Path) -> list[tuple[int, float]]:

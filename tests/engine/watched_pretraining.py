@@ -15,7 +15,7 @@ from detectron2.utils import comm
 
 from convmae_det.data.pretraining import PretrainingMapper
 from convmae_det.engine import pretraining
-from convmae_det.engine.launch import argument_parser, run
+from convmae_det.engine.launch import parse_arguments, run
 
 
 class Watch(HookBase):
@@ -59,4 +59,4 @@ if __name__ == "__main__":
         data.PretrainingMapper = MapperWithMasks
     else:
         WatchedTrainer.kill_after = int(watch)
-    sys.exit(run(pretrain_net.main, argument_parser(None).parse_args(words)))
+    sys.exit(run(pretrain_net.main, parse_arguments(None, words)))
