@@ -20,7 +20,6 @@ import convmae_det  # noqa: F401  (first, for it silences what PyTorch says of D
 
 # isort: split
 import torch
-from detectron2.engine import default_argument_parser
 from detectron2.modeling import build_model
 from tabulate import tabulate
 
@@ -30,7 +29,7 @@ from convmae_det.checkpoint.inspection import describe
 from convmae_det.checkpoint.loading import read_weights
 from convmae_det.checkpoint.report import Report
 from convmae_det.checkpoint.writing import write
-from convmae_det.engine.launch import load_config
+from convmae_det.engine.configuration import read_config
 from convmae_det.errors import InputError
 
 
@@ -94,9 +93,7 @@ def as_in_the_file(weights: Weights, opts: list[str]) -> dict[str, torch.Tensor]
 def empty_model(weights: Weights, args: argparse.Namespace) -> torch.nn.Module:
     """The model of the configuration, or the default detector on the file's encoder; shapes without memory."""
     opts = args.opts if args.config_file else encoder_settings(weights, args.opts) + args.opts
-    words = ["--config-file", args.config_file, "--num-gpus", "0", *opts, "MODEL.DEVICE", "cpu"]
-    cfg = load_config(default_argument_parser().parse_args(words)).clone()
-    cfg.defrost()
+    cfg = read_config(args.config_file, opts)
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
         return build_model(cfg)

@@ -27,18 +27,16 @@ from torchvision.transforms.v2.functional import center_crop, resize
 from convmae_det.checkpoint import load_weights
 from convmae_det.data.image import read_image
 from convmae_det.data.image_folder import list_images
-from convmae_det.engine.launch import load_config
+from convmae_det.engine.configuration import read_tool_config, split_pairs
 from convmae_det.errors import InputError
 from convmae_det.modeling.masked_autoencoder import MaskedAutoencoder
 from convmae_det.visualization.reconstructions import TITLES, reconstruction_panels, seeded_noise
 from convmae_det.visualization.sheet import draw_sheet, save_png
 
-KEYS = ("MODEL.", "INPUT.", "DATASETS.", "DATALOADER.", "SOLVER.", "TEST.")  # how configuration keys begin
-
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
-    cfg = load_config(args)
+    cfg = read_tool_config(args.config_file, args.pairs)
     paths = find_images(args.images, args.max_images)
     images = torch.stack([read_square(path, cfg) for path in paths])
     model = load_model(cfg, args.weights)
@@ -61,23 +59,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the masks")
     parser.add_argument("--max-images", metavar="N", type=int, default=8, help="more are left out")
     parser.add_argument("words", metavar="[KEY VALUE] IMAGE", nargs="+", help="an image file, or a folder of them")
-    # one process, as the launcher of the training scripts would have it
-    parser.set_defaults(num_gpus=1, num_machines=1, machine_rank=0)
     args = parser.parse_intermixed_args(arguments)
-    args.opts, args.images = split(args.words)
+    args.pairs, args.images = split_pairs(args.words)
     return args
-
-
-def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """KEY VALUE pairs, and the other words. A file that is called like a key is a file."""
-    pairs, others = [], []
-    words = iter(words)
-    for word in words:
-        if word.startswith(KEYS) and not os.path.exists(word):
-            pairs += [word, *itertools.islice(words, 1)]
-        else:
-            others.append(word)
-    return pairs, others
 
 
 def find_images(places: Sequence[str], limit: int) -> list[str]:

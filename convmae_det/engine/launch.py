@@ -1,26 +1,23 @@
-"""From a command line to running processes: the configuration, its errors in one sentence, devices, launchers."""
+"""From a command line to running processes: arguments, devices, launchers, exit statuses."""
 
-import difflib
 import logging
 import os
-import re
 import sys
 import tempfile
 import warnings
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-import yaml
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ..config import add_convmae_config
 from ..errors import InputError, TrainingError
+from .configuration import available_device, count_gpus, read_config
 
 logger = logging.getLogger(__name__)
 
@@ -154,98 +151,24 @@ def _how_to_resume(cfg: CfgNode | None, args: Namespace) -> str:
 
 
 def load_config(args: Namespace) -> CfgNode:
-    """The defaults, then --config-file, then KEY VALUE pairs; MODEL.DEVICE is made one that this machine has.
+    """:func:`~.configuration.read_config` of the arguments; MODEL.DEVICE is made one that this machine has.
 
-    Raises InputError for a file that can't be read, a key that doesn't exist, a value of the wrong type, or processes
-    and devices that don't go together.
+    Raises InputError as that does, and for processes and devices that don't go together.
     """
-    cfg = get_cfg()
-    add_convmae_config(cfg)
-    if args.config_file:
-        for key, value in read_yaml(args.config_file):
-            set_key(cfg, key, value, args.config_file)
-    if len(args.opts) % 2:
-        raise InputError(
-            f"the command line ends in KEY VALUE pairs, but {' '.join(args.opts)} is not an even number of words"
-        )
-    for key, value in zip(args.opts[::2], args.opts[1::2], strict=True):
-        set_key(cfg, key, value, "the command line")
+    cfg = read_config(args.config_file, args.opts)
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, args)
     cfg.freeze()
     return cfg
 
 
-def read_yaml(path: str) -> Iterator[tuple[str, object]]:
-    """The dotted keys and values of a YAML file and those that its _BASE_ names; no code in them is run."""
-    try:
-        tree = CfgNode.load_yaml_with_base(path, allow_unsafe=False)
-    except OSError as error:
-        raise InputError(f"{error.filename or path} can't be read ({error.strerror}): check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        where = f"{where.name}, line {where.line + 1}," if where else path
-        problem = getattr(error, "problem", None) or str(error)
-        raise InputError(f"{where} is not plain YAML ({problem}): correct it") from error
-    except (AssertionError, AttributeError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}, or a _BASE_ of it, is not made of nested keys ({error}): correct it") from error
-    if not isinstance(tree, dict):
-        raise InputError(f"{path} is not made of nested keys: it should hold lines like SOLVER: and BASE_LR: 0.0001")
-    yield from _leaves(tree)
-
-
-def _leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
-    """Sets the dotted `key`, which must exist, to a value of its type or to text that stands for one."""
-    known = dict(_leaves(cfg))
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        if any(name.startswith(f"{key}.") for name in known):
-            raise InputError(f"{key}, set in {source}, is a group of keys: set those below it")
-        raise InputError(
-            f"{key}, set in {source}, doesn't exist" + (f": did you mean {near[0]}?" if near else ": remove it")
-        )
-    current = known[key]
-    value = CfgNode._decode_cfg_value(value)
-    if isinstance(current, float) and type(value) is int:
-        value = float(value)
-    try:
-        if value is None and current is not None:
-            raise ValueError
-        cfg.merge_from_list([key, value])
-    except (ValueError, AssertionError) as error:
-        raise InputError(
-            f"{key}, set in {source}, is {value!r}; it must be a {type(current).__name__}, such as {current!r}"
-        ) from error
-
-
 def choose_device(device: str, args: Namespace) -> str:
-    """MODEL.DEVICE as a device that this machine has; one line on stderr if it is the CPU for want of a GPU.
-
-    Raises InputError for an unknown device, and for processes that can't each have one.
-    """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise InputError(f"MODEL.DEVICE is {device!r}; choose auto, cuda, cuda:0 (one of several GPUs) or cpu")
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        device = "cuda" if gpus else "cpu"
+    """The device of every process that `args` ask for; InputError if they can't each have one."""
     if not started_by_torchrun():
-        _check_processes(device, args, gpus)
+        gpus = count_gpus()
+        _check_processes("cuda" if device == "auto" and gpus else device, args, gpus)
         if args.num_gpus == 0:
-            return "cpu"
-    if gpus:
-        if int(device.partition(":")[2] or 0) >= gpus:
-            raise InputError(f"MODEL.DEVICE is {device}, but this machine has {gpus} GPUs, counted from 0")
-        return device
-    if os.environ.get("RANK", "0") == "0":
-        print("No GPU that PyTorch can use was found: this runs on the CPU.", file=sys.stderr)
-    return "cpu"
+            device = "cpu"
+    return available_device(device)
 
 
 def _check_processes(device: str, args: Namespace, gpus: int) -> None:

@@ -1,0 +1,127 @@
+"""From YAML files and KEY VALUE pairs to a configuration, with errors in one sentence."""
+
+import difflib
+import itertools
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+
+import torch
+import yaml
+from detectron2.config import CfgNode, get_cfg
+
+from ..config import add_convmae_config
+from ..errors import InputError
+
+GROUPS = ("MODEL.", "INPUT.", "DATASETS.", "DATALOADER.", "SOLVER.", "TEST.")  # how keys begin
+
+
+def read_config(config_file: str, pairs: Sequence[str] = ()) -> CfgNode:
+    """The defaults, then `config_file` if it is not empty, then KEY VALUE `pairs`; MODEL.DEVICE as it is there.
+
+    Raises InputError for a file that can't be read, a key that doesn't exist, or a value of the wrong type.
+    """
+    cfg = get_cfg()
+    add_convmae_config(cfg)
+    if config_file:
+        for key, value in read_yaml(config_file):
+            set_key(cfg, key, value, config_file)
+    if len(pairs) % 2:
+        raise InputError(
+            f"the command line ends in KEY VALUE pairs, but {' '.join(pairs)} is not an even number of words"
+        )
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        set_key(cfg, key, value, "the command line")
+    return cfg
+
+
+def read_tool_config(config_file: str, pairs: Sequence[str] = (), device: str = "") -> CfgNode:
+    """:func:`read_config` for a program of one process: frozen, on `device` or, if that is empty, on MODEL.DEVICE."""
+    cfg = read_config(config_file, pairs)
+    cfg.MODEL.DEVICE = available_device(device or cfg.MODEL.DEVICE)
+    cfg.freeze()
+    return cfg
+
+
+def split_pairs(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """KEY VALUE pairs, and the other words. A file that is called like a key is a file."""
+    pairs, others = [], []
+    words = iter(words)
+    for word in words:
+        if word.startswith(GROUPS) and not os.path.exists(word):
+            pairs += [word, *itertools.islice(words, 1)]
+        else:
+            others.append(word)
+    return pairs, others
+
+
+def read_yaml(path: str) -> Iterator[tuple[str, object]]:
+    """The dotted keys and values of a YAML file and those that its _BASE_ names; no code in them is run."""
+    try:
+        tree = CfgNode.load_yaml_with_base(path, allow_unsafe=False)
+    except OSError as error:
+        raise InputError(f"{error.filename or path} can't be read ({error.strerror}): check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        where = f"{where.name}, line {where.line + 1}," if where else path
+        problem = getattr(error, "problem", None) or str(error)
+        raise InputError(f"{where} is not plain YAML ({problem}): correct it") from error
+    except (AssertionError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}, or a _BASE_ of it, is not made of nested keys ({error}): correct it") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{path} is not made of nested keys: it should hold lines like SOLVER: and BASE_LR: 0.0001")
+    yield from _leaves(tree)
+
+
+def _leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
+    """Sets the dotted `key`, which must exist, to a value of its type or to text that stands for one."""
+    known = dict(_leaves(cfg))
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        if any(name.startswith(f"{key}.") for name in known):
+            raise InputError(f"{key}, set in {source}, is a group of keys: set those below it")
+        raise InputError(
+            f"{key}, set in {source}, doesn't exist" + (f": did you mean {near[0]}?" if near else ": remove it")
+        )
+    current = known[key]
+    value = CfgNode._decode_cfg_value(value)
+    if isinstance(current, float) and type(value) is int:
+        value = float(value)
+    try:
+        if value is None and current is not None:
+            raise ValueError
+        cfg.merge_from_list([key, value])
+    except (ValueError, AssertionError) as error:
+        raise InputError(
+            f"{key}, set in {source}, is {value!r}; it must be a {type(current).__name__}, such as {current!r}"
+        ) from error
+
+
+def available_device(device: str) -> str:
+    """MODEL.DEVICE as a device that this machine has: cpu, cuda or cuda:N. One line on stderr says that it is the CPU
+    for want of a GPU. Raises InputError for an unknown device, or a GPU beyond the last."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise InputError(f"MODEL.DEVICE is {device!r}; choose auto, cuda, cuda:0 (one of several GPUs) or cpu")
+    gpus = count_gpus()
+    if device == "cpu":
+        return device
+    if not gpus:
+        if os.environ.get("RANK", "0") == "0":
+            print("No GPU that PyTorch can use was found: this runs on the CPU.", file=sys.stderr)
+        return "cpu"
+    if int(device.partition(":")[2] or 0) >= gpus:
+        raise InputError(f"MODEL.DEVICE is {device}, but this machine has {gpus} GPUs, counted from 0")
+    return "cuda" if device == "auto" else device
+
+
+def count_gpus() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
