@@ -4,9 +4,8 @@ import pytest
 import torch
 from detectron2.data import Metadata
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
-from PIL import Image
 
-from convmae_det.visualization.predictions import draw_instances, draw_predictions, ground_truth
+from convmae_det.visualization.predictions import class_colour, draw_instances, draw_overview, ground_truth
 
 METADATA = Metadata(name="test", thing_classes=["dog", "cat"])
 SQUARE = [[40.0, 40.0, 80.0, 40.0, 80.0, 80.0, 40.0, 80.0]]
@@ -62,12 +61,31 @@ def test_a_class_has_its_colour_and_its_name():
 def test_labels_stay_in_the_picture():
     """The label of a box in a corner is as large as that of one in the middle."""
 
-    def ink(box):  # pixels of the label's dark ground
-        return (draw_instances(grey(), predictions([box], [0.5], [0]), METADATA).max(-1) < 60).sum()
+    def ink(box):  # pixels of the label's ground and the box's lines
+        drawn = draw_instances(grey(), predictions([box], [0.5], [0]), METADATA)
+        return (drawn == class_colour(0)).all(-1).sum()
 
     middle = ink([60, 50, 70, 80])  # narrower than the label
     for corner in ([1, 1, 11, 31], [148, 1, 158, 31], [1, 88, 11, 118], [148, 88, 158, 118]):
         assert ink(corner) > 0.8 * middle
+
+
+def test_labels_make_room_for_each_other():
+    def ink(boxes, classes):
+        drawn = draw_instances(grey(), predictions(boxes, [0.5] * len(boxes), classes), METADATA)
+        return [(drawn == class_colour(k)).all(-1).sum() for k in classes]
+
+    box = [60, 50, 110, 80]
+    alone = ink([box], [0])[0]
+    first, second = ink([box, [61, 51, 109, 79]], [0, 1])
+    assert min(first, second) > 0.7 * alone
+
+
+def test_colours_of_neighbouring_classes_differ():
+    colours = np.array([class_colour(number) for number in range(80)])
+    assert len(np.unique(colours, axis=0)) == 80
+    for steps in (1, 2, 3):
+        assert np.abs(colours[steps:] - colours[:-steps]).max(-1).min() > 60
 
 
 def annotation(category: int, **others) -> dict:
@@ -84,15 +102,17 @@ def test_annotations_with_and_without_masks():
     assert len(ground_truth([], (120, 160))) == 0
 
 
-def test_a_row_for_each_image_with_the_predictions_from_the_threshold_on(tmp_path):
-    Image.fromarray(grey()).save(tmp_path / "a.png")
-    image = {"file_name": str(tmp_path / "a.png"), "annotations": [annotation(0, segmentation=SQUARE)]}
-    unlabelled = {"file_name": str(tmp_path / "a.png")}
-    found = predictions([[40, 40, 80, 80], [5, 5, 150, 110]], [0.7, 0.3], [0, 1])
-    sheets = [
-        np.asarray(draw_predictions([image, unlabelled], [found, found[kept]], METADATA, threshold))
-        for kept, threshold in (([0, 1], 0.5), ([0], 0.5), ([0, 1], 0.2))
-    ]
-    assert np.array_equal(sheets[0], sheets[1])
-    assert not np.array_equal(sheets[0], sheets[2])
-    assert sheets[0].shape[0] > 2 * 360 and sheets[0].shape[1] > 2 * 480
+def test_an_overview_holds_every_panel_whole():
+    levels = iter(range(10, 250, 10))
+    shapes = [(384, 512), (512, 300), (100, 500), (512, 512), (384, 384)]
+    for titles in (["a"], ["a", "b"]):
+        pictures = [[np.full((*shape, 3), next(levels), np.uint8) for _ in titles] for shape in shapes]
+        sheet = np.asarray(draw_overview(pictures, ["name"] * 5, titles))
+        for panel in (panel for picture in pictures for panel in picture):
+            assert (sheet == panel[0, 0]).all(-1).sum() >= panel[..., 0].size
+        assert sheet.shape[1] <= 4 * 540
+
+
+def test_large_images_are_shrunk_and_one_alone_fills_the_overview():
+    sheet = draw_overview([[np.zeros((2000, 4000, 3), np.uint8)]], ["name"], ["title"])
+    assert 512 <= sheet.width < 540 and 256 <= sheet.height < 330

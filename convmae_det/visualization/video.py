@@ -1,0 +1,66 @@
+"""Frames of videos and webcams, one by one, and videos of drawn frames."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import InputError
+
+SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+FRAME_RATE = 25.0  # frames a second where a source doesn't tell
+
+
+class Video:
+    """A video file, or a webcam by its number. Raises InputError if it can't be opened.
+
+    Attributes: `frame_rate` in frames a second; `length` in frames, None if unknown.
+    """
+
+    def __init__(self, source: str | int):
+        self.source = source
+        self.capture = cv2.VideoCapture(source)
+        if not self.capture.isOpened():
+            kind = f"webcam {source}" if isinstance(source, int) else f"{source}"
+            raise InputError(f"{kind} can't be opened as a video: check it, or convert it to .mp4")
+        rate, length = (self.capture.get(key) for key in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
+        self.frame_rate = rate if 0 < rate < 1000 else FRAME_RATE
+        self.length = int(length) if length > 0 else None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """(H, W, 3) uint8 RGB; to the video's end, or for ever."""
+        try:
+            while (read := self.capture.read())[0]:
+                yield cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+        finally:
+            self.capture.release()
+
+
+@contextlib.contextmanager
+def write_video(path: str | os.PathLike, frame_rate: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that adds a frame, (H, W, 3) uint8 RGB, all of one size, to the .mp4 file `path`.
+
+    The file takes its name at the end, also if an exception, such as Ctrl-C, cuts it short: what was written can be
+    watched. Raises InputError if it can't be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
+    writer = cv2.VideoWriter()
+
+    def write(frame: np.ndarray) -> None:
+        if not writer.isOpened():
+            size = frame.shape[1::-1]
+            if not writer.open(str(temporary), cv2.VideoWriter_fourcc(*"mp4v"), frame_rate, size):
+                raise InputError(f"{path} can't be written: choose a folder that you may write to")
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+
+    try:
+        yield write
+    finally:
+        opened = writer.isOpened()
+        writer.release()
+        if opened:
+            temporary.replace(path)

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from convmae_det.errors import InputError
+from convmae_det.visualization.video import Video, write_video
+
+
+def frames(count: int) -> list[np.ndarray]:
+    """Reds that brighten."""
+    return [np.full((48, 64, 3), [40 * index + 20, 0, 0], dtype=np.uint8) for index in range(count)]
+
+
+def test_frames_come_back_in_order_and_colour(tmp_path):
+    with write_video(tmp_path / "a.mp4", 12) as write:
+        for frame in frames(5):
+            write(frame)
+    video = Video(str(tmp_path / "a.mp4"))
+    assert (video.frame_rate, video.length) == (12, 5)
+    read = list(video)
+    assert len(read) == 5
+    for frame, original in zip(read, frames(5), strict=True):
+        assert frame.shape == original.shape and np.abs(frame.astype(int) - original).max() < 25
+
+
+def test_an_interrupted_video_can_be_watched(tmp_path):
+    with pytest.raises(KeyboardInterrupt), write_video(tmp_path / "a.mp4", 12) as write:
+        for frame in frames(3):
+            write(frame)
+        assert not (tmp_path / "a.mp4").exists()
+        raise KeyboardInterrupt
+    assert len(list(Video(str(tmp_path / "a.mp4")))) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_video_without_frames_is_not_written(tmp_path):
+    with write_video(tmp_path / "a.mp4", 12):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_can_not_be_opened_is_named(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    for source, name in ((str(tmp_path / "a.mp4"), "a.mp4"), (str(tmp_path / "b.mp4"), "b.mp4"), (99, "webcam 99")):
+        with pytest.raises(InputError, match=f"{name} can't be opened"):
+            Video(source)
+    with pytest.raises(InputError, match="can't be written"), write_video(tmp_path / "none/a.mp4", 12) as write:
+        write(frames(1)[0])
