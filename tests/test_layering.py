@@ -15,8 +15,9 @@ MODULES = {
 SCRIPTS = {path.stem for path in [*ROOT.glob("*.py"), *(ROOT / "tools").glob("*.py")]}
 
 MODELS = {"masked_autoencoder", "backbone"}
-PARTS = {"encoder", "decoder", "reconstruction"}
+PARTS = {"encoder", "decoder", "reconstruction", "window_schedule"}
 BLOCKS = {"linear", "patch_embed", "conv_block", "attention", "relative_position", "position_embedding", "masking"}
+BLOCKS |= {"feature_maps"}
 
 # what `checkpoint` takes from `modeling`: functions that resize tables, and the table of presets, to name what it reads
 OF_MODELING = {"position_embedding.resize", "relative_position.resize_table", "encoder.PRESETS"}
@@ -79,9 +80,9 @@ def test_checkpoint_knows_only_how_tables_are_resized():
         assert taken <= {f"convmae_det.modeling.{name}" for name in OF_MODELING}, module
 
 
-def test_only_scripts_import_the_engine():
+def test_only_scripts_and_the_predictor_import_the_engine():
     for module in MODULES:
-        if not inside(module, "convmae_det.engine"):
+        if not inside(module, "convmae_det.engine", "convmae_det.prediction"):
             assert not {name for name in imports(module) if inside(name, "convmae_det.engine")}, module
 
 
@@ -124,3 +125,16 @@ def test_the_model_zoo_is_never_imported():
     """It needs pkg_resources, which setuptools no longer has."""
     for module in MODULES:
         assert not {name for name in imports(module) if inside(name, "detectron2.model_zoo")}, module
+
+
+def test_the_feature_extractor_needs_no_detectron2():
+    """Nor does what it imports of the package, at any depth; urls alone are read with it (checkpoint/reading.py)."""
+    needed, waiting = set(), ["convmae_det.feature_extractor", "convmae_det.hub"]
+    while waiting:
+        module = waiting.pop()
+        needed.add(module)
+        sources = {name if name in MODULES else name.rpartition(".")[0] for name in imports(module)}
+        waiting += [name for name in sources & set(MODULES) - needed if name != "convmae_det"]
+    assert "convmae_det.checkpoint.reading" in needed and "convmae_det.modeling.attention" in needed
+    for module in needed - {"convmae_det.checkpoint.reading"}:
+        assert not {name for name in imports(module) if inside(name, "detectron2", "fvcore", "iopath")}, module

@@ -24,9 +24,14 @@ def load_weights(model: nn.Module, path: str | Path) -> Report:
     Raises InputError, the model unchanged: the file can't be read, is of another network, or leaves a parameter of the
     encoder, or one of a head that it has, without a value.
     """
+    return load(model, read_weights(path))
+
+
+def load(model: nn.Module, weights: Weights) -> Report:
+    """:func:`load_weights` of a file that is read already."""
     model = model.module if isinstance(model, DistributedDataParallel) else model
     fixed = {name for name, _ in model.named_buffers()}
-    state, report = fit(read_weights(path), model.state_dict(), fixed)
+    state, report = fit(weights, model.state_dict(), fixed)
     model.load_state_dict(state, strict=False)
     logger.info("Loaded %s", report)
     return report

@@ -12,7 +12,6 @@ from typing import Any
 
 import safetensors
 import torch
-from detectron2.utils.file_io import PathManager
 from safetensors.torch import load_file
 
 from ..errors import InputError
@@ -43,6 +42,8 @@ def local_path(path: str) -> Path:
     """The file at `path`, downloaded if it is a URL. Raises InputError unless it is there and not empty."""
     if "://" in path:
         try:
+            from detectron2.utils.file_io import PathManager  # files on the disk are read without Detectron2
+
             path = PathManager.get_local_path(path)
         except Exception as error:  # whatever the handler of that kind of URL raises
             raise InputError(f"{path} can't be downloaded ({one_line(error)}): download it yourself") from error

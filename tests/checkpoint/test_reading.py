@@ -71,7 +71,7 @@ def test_reads_safetensors_whatever_the_name(tmp_path):
 def test_reads_urls(tmp_path, monkeypatch):
     torch.save(CONTENT, tmp_path / "weights.pth")
     asked = {"https://host/weights.pth": str(tmp_path / "weights.pth")}
-    monkeypatch.setattr("convmae_det.checkpoint.reading.PathManager.get_local_path", asked.__getitem__)
+    monkeypatch.setattr("detectron2.utils.file_io.PathManager.get_local_path", asked.__getitem__)
     assert same(read("https://host/weights.pth"))
     with pytest.raises(InputError, match="^https://host/other.pth can't be downloaded"):
         read("https://host/other.pth")

@@ -1,0 +1,325 @@
+"""What is published is three files, complete and without secrets, and comes back bit for bit; no network is touched."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from unittest.mock import Mock
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+import yaml
+from detectron2.modeling import build_model
+from huggingface_hub import errors
+from reference.small import assert_near, autoencoder_cfg, detector_cfg, randomise
+
+import convmae_det
+from convmae_det.checkpoint.reading import read
+from convmae_det.checkpoint.writing import write
+from convmae_det.errors import InputError
+from convmae_det.hub import FILES, write_folder
+
+NAME = "someone/some-model"
+CATEGORIES = [[7, "cat"], [90, "dog"], [91, "cow"], [92, "hen"]]
+SECRET = "/home/someone/secret"
+
+
+def small_config(detector: bool):
+    """As a run dumps it: with paths of the machine."""
+    cfg = detector_cfg("DATASETS.CATEGORIES", CATEGORIES) if detector else autoencoder_cfg()
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("pets_train",), ("pets_val",)
+    cfg.DATASETS.COCO_FORMAT = [["pets_train", f"{SECRET}.json", SECRET]]
+    cfg.DATASETS.IMAGE_FOLDERS = [["more", SECRET]]
+    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = f"{SECRET}/output", f"{SECRET}/weights.pth"
+    return cfg
+
+
+def write_run(folder: Path, detector: bool) -> None:
+    folder.mkdir()
+    cfg = small_config(detector)
+    (folder / "config.yaml").write_text(cfg.dump())
+    model = randomise(build_model(cfg))
+    state = {"model": model.state_dict(), "trainer": {"optimizer": {"state": {0: torch.ones(3)}}}, "iteration": 99}
+    write(state, folder / "model_final.pth")
+    records = [{"iteration": 59, "bbox/AP": 41.26, "segm/AP": 31.0, "total_loss": 0.5}]
+    records += [{"iteration": 99, "total_loss": 0.1234}, {"iteration": 100, "bbox/AP": 40.0, "segm/AP": 33.33}]
+    (folder / "metrics.json").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+@pytest.fixture
+def detector(tmp_path):
+    write_run(tmp_path / "detector", detector=True)
+    return tmp_path / "detector"
+
+
+@pytest.fixture
+def pretraining(tmp_path):
+    write_run(tmp_path / "pretraining", detector=False)
+    return tmp_path / "pretraining"
+
+
+class Hub:
+    """Stands for huggingface_hub: a repository is a folder, and what is asked for is noted."""
+
+    def __init__(self, root: Path):
+        self.root, self.asked = root, []
+
+    def create_repo(self, repo_id, private, exist_ok):
+        self.asked.append((repo_id, private))
+        (self.root / repo_id).mkdir(parents=True, exist_ok=exist_ok)
+        return f"https://huggingface.co/{repo_id}"
+
+    def upload_folder(self, repo_id, folder_path, commit_message):
+        assert convmae_det.__version__ in commit_message
+        shutil.copytree(folder_path, self.root / repo_id, dirs_exist_ok=True)
+
+    def snapshot_download(self, repo_id, revision, allow_patterns):
+        self.asked.append((repo_id, revision))
+        cache = self.root / "cache"
+        shutil.rmtree(cache, ignore_errors=True)
+        cache.mkdir()
+        for name in allow_patterns:
+            assert not set(name) & set("*?[]/")  # names, and no patterns
+            if (self.root / repo_id / name).exists():
+                shutil.copy(self.root / repo_id / name, cache)
+        return str(cache)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    hub = Hub(tmp_path / "hub")
+    for name in ("create_repo", "upload_folder", "snapshot_download"):
+        monkeypatch.setattr(huggingface_hub, name, getattr(hub, name))
+    return hub
+
+
+def same(ours, theirs) -> None:
+    assert len(ours) == len(theirs) > 0
+    for name, value in theirs.get_fields().items():
+        value, other = (getattr(v, "tensor", v) for v in (value, ours.get(name)))
+        assert torch.equal(other, value), name
+
+
+# --- there and back
+
+
+def test_detector(hub, detector, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    address = convmae_det.push(detector, NAME, private=True)
+    assert address == f"https://huggingface.co/{NAME}"
+    assert {file.name for file in (hub.root / NAME).iterdir()} == set(FILES)
+    (hub.root / NAME / "virus.py").write_text("raise SystemExit")  # is not fetched
+    original = convmae_det.Predictor(detector / "config.yaml", detector / "model_final.pth", device="cpu")
+    fetched = convmae_det.from_pretrained(NAME, revision="v1", device="cpu")
+    assert hub.asked == [(NAME, True), (NAME, "v1")]
+    assert {file.name for file in (hub.root / "cache").iterdir()} == set(FILES)
+    same(fetched(pixels), original(pixels))
+    assert fetched.category_ids == [7, 90, 91, 92] and fetched.class_names == ["cat", "dog", "cow", "hen"]
+    images = torch.randn(1, 3, 50, 70)
+    encoder = convmae_det.from_pretrained(NAME, encoder=True, features=["e3"])
+    expected = convmae_det.create_encoder(pretrained=detector / "model_final.pth", features=["e3"])
+    assert_near(encoder(images), expected(images), 0)
+
+
+def test_encoder(hub, pretraining):
+    convmae_det.push(pretraining / "model_final.pth", NAME)
+    assert hub.asked == [(NAME, False)]
+    images = torch.randn(1, 3, 50, 70)
+    expected = convmae_det.create_encoder(pretrained=pretraining / "model_final.pth")
+    assert_near(convmae_det.from_pretrained(NAME)(images), expected(images), 0)
+    assert_near(convmae_det.from_pretrained(pretraining)(images), expected(images), 0)  # an OUTPUT_DIR will do
+
+
+@pytest.mark.parametrize("kind", ["detector", "pretraining"])
+def test_weights_alone_are_published_and_all_of_them(request, kind, tmp_path):
+    run = request.getfixturevalue(kind)
+    write_folder(run, tmp_path / "folder", NAME)
+    published, own = read(tmp_path / "folder" / "model.safetensors"), read(run / "model_final.pth")
+    assert set(published) == {"model", "format"}
+    assert published["model"].keys() == own["model"].keys()
+    assert all(torch.equal(tensor, own["model"][name]) for name, tensor in published["model"].items())
+
+
+def test_the_best_weights_come_first(detector, tmp_path):
+    content = read(detector / "model_final.pth")
+    weights = {name: tensor + 1 for name, tensor in content["model"].items()}
+    best = {"metric": "segm/AP", "value": 31.0, "iterations": 60}
+    write({"model": weights, "best": best}, detector / "model_best.pth")
+    write_folder(detector, tmp_path / "folder", NAME)
+    published = read(tmp_path / "folder" / "model.safetensors")["model"]
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in published.items())
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert "`model_best.pth`, chosen by segm/AP" in card and "60, 16 images each" in card
+    assert "41.3" in card and "31.0" in card and "33.3" not in card
+
+
+def test_of_averaged_weights_the_card_has_their_own_scores(detector, tmp_path):
+    content = read(detector / "model_final.pth")
+    best = {"metric": "ema/bbox/AP", "value": 44.0, "iterations": 60}
+    write({"model": content["model"], "best": best}, detector / "model_best.pth")
+    (detector / "metrics.json").write_text(
+        json.dumps({"iteration": 59, "bbox/AP": 41.26, "ema/bbox/AP": 44.04, "total_loss": 1.0})
+    )
+    write_folder(detector, tmp_path / "folder", NAME)
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert "44.0" in card and "41.3" not in card
+
+
+# --- the card and the configuration
+
+
+def test_card_of_a_detector(detector, tmp_path):
+    write_folder(detector, tmp_path / "folder", NAME, license="mit")
+    card = (tmp_path / "folder" / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["license"] == "mit" and front["pipeline_tag"] == "object-detection"
+    numbers = sum(tensor.numel() for tensor in read(detector / "model_final.pth")["model"].values())
+    for fact in (
+        NAME, "pets_train", "pets_val", "100, 16 images each", f"{numbers:,}", "widths 8 12 16", "model_final.pth",
+        "cat, dog, cow, hen", "2205.03892", convmae_det.__version__, f'convmae_det.from_pretrained("{NAME}")',
+    ):  # fmt: skip
+        assert fact in card, fact
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in card.splitlines() if line.startswith("|")]
+    assert ["box", "40.0"] in rows and ["mask", "33.3"] in rows  # those of the last evaluation
+
+
+def test_card_of_an_encoder(pretraining, tmp_path):
+    write_folder(pretraining, tmp_path / "folder", NAME)
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert "image-feature-extraction" in card and "0.1234" in card and "encoder(images)" in card
+
+
+@pytest.mark.parametrize("metrics", [None, "", '{"iteration": 5, "total_loss": 1.0}', "not JSON"])
+def test_a_run_without_scores(detector, tmp_path, metrics):
+    (detector / "metrics.json").unlink()
+    if metrics is not None:
+        (detector / "metrics.json").write_text(metrics)
+    write_folder(detector, tmp_path / "folder", NAME)
+    assert "not evaluated" in (tmp_path / "folder" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["detector", "pretraining"])
+def test_no_path_of_the_machine_is_published(request, kind, tmp_path):
+    run = request.getfixturevalue(kind)
+    assert SECRET in (run / "config.yaml").read_text()
+    write_folder(run, tmp_path / "folder", NAME)
+    for name in FILES:
+        content = (tmp_path / "folder" / name).read_bytes()
+        assert SECRET.encode() not in content and str(tmp_path).encode() not in content
+    published = yaml.safe_load((tmp_path / "folder" / "config.yaml").read_text())
+    original = yaml.safe_load((run / "config.yaml").read_text())
+    assert published["MODEL"]["CONVMAE"] == original["MODEL"]["CONVMAE"] and published["INPUT"] == original["INPUT"]
+
+
+# --- what isn't published, and what isn't loaded
+
+
+def test_a_model_that_does_not_load_is_not_published(hub, detector, tmp_path):
+    config = yaml.safe_load((detector / "config.yaml").read_text())
+    config["MODEL"]["FPN"]["OUT_CHANNELS"] = 32
+    (detector / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(InputError, match="doesn't fit the model"):
+        convmae_det.push(detector, NAME)
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    "missing, complaint", [("config.yaml", "config.yaml can't be read"), ("model_final.pth", "none")]
+)
+def test_an_incomplete_run(hub, detector, missing, complaint):
+    (detector / missing).unlink()
+    with pytest.raises(InputError, match=complaint):
+        convmae_det.push(detector, NAME)
+    assert hub.asked == []
+
+
+def test_a_folder_with_other_files_is_left_alone(detector, tmp_path):
+    before = {file.name: file.read_bytes() for file in detector.iterdir()}
+    with pytest.raises(InputError, match="other files, such as metrics.json"):
+        write_folder(detector, detector, NAME)
+    assert {file.name: file.read_bytes() for file in detector.iterdir()} == before
+    write_folder(detector, tmp_path / "folder", NAME)
+    write_folder(detector, tmp_path / "folder", NAME)  # what it wrote itself is replaced
+
+
+@pytest.mark.parametrize("name", ["model", "a/b/c", "../x", "/x/y", "some one/x", "", "https://huggingface.co/a/b"])
+def test_names_that_are_none(hub, detector, name):
+    with pytest.raises(InputError, match="USER/NAME"):
+        convmae_det.push(detector, name)
+    if name:
+        with pytest.raises(InputError, match="no folder .* named USER/NAME"):
+            convmae_det.from_pretrained(name)
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    "config, complaint",
+    [
+        ("_BASE_: ../../../secret.yaml\n", "_BASE_"),
+        ("<<: {_BASE_: /etc/passwd}\n", "_BASE_"),
+        ("MODEL: !!python/object/apply:os.system ['touch ran']\n", "not plain YAML"),
+        ("MODEL: 3\n", "doesn't describe a ConvMAE network"),
+        (None, "config.yaml can't be read"),
+    ],
+)
+def test_a_configuration_from_the_hub_reaches_nothing(hub, pretraining, monkeypatch, tmp_path, config, complaint):
+    convmae_det.push(pretraining, NAME)
+    monkeypatch.chdir(tmp_path)
+    path = hub.root / NAME / "config.yaml"
+    path.unlink()
+    if config:
+        path.write_text(config)
+    with pytest.raises(InputError, match=complaint):
+        convmae_det.from_pretrained(NAME)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_data_sets_of_a_published_configuration_are_not_registered(hub, detector):
+    convmae_det.push(detector, NAME)
+    shutil.copy(detector / "config.yaml", hub.root / NAME)  # someone else's, with their paths
+    predictor = convmae_det.from_pretrained(NAME, device="cpu")
+    assert predictor.cfg.DATASETS.COCO_FORMAT == [] and not predictor.cfg.DATASETS.TRAIN + predictor.cfg.DATASETS.TEST
+
+
+def response(status: int) -> Mock:
+    return Mock(status_code=status, headers={})
+
+
+@pytest.mark.parametrize(
+    "error, advice",
+    [
+        (errors.RepositoryNotFoundError("404 Client Error.\n\nmore", response=response(404)), "no such model"),
+        (errors.RevisionNotFoundError("404", response=response(404)), "no such revision"),
+        (errors.LocalTokenNotFoundError("no token"), "hf auth login"),
+        (errors.HfHubHTTPError("403 Forbidden", response=response(403)), "hf auth login"),
+        (errors.HfHubHTTPError("500 Server Error", response=response(500)), "500 Server Error; check the network"),
+        (ConnectionError("Name or service not known"), "check the network"),
+        (errors.LocalEntryNotFoundError("Cannot find it"), "check the network"),
+    ],
+)
+def test_what_goes_wrong_there_is_said_in_one_sentence(hub, detector, monkeypatch, error, advice):
+    def fail(*args, **kwargs):
+        raise error
+
+    for name in ("create_repo", "snapshot_download"):
+        monkeypatch.setattr(huggingface_hub, name, fail)
+    for use in (lambda: convmae_det.push(detector, NAME), lambda: convmae_det.from_pretrained(NAME)):
+        with pytest.raises(InputError, match=advice) as caught:
+            use()
+        assert "\n" not in str(caught.value) and NAME in str(caught.value)
+
+
+def test_without_huggingface_hub(detector, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    for use in (lambda: convmae_det.push(detector, NAME), lambda: convmae_det.from_pretrained(NAME)):
+        with pytest.raises(InputError, match="python -m pip install huggingface_hub"):
+            use()
+    write_folder(detector, tmp_path / "folder", NAME)  # folders need none
+    convmae_det.from_pretrained(tmp_path / "folder", device="cpu")
+
+
+def test_a_folder_has_no_revision(detector):
+    with pytest.raises(InputError, match="no revision"):
+        convmae_det.from_pretrained(detector, revision="main")
