@@ -6,10 +6,13 @@ Detectron2 there is nothing to register, and what needs none of it works: `creat
 """
 
 import importlib
+import logging
 import warnings
 
-# PyTorch says it of Detectron2's code at every start; users can do nothing about it.
+# What PyTorch and Detectron2 say of Detectron2's code; users can do nothing about it.
 warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.* is deprecated", category=FutureWarning)
+warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release", category=UserWarning)
+logging.getLogger("torch.fx._symbolic_trace").addFilter(lambda record: "is_fx_tracing" not in record.getMessage())
 
 try:
     import detectron2  # noqa: F401

@@ -15,8 +15,9 @@ def add_convmae_config(cfg: CN) -> None:
     _add_encoder(cfg)
     _add_masked_autoencoder(cfg)
     _add_input(cfg)
-    _add_pretraining_data(cfg)
+    _add_data(cfg)
     _add_solver(cfg)
+    _add_evaluation(cfg)
     _set_detector_defaults(cfg)
 
 
@@ -73,7 +74,9 @@ def _add_input(cfg: CN) -> None:
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False  # every crop has the same shape; grouping would reorder the data
 
 
-def _add_pretraining_data(cfg: CN) -> None:
+def _add_data(cfg: CN) -> None:
+    cfg.DATASETS.COCO_FORMAT = []  # [[name, annotations.json, image folder], ...]: data sets for TRAIN and TEST to name
+    cfg.DATASETS.CATEGORIES = []  # [[id, name], ...] of the detector's classes; empty: those of the data, by rising id
     cfg.DATASETS.IMAGE_FOLDERS = []  # [[name, folder], ...]: images without labels, flat or nested, for TRAIN to name
     cfg.INPUT.PRETRAIN_CROP_SCALE = [0.2, 1.0]  # smallest and largest area of the crop, as shares of the image
 
@@ -95,7 +98,16 @@ def _add_solver(cfg: CN) -> None:
     solver.BETAS = [0.9, 0.999]  # AdamW
     solver.WEIGHT_DECAY = 0.1  # not on biases, norms, position tables and tokens
     solver.LAYER_DECAY = 1.0  # rate of each encoder layer relative to the one above it
+    solver.EMA = CN()
+    solver.EMA.DECAY = 0.0  # above 0, such as 0.9999: also keep, evaluate and save a moving average of the weights
     solver.AMP.DTYPE = "bfloat16"  # of autocast where SOLVER.AMP.ENABLED: bfloat16, or float16 with loss scaling (GPU)
+
+
+def _add_evaluation(cfg: CN) -> None:
+    test = cfg.TEST  # its EVAL_PERIOD, in iterations: 0 evaluates at the end alone
+    test.EVAL_EPOCHS = 0.0  # evaluate after every so many passes over DATASETS.TRAIN; above 0 it wins over EVAL_PERIOD
+    test.BEST_METRIC = ""  # chooses model_best.pth: bbox/AP50, ema/segm/AP, ... of metrics.json; empty: mask (box) AP
+    test.PATIENCE = 0  # end training after this many evaluations in a row without a better BEST_METRIC; 0: never
 
 
 def _set_detector_defaults(cfg: CN) -> None:

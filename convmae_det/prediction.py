@@ -19,11 +19,10 @@ from detectron2.data import transforms as T
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from PIL import Image, ImageOps
-from torch import nn
 
-from .checkpoint import load_weights
+from .data import image as image_file
 from .data.catalog import CLASS_KEYS
-from .data.image import _convert, _to_8_bits, check_channels, read_image
+from .data.image import check_channels, read_image
 from .data.jitter import build_augmentations
 from .engine.configuration import read_tool_config
 from .engine.trainer import DetectionTrainer
@@ -79,7 +78,7 @@ class Predictor:
         self.score_threshold, self.batch_size = score_threshold, batch_size
         check_channels(self.cfg)
         self.augmentations = T.AugmentationList(build_augmentations(self.cfg, is_train=False))
-        self.model = load_detector(self.cfg, str(weights)).eval()
+        self.model = DetectionTrainer.build_trained_model(self.cfg, str(weights)).eval()
 
     def __call__(self, images: Picture | Sequence[Picture]) -> Instances | list[Instances]:
         """The objects in an image, or of each image of a list or tuple, in its order.
@@ -178,18 +177,6 @@ def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
     return [str(name) for _, name in categories], [id for id, _ in categories]
 
 
-def load_detector(cfg: CfgNode, weights: str) -> nn.Module:
-    """The model with the weights of a file. Raises InputError if some part of it is not in there."""
-    model = DetectionTrainer.build_model(cfg)
-    report = load_weights(model, weights)
-    if report.new:
-        raise InputError(
-            f"{weights} is not of the detector that the configuration describes: it lacks {len(report.new)} weights, "
-            f"such as {next(iter(report.new))}; take a checkpoint of train_net.py and the config.yaml beside it"
-        )
-    return model
-
-
 def to_pixels(image: Picture, format: str = "RGB") -> np.ndarray:
     """(H, W, C) uint8 of whatever a user may hold; `format` and errors as for `data.image.read_image`."""
     if isinstance(image, (str, os.PathLike)):
@@ -199,7 +186,7 @@ def to_pixels(image: Picture, format: str = "RGB") -> np.ndarray:
     if not isinstance(image, Image.Image):
         raise InputError(f"a {type(image).__name__} is no image: give a path, a NumPy array or an image of Pillow")
     try:
-        return _convert(_to_8_bits(ImageOps.exif_transpose(image)), format)
+        return image_file.to_pixels(ImageOps.exif_transpose(image), format)
     except (OSError, ValueError) as error:
         raise InputError(
             f"an image of Pillow's mode {image.mode} can't be used ({error}): convert it to RGB"

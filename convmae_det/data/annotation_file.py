@@ -38,6 +38,19 @@ def check_annotation_file(path: str | os.PathLike, *, is_train: bool, class_name
         raise InputError(f"{path}: {problem}; correct the file, which must be in COCO's format.")
 
 
+def read_images(path: str | os.PathLike) -> list[dict]:
+    """The entries of "images", whatever else the file holds.
+
+    Raises:
+        InputError: it is not JSON, or has no images.
+    """
+    content = _read_json(path)
+    problem = next(_image_problems(content), None)
+    if problem:
+        raise InputError(f"{path}: {problem}; correct the file, which must be in COCO's format.")
+    return content["images"]
+
+
 def _read_json(path: str | os.PathLike):
     try:
         with open(path, encoding="utf-8") as file:
@@ -53,14 +66,12 @@ def _read_json(path: str | os.PathLike):
 
 def _problems(content, is_train: bool, class_names: list[str] | None) -> Iterator[str]:
     """What is wrong, the gravest first. Each check relies on those before it, so only the first result holds."""
-    if not isinstance(content, dict):
-        yield f"its top level is a {type(content).__name__}, not an object with images, annotations and categories"
-    for section, fields in SECTIONS.items():
+    yield from _image_problems(content)
+    for section in ("categories", "annotations"):
         if section in content or section != "annotations" or is_train:
-            yield from _section_problems(content, section, fields)
-    for section in ("images", "categories"):
-        if not content[section]:
-            yield f"it lists no {section}"
+            yield from _section_problems(content, section)
+    if not content["categories"]:
+        yield "it lists no categories"
     names = [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
     if class_names is not None and names != list(class_names):
         yield (
@@ -68,19 +79,27 @@ def _problems(content, is_train: bool, class_names: list[str] | None) -> Iterato
             f"({_shortened(class_names)}) that the data set is registered with"
         )
     images = {image["id"]: image for image in content["images"]}
-    for image in images.values():
-        if not isinstance(image["file_name"], str):
-            yield f"image {image['id']} has the file name {image['file_name']!r}, which is not a string"
-        sides = [image["width"], image["height"]]
-        if not (_are_finite(sides) and min(sides) > 0):
-            yield f"image {image['id']} ({image['file_name']}) has width and height {sides}, which are not positive"
     categories = {category["id"] for category in content["categories"]}
     for annotation in content.get("annotations", []):
         for problem in _annotation_problems(annotation, images, categories):
             yield f"annotation {annotation['id']} {problem}"
 
 
-def _section_problems(content: dict, section: str, fields: tuple[str, ...]) -> Iterator[str]:
+def _image_problems(content) -> Iterator[str]:
+    if not isinstance(content, dict):
+        yield f"its top level is a {type(content).__name__}, not an object with images, annotations and categories"
+    yield from _section_problems(content, "images")
+    if not content["images"]:
+        yield "it lists no images"
+    for image in content["images"]:
+        if not isinstance(image["file_name"], str):
+            yield f"image {image['id']} has the file name {image['file_name']!r}, which is not a string"
+        sides = [image["width"], image["height"]]
+        if not (_are_finite(sides) and min(sides) > 0):
+            yield f"image {image['id']} ({image['file_name']}) has width and height {sides}, which are not positive"
+
+
+def _section_problems(content: dict, section: str) -> Iterator[str]:
     if section not in content:
         yield f"it has no field {section!r}"
     if not isinstance(content[section], list):
@@ -88,7 +107,7 @@ def _section_problems(content: dict, section: str, fields: tuple[str, ...]) -> I
     for number, entry in enumerate(content[section], start=1):
         if not isinstance(entry, dict):
             yield f"entry {number} of {section!r} is not an object"
-        for field in fields:
+        for field in SECTIONS[section]:
             if field not in entry:
                 yield f"entry {number} of {section!r}{_identity(entry)} has no field {field!r}"
         if not isinstance(entry["id"], int if section == "categories" else (int, str)):

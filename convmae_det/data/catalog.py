@@ -1,16 +1,20 @@
 """Registered data sets, checked: what can't be used is named before training starts."""
 
 import difflib
+import itertools
 import operator
 import os
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
-from detectron2.data.build import filter_images_with_only_crowd_annotations
+from detectron2.utils import comm
+from torch.utils.data import ConcatDataset
 
-from convmae_det.data.annotation_file import check_annotation_file
+from convmae_det.data.annotation_file import check_annotation_file, read_images
+from convmae_det.data.coco_format import register_coco_format
 from convmae_det.data.shapes import register_shapes
+from convmae_det.data.summary import is_unusable, log_summary, unusable
 from convmae_det.errors import InputError
 
 register_shapes()  # known from here on, as Detectron2's own data sets are from its import on
@@ -30,8 +34,10 @@ CLASS_KEYS = {
 def dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNode) -> Sequence[dict]:
     """The images of registered data sets in Detectron2's format, in training without those that it can't use.
 
+    The main process logs a summary of each data set.
+
     Args:
-        names: of data sets in Detectron2's catalog
+        names: of data sets in Detectron2's catalog or in DATASETS.COCO_FORMAT
         is_train: annotations are needed; DATALOADER.FILTER_EMPTY_ANNOTATIONS leaves out images without an object
         cfg: which annotations the model needs
 
@@ -42,21 +48,17 @@ def dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNode) -
     names = [names] if isinstance(names, str) else list(names)
     if not names:
         raise InputError(f"DATASETS.{'TRAIN' if is_train else 'TEST'} is empty: name a registered data set.")
-    for name in names:
-        _check_registered(name)
-        _check_paths(name)
-        _check_annotation_file(name, is_train, CHECKED_FIRST)
-    min_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if is_train and cfg.MODEL.KEYPOINT_ON else 0
-    try:
-        dicts = get_detection_dataset_dicts(names, filter_empty=False, min_keypoints=min_keypoints)
-    except Exception:
-        for name in names:
-            _check_annotation_file(name, is_train)
-        raise  # not the files' fault
-    if not isinstance(dicts, list):  # a torch data set takes care of itself
-        return dicts
-    if is_train and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and "annotations" in dicts[0]:
-        dicts = filter_images_with_only_crowd_annotations(dicts)
+    register_coco_format(cfg.DATASETS.COCO_FORMAT, only=names)  # a process started for a GPU of its own knows none
+    parts = [_load(name, is_train, cfg) for name in names]
+    if not isinstance(parts[0], list):  # a torch data set takes care of itself
+        return ConcatDataset(parts) if len(parts) > 1 else parts[0]
+    for name, part in zip(names, parts, strict=True):
+        removed = list(unusable(part)) if _leaves_out(part, is_train, cfg) else []
+        if comm.is_main_process():
+            log_summary(name, part, MetadataCatalog.get(name).get("thing_classes", ()), removed)
+    dicts = list(itertools.chain(*parts))
+    if _leaves_out(dicts, is_train, cfg):
+        dicts = [image for image in dicts if not is_unusable(image)]
         if not dicts:
             raise InputError(
                 f"No image of {', '.join(names)} has an object that isn't a crowd: annotate some, or keep images "
@@ -68,8 +70,46 @@ def dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNode) -
     return dicts
 
 
+def image_names(name: str, cfg: CfgNode) -> list[str]:
+    """The files of a registered data set's images, annotated or not; nothing but the images of a data set in
+    DATASETS.COCO_FORMAT is looked at in its annotation file.
+
+    Raises:
+        InputError: as `dataset_dicts`.
+    """
+    register_coco_format(cfg.DATASETS.COCO_FORMAT, only=[name])
+    if not MetadataCatalog.get(name).get("coco_format"):
+        return [image["file_name"] for image in dataset_dicts(name, is_train=False, cfg=cfg)]
+    _check_paths(name)
+    metadata = MetadataCatalog.get(name)
+    names = [os.path.join(metadata.image_root, image["file_name"]) for image in read_images(metadata.json_file)]
+    _check_images([{"file_name": path} for path in names], [name])
+    return names
+
+
+def _load(name: str, is_train: bool, cfg: CfgNode) -> Sequence[dict]:
+    """One data set, all of it."""
+    _check_registered(name)
+    _check_paths(name)
+    _check_annotation_file(name, is_train, CHECKED_FIRST)
+    min_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if is_train and cfg.MODEL.KEYPOINT_ON else 0
+    try:  # with its check of consistency comes a table that ours replaces
+        return get_detection_dataset_dicts(
+            [name], filter_empty=False, min_keypoints=min_keypoints, check_consistency=False
+        )
+    except Exception:
+        _check_annotation_file(name, is_train)
+        raise  # not the file's fault
+
+
+def _leaves_out(dicts: list[dict], is_train: bool, cfg: CfgNode) -> bool:
+    """Whether images without objects are left out."""
+    return is_train and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and "annotations" in dicts[0]
+
+
 def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
-    """Raise InputError unless the detector has as many classes as each data set. Call it when they are loaded.
+    """Raise InputError unless the data sets have the same classes, as many as the detector. Call it when they are
+    loaded.
 
     Too few would end in an index out of range deep inside a loss, too many in predictions of classes without a name.
     """
@@ -77,8 +117,11 @@ def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
     if key is None:
         return
     expected = operator.attrgetter(key)(cfg)
+    first = MetadataCatalog.get(names[0]).get("thing_classes")
     for name in names:
         classes = MetadataCatalog.get(name).get("thing_classes")
+        if classes is not None and first is not None and list(classes) != list(first):
+            raise InputError(f"The data sets {names[0]} and {name} have different categories: use one of them alone.")
         if classes is not None and len(classes) != expected:
             raise InputError(
                 f"{key} is {expected}, but the data set {name} has {len(classes)} categories: set {key} {len(classes)}."

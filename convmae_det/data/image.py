@@ -49,13 +49,18 @@ def read_image(path: str | os.PathLike, format: str = "RGB") -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.load()
-            pixels = _convert(_to_8_bits(_upright(image)), format)
+            pixels = to_pixels(_upright(image), format)
     except Exception as error:  # on damaged files, Pillow's decoders raise nearly anything
         raise InputError(
             f"{path} can't be read as an image ({_reason(path, error)}): repair or replace the file, or take it out of "
             "the data set."
         ) from error
     return pixels
+
+
+def to_pixels(image: Image.Image, format: str) -> np.ndarray:
+    """(H, W, C) uint8 of a decoded image, as it lies; ValueError for pixels whose range isn't known."""
+    return _convert(_to_8_bits(image), format)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 from torchvision.transforms import InterpolationMode, v2
 
-from convmae_det.data.catalog import dataset_dicts
+from convmae_det.data.catalog import image_names
 from convmae_det.data.image import check_channels, read_image
 from convmae_det.data.image_folder import ImageFiles, list_images, register_image_folders
 from convmae_det.data.stream import Checked, HandOver, build_stream_loader
@@ -32,7 +32,7 @@ def build_pretraining_dataset(cfg: CfgNode) -> ConcatDataset:
     The names are those of DATASETS.IMAGE_FOLDERS or of any registered data set, whose annotations are left out.
 
     Raises:
-        InputError: in all processes; see `register_image_folders`, `list_images` and `dataset_dicts`, or if the
+        InputError: in all processes; see `register_image_folders`, `list_images` and `image_names`, or if the
             processes don't find the same images.
     """
     find, dataset = HandOver(_find_images), None
@@ -202,7 +202,7 @@ def _images_of(name: str, cfg: CfgNode) -> ImageFiles:
     folder = MetadataCatalog.get(name).get("image_folder")
     if folder:
         return list_images(folder)
-    return ImageFiles.from_names(image["file_name"] for image in dataset_dicts(name, is_train=False, cfg=cfg))
+    return ImageFiles.from_names(image_names(name, cfg))
 
 
 def _check(cfg: CfgNode) -> None:

@@ -319,7 +319,11 @@ def register_shapes(root=None) -> None:
                 continue
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
-        register_coco_instances(name, {"thing_classes": list(CATEGORIES)}, json_file, image_root)
+        metadata = {
+            "thing_classes": list(CATEGORIES),
+            "thing_dataset_id_to_contiguous_id": {i + 1: i for i in range(len(CATEGORIES))},
+        }
+        register_coco_instances(name, metadata, json_file, image_root)
 
 
 def main(argv: list[str] | None = None) -> None:

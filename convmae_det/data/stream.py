@@ -13,6 +13,7 @@ import contextlib
 import functools
 import itertools
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -127,6 +128,17 @@ class Checked:
             yield batch
 
 
+def outlive_signals(worker: int) -> None:
+    """Schedulers and terminals signal whole groups of processes, but a worker is needed until its owner ends. That
+    tells it to end, and only if it doesn't sends SIGTERM, and again at its own exit."""
+
+    def receive(number: int, frame) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, receive)
+
+
 def build_stream_loader(cfg, dataset: Sequence, mapper: Callable, start_iteration: int = 0) -> Checked:
     """An endless loader of this process's batches: lists of SOLVER.IMS_PER_BATCH / (processes · ACCUMULATION_STEPS)
     samples, ACCUMULATION_STEPS of them for each optimizer step.
@@ -160,6 +172,7 @@ def build_stream_loader(cfg, dataset: Sequence, mapper: Callable, start_iteratio
         batch_sampler=positions,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=trivial_batch_collator,
+        worker_init_fn=outlive_signals,
         generator=torch.Generator(),  # a new iterator draws a seed for its workers; not from the model's generator
     )
     return Checked(loader)

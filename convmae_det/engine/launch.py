@@ -2,9 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
 import tempfile
-import warnings
 from argparse import Namespace
 from collections.abc import Callable
 
@@ -36,8 +36,8 @@ def parse_arguments(epilog: str, arguments: list[str] | None = None) -> Namespac
 def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
     """Calls ``main(cfg, args)`` in every process that `args` (Detectron2's usual arguments) or torchrun asks for.
 
-    Returns the exit status: 0, or 1 after an InputError or TrainingError, or 130 after Ctrl-C. Of the last three, one
-    line on stderr says what happened; other exceptions pass.
+    Returns the exit status: 0, or 1 after an InputError or TrainingError, or 130 after Ctrl-C or, while it trains,
+    SIGTERM. Of the last three, one line on stderr says what happened; other exceptions pass.
     """
     cfg = None
     try:
@@ -65,6 +65,7 @@ def _launch(main: Callable, cfg: CfgNode, args: Namespace) -> None:
         _work(main, cfg, args)
         return
     sentences = mp.get_context("spawn").SimpleQueue()
+    replaced = {number: signal.signal(number, _pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         launch(
             _work_apart,
@@ -75,9 +76,21 @@ def _launch(main: Callable, cfg: CfgNode, args: Namespace) -> None:
             args=(main, cfg, args, sentences),
         )
     except mp.ProcessExitedException as error:
-        if sentences.empty():
-            raise
-        raise InputError(sentences.get()) from error
+        if not sentences.empty():
+            raise InputError(sentences.get()) from error
+        if error.exit_code in (INTERRUPTED, -signal.SIGTERM, -signal.SIGINT):
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+
+
+def _pass_on(number: int, frame) -> None:
+    """The processes that train end together, and this one with them. They get SIGTERM, of which a second changes
+    nothing: Ctrl-C in a terminal reaches them too."""
+    for process in mp.active_children():
+        os.kill(process.pid, signal.SIGTERM)
 
 
 def _work_apart(main: Callable, cfg: CfgNode, args: Namespace, sentences) -> None:
@@ -86,6 +99,8 @@ def _work_apart(main: Callable, cfg: CfgNode, args: Namespace, sentences) -> Non
     except (InputError, TrainingError) as error:
         sentences.put(str(error))
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 def _work(main: Callable, cfg: CfgNode, args: Namespace) -> None:
@@ -120,9 +135,6 @@ def set_up_logging(output_dir: str) -> None:
         setup_logger(output_dir, distributed_rank=comm.get_rank(), name=name)
     # What the user can mend is reported in a sentence when it arrives at the top, without Detectron2's traceback.
     logging.getLogger("detectron2.engine.train_loop").addFilter(_is_unexpected)
-    # Notes to Detectron2's developers, about which a user can do nothing.
-    warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release", category=UserWarning)
-    logging.getLogger("torch.fx._symbolic_trace").addFilter(lambda record: "is_fx_tracing" not in record.getMessage())
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:

@@ -1,6 +1,7 @@
 """One optimizer step: gradients of one or several micro-batches, in single or mixed precision."""
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -13,8 +14,11 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
+from torch.optim.swa_utils import AveragedModel
 
 from ..errors import TrainingError
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingStep(SimpleTrainer):
@@ -34,14 +38,16 @@ class TrainingStep(SimpleTrainer):
         accumulation_steps: int = 1,
         autocast_dtype: torch.dtype | None = None,
         clip_gradients: Callable[[list[nn.Parameter]], None] | None = None,
+        average: AveragedModel | None = None,
         seed: int = 0,
     ):
-        """`autocast_dtype` None: no mixed precision; float16: with loss scaling, on a GPU. The loader may be given
-        later, as `data_loader`."""
+        """`autocast_dtype` None: no mixed precision; float16: with loss scaling, on a GPU. `average` follows the
+        weights. The loader may be given later, as `data_loader`."""
         super().__init__(model, data_loader, optimizer)
         self.accumulation_steps = accumulation_steps
         self.autocast_dtype = autocast_dtype
         self.clip_gradients = clip_gradients
+        self.average = average
         self.seed = seed
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=autocast_dtype == torch.float16)
@@ -76,8 +82,10 @@ class TrainingStep(SimpleTrainer):
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._write_metrics(mean_losses(losses), data_time)
-        if norm.isfinite():
+        if norm.isfinite():  # else the update was skipped
             get_event_storage().put_scalar("grad_norm", norm)
+            if self.average is not None:
+                self.average.update_parameters(self.model)
 
     def _forward(self, batch: list[dict], part: int) -> dict[str, torch.Tensor]:
         entropy = [self.seed, self.iter, part, comm.get_rank()]
@@ -110,13 +118,23 @@ class TrainingStep(SimpleTrainer):
             )
 
     def state_dict(self) -> dict:
-        return super().state_dict() | {"scaler": self.scaler.state_dict(), "seed": self.seed}
+        state = super().state_dict() | {"scaler": self.scaler.state_dict(), "seed": self.seed}
+        return state if self.average is None else state | {"average": self.average.state_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
         self.seed = state_dict["seed"]
         if state_dict["scaler"]:  # empty after training in another precision
             self.scaler.load_state_dict(state_dict["scaler"])
+        if self.average is None:
+            return
+        if "average" in state_dict:
+            self.average.load_state_dict(state_dict["average"])
+        else:  # the model has been loaded
+            logger.warning(
+                "The run had no SOLVER.EMA.DECAY so far: the average of the weights starts from what they are now"
+            )
+            self.average.update_parameters(self.model)
 
 
 def mean_losses(losses: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -18,17 +18,22 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from ..checkpoint import load_weights
 from ..checkpoint.checkpointer import Checkpointer
-from ..checkpoint.writing import atomic_write
+from ..checkpoint.writing import atomic_write, write
 from ..data import loader
 from ..errors import InputError
 from ..modeling.decoder import Decoder
 from ..modeling.encoder import Encoder
 from ..solver.optimizer import build_optimizer, gradient_clipper
 from ..solver.schedule import resolve_schedule
+from .average import AverageSaver, build_average
+from .best import BestCheckpoint, EarlyStop, StoppedEarly
+from .evaluation import Evaluation, best_metric, resolve_evaluation, tasks
+from .interruption import Interruption
 from .progress import Progress
 from .step import TrainingStep
 
@@ -68,6 +73,7 @@ class Trainer(DefaultTrainer):
             accumulation_steps=self.cfg.SOLVER.ACCUMULATION_STEPS,
             autocast_dtype=getattr(torch, amp.DTYPE) if amp.ENABLED else None,
             clip_gradients=gradient_clipper(cfg),
+            average=build_average(model, cfg.SOLVER.EMA.DECAY),
             seed=self.cfg.SEED,
         )
         self.scheduler = self.build_lr_scheduler(self.cfg, optimizer)
@@ -102,8 +108,9 @@ class Trainer(DefaultTrainer):
         all_hooks = [hooks.IterationTimer(), hooks.LRScheduler()]
         if comm.is_main_process():
             all_hooks.append(Progress(len(self.dataset), self.cfg.SOLVER.IMS_PER_BATCH, LOG_PERIOD))
+            all_hooks.append(AverageSaver())
             all_hooks.append(hooks.PeriodicCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD))
-        return all_hooks
+        return [*all_hooks, Interruption()]
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Goes on from the last checkpoint in OUTPUT_DIR if `resume` and there is one, else starts from MODEL.WEIGHTS,
@@ -131,18 +138,50 @@ class Trainer(DefaultTrainer):
             logger.info(
                 f"{self.cfg.OUTPUT_DIR} holds a run that ended after {self.start_iter} iterations: it is complete"
             )
-            return self.test(self.cfg, self.model)
-        if comm.is_main_process():
-            os.makedirs(self.cfg.OUTPUT_DIR, exist_ok=True)
-            if self.start_iter == 0:
-                set_aside_earlier_run(self.cfg.OUTPUT_DIR)
-            with atomic_write(os.path.join(self.cfg.OUTPUT_DIR, "config.yaml")) as file:
-                file.write(self.cfg.dump().encode())
-            writer = hooks.PeriodicWriter(self.build_writers(), LOG_PERIOD)  # opens its files, so not any earlier
-            self.register_hooks([writer])
-        self.data_loader = self.build_train_loader(self.cfg, self.dataset, self.start_iter)
-        super().train()
+            self._evaluate_again()
+        else:
+            if comm.is_main_process():
+                self._prepare_output()
+            self.data_loader = self.build_train_loader(self.cfg, self.dataset, self.start_iter)
+            try:
+                super().train()
+            except StoppedEarly as stop:
+                logger.info(str(stop))
         return getattr(self, "_last_eval_results", None)
+
+    def _prepare_output(self) -> None:
+        os.makedirs(self.cfg.OUTPUT_DIR, exist_ok=True)
+        if self.start_iter == 0:
+            set_aside_earlier_run(self.cfg.OUTPUT_DIR)
+        with atomic_write(os.path.join(self.cfg.OUTPUT_DIR, "config.yaml")) as file:
+            file.write(self.cfg.dump().encode())
+        self._register_writer()
+
+    def _register_writer(self) -> None:
+        """Opens files in OUTPUT_DIR, so not any earlier than that is needed."""
+        self.register_hooks([hooks.PeriodicWriter(self.build_writers(), LOG_PERIOD)])
+
+    def _evaluate_again(self) -> None:
+        """The final evaluation, and what follows from it: it may have been interrupted."""
+        if not any(isinstance(hook, Evaluation) for hook in self._hooks):
+            return
+        if comm.is_main_process():
+            self._register_writer()
+        self.iter = self.start_iter
+        with EventStorage(self.iter) as self.storage:
+            self.before_train()
+            self.after_train()
+
+    def save_final(self) -> None:
+        """model_final.pth, by which a run is known to be complete, and before it the averaged weights if there are."""
+        self.save_average()
+        self.checkpointer.save("model_final", iteration=self.iter)
+
+    def save_average(self) -> None:
+        """model_final_ema.pth, of weights alone."""
+        if self._trainer.average is not None:
+            weights = self._trainer.average.module.state_dict()
+            write({"model": weights}, os.path.join(self.cfg.OUTPUT_DIR, "model_final_ema.pth"))
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Learning rates, weight decay and the like stay those of the configuration, so that it can be changed for the
@@ -181,18 +220,33 @@ class DetectionTrainer(Trainer):
         return loader.build_train_loader(cfg, start_iteration, dataset)
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        return [*super().build_hooks(), hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)]
+        resolve_evaluation(self.cfg, len(self.dataset))
+        test, metric, best = self.cfg.TEST, best_metric(self.cfg), None
+        all_hooks = [*super().build_hooks(), Evaluation(test.EVAL_PERIOD, self._evaluate)]
+        if metric and comm.is_main_process():
+            model = self._trainer.average.module if metric.startswith("ema/") else self.checkpointer.model
+            path = os.path.join(self.cfg.OUTPUT_DIR, "model_best.pth")
+            best = BestCheckpoint(test.EVAL_PERIOD, metric, model, path)
+            all_hooks.append(best)
+        if test.PATIENCE:
+            all_hooks.append(EarlyStop(test.PATIENCE, test.EVAL_PERIOD, best))
+        return all_hooks
 
     def _evaluate(self) -> dict:
+        """The results of :meth:`test`, and under "ema" those of the averaged weights."""
         if self.iter == self.max_iter - 1:  # EvalHook takes a last iteration that failed for the end of training
             return {}
-        self._last_eval_results = self.test(self.cfg, self.model)
+        averaged = {}
+        if average := self._trainer.average:
+            logger.info("Evaluating the averaged weights")
+            averaged["ema"] = self.test(self.cfg, average.module)
+            logger.info("Evaluating the weights as they are")
+        self._last_eval_results = self.test(self.cfg, self.model) | averaged
         return self._last_eval_results
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
-        tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
-        return Evaluator(dataset_name, tasks, output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
+        return Evaluator(dataset_name, tasks(cfg), output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict:
@@ -220,14 +274,19 @@ class DetectionTrainer(Trainer):
         path = checkpoints.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
         if not path:
             raise InputError("MODEL.WEIGHTS is empty: --eval-only needs the weights to evaluate")
+        return cls.test(cfg, cls.build_trained_model(cfg, path))
+
+    @classmethod
+    def build_trained_model(cls, cfg: CfgNode, path: str) -> nn.Module:
+        """The model with the weights of a file; InputError if any weight of the model is not in there."""
         model = cls.build_model(cfg)
         report = load_weights(model, path)
         if report.new:
             raise InputError(
                 f"{path} is not of the model that the configuration describes: it lacks {len(report.new)} weights, "
-                f"such as {next(iter(report.new))}; take the config.yaml that lies beside it"
+                f"such as {next(iter(report.new))}; take a checkpoint of train_net.py and the config.yaml beside it"
             )
-        return cls.test(cfg, model)
+        return model
 
 
 def load_initial_weights(model: nn.Module, path: str) -> None:

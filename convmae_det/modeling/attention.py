@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from .linear import Linear, Mlp
-from .relative_position import decomposed_bias
+from .relative_position import TableBias, decomposed_bias, look_up
 
 
 class Window(NamedTuple):
@@ -47,12 +48,31 @@ class Window(NamedTuple):
 def padding_mask(window: Window, grid: tuple[int, int], device=None) -> torch.Tensor | None:
     """bool (windows, size², size²): which key each query may see; None where nothing is padded.
 
-    Real tokens see real tokens; padding sees padding, so that no row of the softmax is empty.
+    Real tokens see real tokens; padding sees padding, so that no row of the softmax is empty. While a model is traced
+    for export there is always a mask, since the trace serves all grids.
     """
-    if not any(window.padding(grid)):
+    if not torch.jit.is_tracing() and not any(window.padding(grid)):
         return None
     real = window.split(torch.ones(1, *grid, 1, device=device))[..., 0]
     return real[:, :, None] == real[:, None, :]
+
+
+def attend(query, key, value, bias: torch.Tensor | TableBias | None) -> torch.Tensor:
+    """Scaled dot-product attention of (B, heads, S, d), fused: without (S, S) matrices for all heads.
+
+    A :class:`.relative_position.TableBias` is for training on the CPU, whose fused kernel has no gradient for a bias:
+    the plain form takes its place, one head at a time and once more in the backward pass, so that no more than one
+    head's matrices exist at any time.
+    """
+    if not isinstance(bias, TableBias):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    heads = zip(query.unbind(1), key.unbind(1), value.unbind(1), bias.table.split(1), strict=True)
+    attended = [checkpoint(_attend_head, *head, bias.grid, use_reentrant=False) for head in heads]
+    return torch.stack(attended, dim=1)
+
+
+def _attend_head(query, key, value, table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=look_up(table, grid))
 
 
 class Attention(nn.Module):
@@ -69,7 +89,9 @@ class Attention(nn.Module):
             self.rel_pos_h = nn.Parameter(torch.zeros(2 * relative_grid[0] - 1, dim // num_heads))
             self.rel_pos_w = nn.Parameter(torch.zeros(2 * relative_grid[1] - 1, dim // num_heads))
 
-    def forward(self, tokens, bias: torch.Tensor | None = None, grid: tuple[int, int] | None = None) -> torch.Tensor:
+    def forward(
+        self, tokens, bias: torch.Tensor | TableBias | None = None, grid: tuple[int, int] | None = None
+    ) -> torch.Tensor:
         """`bias` is added to the logits, broadcastable to (B, heads, S, S); `grid` (h, w) with S = h·w is needed for
         a decomposed bias only."""
         b, s, c = tokens.shape
@@ -77,7 +99,7 @@ class Attention(nn.Module):
         if self.rel_pos_h is not None:
             own = decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, grid)
             bias = own if bias is None else own + bias
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        attended = attend(query, key, value, bias)
         return self.proj(attended.transpose(1, 2).reshape(b, s, c))
 
 

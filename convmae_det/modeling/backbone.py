@@ -1,4 +1,4 @@
-"""The encoder as a Detectron2 backbone, its feature pyramids, and the local/global schedule (paper, section 3.4).
+"""The encoder as a Detectron2 backbone, and its feature pyramids (paper, section 3.4).
 
 `build_convmae_backbone` gives E1, E2, E3 at strides 4, 8, 16 and E4, their 2×2 max-pool, at stride 32, without a norm;
 `build_convmae_fpn_backbone` puts Detectron2's FPN on them, `build_convmae_sfp_backbone` its SimpleFeaturePyramid on E3.
@@ -7,7 +7,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
@@ -15,10 +14,10 @@ from detectron2.modeling.backbone import vit
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 
 from ..errors import InputError
-from .attention import Window
 from .encoder import Encoder, encoder_arguments, grid_of
+from .feature_maps import STRIDES, feature_channels, feature_maps
+from .window_schedule import attention_windows
 
-STRIDES = {"e1": 4, "e2": 8, "e3": 16, "e4": 32}
 RELATIVE_POSITIONS = ("shared", "decomposed", "none")
 
 
@@ -36,10 +35,9 @@ class ConvMAEBackbone(Backbone):
     ):
         super().__init__()
         self.encoder = encoder
-        c1, c2, c3 = encoder.embed_dims
         self._out_features = list(out_features)
         self._out_feature_strides = STRIDES
-        self._out_feature_channels = {"e1": c1, "e2": c2, "e3": c3, "e4": c3}
+        self._out_feature_channels = feature_channels(encoder.embed_dims)
         self._square_pad = square_pad
         for stage in encoder.stages[:freeze_stages]:
             stage.requires_grad_(False)
@@ -93,36 +91,7 @@ class ConvMAEBackbone(Backbone):
         return {"size_divisibility": self.size_divisibility, "square_size": self._square_pad}
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        features = {f"e{i}": e.permute(0, 3, 1, 2) for i, e in enumerate(self.encoder(images), start=1)}
-        if "e4" in self._out_features:
-            features["e4"] = F.max_pool2d(features["e3"], kernel_size=2)
-        return {name: features[name] for name in self._out_features}
-
-
-def attention_windows(node, depth: int) -> list[Window | None]:
-    """The schedule of stage 3: for each block its window, None for global attention; `node` is `MODEL.CONVMAE`.
-
-    Local blocks alternate between plain windows and windows moved by half their size.
-    """
-    global_blocks = list(node.GLOBAL_BLOCKS) or default_global_blocks(depth)
-    outside = [index for index in global_blocks if not 0 <= index < depth]
-    if outside:
-        raise InputError(
-            f"MODEL.CONVMAE.GLOBAL_BLOCKS names block {outside[0]}, but stage 3 has blocks 0 to {depth - 1}"
-        )
-    if node.WINDOW_SIZE < 1:
-        raise InputError(f"MODEL.CONVMAE.WINDOW_SIZE is {node.WINDOW_SIZE}; it must be at least 1 token, such as 7")
-    shifts = [0, node.WINDOW_SIZE // 2 if node.WINDOW_SHIFT else 0]
-    windows: list[Window | None] = [None] * depth
-    local_blocks = [index for index in range(depth) if index not in global_blocks]
-    for turn, index in enumerate(local_blocks):
-        windows[index] = Window(node.WINDOW_SIZE, shifts[turn % 2])
-    return windows
-
-
-def default_global_blocks(depth: int) -> list[int]:
-    """Four blocks, evenly spaced from the first to the last: 0 3 6 10 of 11 (paper, section 3.4)."""
-    return sorted({turn * (depth - 1) // 3 for turn in range(4)})
+        return feature_maps(self.encoder(images), self._out_features)
 
 
 class SimpleFeaturePyramid(vit.SimpleFeaturePyramid):

@@ -19,7 +19,7 @@ from .linear import Linear
 from .masking import Dense
 from .patch_embed import PatchEmbed
 from .position_embedding import PositionEmbedding
-from .relative_position import RelativePositionBias
+from .relative_position import RelativePositionBias, TableBias, resize_table
 
 PATCH_SIZES = (4, 2, 2)  # each stage's stride relative to the one before
 STRIDE = 16  # pixels along the side of a stage-3 token
@@ -231,7 +231,8 @@ class TransformerStage(nn.Module):
 
     def attention_biases(self, tokens: torch.Tensor, grid: tuple[int, int]) -> dict:
         """For each kind of attention among the blocks, what is added to its logits: relative position bias and padding
-        mask, (1 or N·windows, heads or 1, S, S) in the dtype of the attention, or None. Built once for all blocks."""
+        mask, (1 or N·windows, heads or 1, S, S) in the dtype of the attention, or None. Built once for all blocks, but
+        for the TableBias that :func:`.attention.attend` takes."""
         device = tokens.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else tokens.dtype
@@ -239,7 +240,7 @@ class TransformerStage(nn.Module):
         biases = {}
         for window in {block.window for block in self.blocks}:
             if window is None:
-                biases[window] = self.global_bias(grid)[None].to(dtype) if self.global_bias else None
+                biases[window] = self._bias_of_global_blocks(grid, device, dtype)
                 continue
             bias = local_bias
             allowed = padding_mask(window, grid, tokens.device) if self.mask_padding else None
@@ -249,6 +250,13 @@ class TransformerStage(nn.Module):
                 bias = bias.repeat(tokens.shape[0], 1, 1, 1)
             biases[window] = bias
         return biases
+
+    def _bias_of_global_blocks(self, grid, device: str, dtype: torch.dtype) -> torch.Tensor | TableBias | None:
+        if self.global_bias is None:
+            return None
+        if device == "cpu" and torch.is_grad_enabled() and self.global_bias.table.requires_grad:
+            return TableBias(resize_table(self.global_bias.table, grid).to(dtype), grid)
+        return self.global_bias(grid)[None].to(dtype)
 
 
 def run_block(block: nn.Module, *args, recompute: bool):

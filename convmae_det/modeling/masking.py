@@ -50,7 +50,7 @@ def draw_complementary(noise: torch.Tensor, mask_ratio: float) -> torch.Tensor:
 def visible_from_indices(indices: torch.Tensor, length: int) -> torch.Tensor:
     """Indices (N, K) → bool (N, length), True where visible."""
     visible = torch.zeros(indices.shape[0], length, dtype=torch.bool, device=indices.device)
-    return visible.scatter_(1, indices, True)
+    return visible.scatter_(1, indices, 1)
 
 
 class Dense:
@@ -93,11 +93,13 @@ class VisibleBlocks(Dense):
 
     def select(self, dense: torch.Tensor) -> torch.Tensor:
         """(N, h·s, w·s, C) → (N, K, s, s, C). A dense map of one image serves all N."""
+        if torch.jit.is_tracing():  # to count operations; a trace can't hold functions with their own backward
+            return self._select(dense)
         return _Select.apply(dense, self)
 
     def place(self, blocks: torch.Tensor) -> torch.Tensor:
         """(N, K, s, s, C) → (N, h·s, w·s, C), zero at hidden tokens."""
-        return _Place.apply(blocks, self)
+        return self._place(blocks) if torch.jit.is_tracing() else _Place.apply(blocks, self)
 
     def _blocks_of(self, dense: torch.Tensor) -> torch.Tensor:
         """A view (N, h, w, s, s, C) of a dense map."""

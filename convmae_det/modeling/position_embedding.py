@@ -21,7 +21,7 @@ def sincos(dim: int, grid: tuple[int, int]) -> torch.Tensor:
 
 def resize(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """(1, h, w, C) → (1, *grid, C), bicubically (align_corners False), as the published code does."""
-    if tuple(table.shape[1:3]) == tuple(grid):
+    if not torch.jit.is_tracing() and tuple(table.shape[1:3]) == tuple(grid):  # a trace serves all grids
         return table
     resized = F.interpolate(table.permute(0, 3, 1, 2), size=tuple(grid), mode="bicubic", align_corners=False)
     return resized.permute(0, 2, 3, 1)

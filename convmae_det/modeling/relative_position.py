@@ -1,7 +1,11 @@
 """Relative position biases of the detector's attention: tables, lookup, resizing (paper, section 3.4).
 
 Grids are (h, w) in stage-3 tokens, L = h·w, raster order. Displacements are query minus key.
+
+While a model is traced for export, h and w are tensors, and no branch depends on them: the trace serves all grids.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +18,11 @@ def resize_table(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     A smaller grid knows only small displacements: the table's centre, exactly. A larger one: bicubic interpolation.
     """
     for axis, size in ((1, 2 * grid[0] - 1), (2, 2 * grid[1] - 1)):
-        if size < table.shape[axis]:
-            table = table.narrow(axis, (table.shape[axis] - size) // 2, size)
+        surplus = table.shape[axis] - size
+        margin = (surplus + abs(surplus)) // 4  # half of it, or 0 if it is negative
+        table = table.narrow(axis, margin, table.shape[axis] - 2 * margin)
     target = (2 * grid[0] - 1, 2 * grid[1] - 1)
-    if tuple(table.shape[1:]) == target:
+    if not torch.jit.is_tracing() and tuple(table.shape[1:]) == target:
         return table
     return F.interpolate(table[None], size=target, mode="bicubic", align_corners=False)[0]
 
@@ -31,14 +36,21 @@ class RelativePositionBias(nn.Module):
         self.table = nn.Parameter(torch.zeros(num_heads, 2 * grid[0] - 1, 2 * grid[1] - 1))
 
     def forward(self, grid: tuple[int, int]) -> torch.Tensor:
-        """The bias (heads, L, L) of every query and key on `grid`.
+        """The bias (heads, L, L) of every query and key on `grid`."""
+        return look_up(resize_table(self.table, grid), grid)
 
-        Row and column displacement grow with the query and fall with the key, so a sliding window over the table,
-        turned around, is the lookup: no index is stored.
-        """
-        h, w = grid
-        bias = resize_table(self.table, grid).unfold(1, h, 1).unfold(2, w, 1).flip(3, 4)
-        return bias.reshape(-1, h * w, h * w)
+
+class TableBias(NamedTuple):
+    """A bias that is looked up for one head at a time, where it is used: :func:`.attention.attend` says when."""
+
+    table: torch.Tensor  # (heads, 2h−1, 2w−1)
+    grid: tuple[int, int]
+
+
+def look_up(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """(heads, 2h−1, 2w−1) → (heads, L, L): the entry for each query and key."""
+    h, w = grid
+    return _slide(_slide(table, 1, h), 2, w).reshape(-1, h * w, h * w)
 
 
 def decomposed_bias(query: torch.Tensor, rel_pos_h: torch.Tensor, rel_pos_w: torch.Tensor, grid) -> torch.Tensor:
@@ -56,6 +68,19 @@ def decomposed_bias(query: torch.Tensor, rel_pos_h: torch.Tensor, rel_pos_w: tor
 
 def _displacements(table: torch.Tensor, size: int) -> torch.Tensor:
     """(2s₀−1, d) → (size, size, d): the entry for query − key."""
-    if table.shape[0] != 2 * size - 1:
+    if torch.jit.is_tracing() or table.shape[0] != 2 * size - 1:
         table = F.interpolate(table.T[None], size=2 * size - 1, mode="linear")[0].T
-    return table.unfold(0, size, 1).flip(2).transpose(1, 2)
+    return _slide(table, 0, size).transpose(1, 2)
+
+
+def _slide(table: torch.Tensor, axis: int, size: int) -> torch.Tensor:
+    """(…, 2·size−1, …) → (…, size, …, size): `axis` becomes that of the queries, the last one is that of the keys.
+
+    The displacement grows with the query and falls with the key, so a sliding window over the table, turned around, is
+    the lookup: no index is stored. ONNX knows such windows of a constant size only; a trace looks up by index.
+    """
+    if not torch.jit.is_tracing():
+        return table.unfold(axis, size, 1).flip(-1)
+    tokens = torch.arange(size, device=table.device)
+    index = tokens[:, None] - tokens + size - 1
+    return table.index_select(axis, index.flatten()).unflatten(axis, (size, size)).movedim(axis + 1, -1)

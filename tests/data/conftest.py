@@ -70,6 +70,18 @@ def write_images(folder: Path, count: int) -> dict:
 
 
 @pytest.fixture
+def write_coco(tmp_path):
+    """write_coco(...): write such a data set without registering it; the paths of its file and its images."""
+
+    def write_coco(count=4):
+        path, folder = tmp_path / "annotations.json", tmp_path / "images"
+        path.write_text(json.dumps(write_images(folder, count)))
+        return str(path), str(folder)
+
+    return write_coco
+
+
+@pytest.fixture
 def real_coco():
     if not REAL_COCO.is_dir():
         pytest.skip("there is no ../shared/data/coco")

@@ -14,8 +14,6 @@ from reference.small import annotated_image, assert_near, detector_cfg, randomis
 
 from convmae_det.config import add_convmae_config
 from convmae_det.errors import InputError
-from convmae_det.modeling.attention import Window
-from convmae_det.modeling.backbone import attention_windows, default_global_blocks
 
 CONVMAE = "MODEL.CONVMAE."
 BARE = ("MODEL.BACKBONE.NAME", "build_convmae_backbone")
@@ -102,33 +100,6 @@ def test_frozen_stages_are_not_trained_and_the_others_are(stages):
 
 
 # --- schedule of stage 3
-
-
-@settings(max_examples=25, deadline=None)
-@given(depth=st.integers(1, 40))
-def test_default_global_blocks_are_evenly_spaced_and_end_in_the_last(depth):
-    blocks = default_global_blocks(depth)
-    assert blocks[0] == 0 and blocks[-1] == depth - 1 and len(blocks) == min(depth, 4)
-    gaps = torch.tensor(blocks).diff().tolist()
-    assert not gaps or max(gaps) - min(gaps) <= 1
-
-
-def test_base_has_the_published_global_blocks():
-    assert default_global_blocks(11) == [0, 3, 6, 10]
-
-
-@settings(max_examples=25, deadline=None)
-@given(depth=st.integers(2, 12), size=st.integers(1, 9), shift=st.booleans(), data=st.data())
-def test_local_blocks_alternate_between_plain_and_shifted_windows(depth, size, shift, data):
-    chosen = data.draw(st.lists(st.integers(0, depth - 1), min_size=1, max_size=depth - 1, unique=True))
-    node = detector_cfg(
-        *(CONVMAE + "GLOBAL_BLOCKS", chosen, CONVMAE + "WINDOW_SIZE", size, CONVMAE + "WINDOW_SHIFT", shift)
-    ).MODEL.CONVMAE
-    windows = attention_windows(node, depth)
-    assert [i for i, window in enumerate(windows) if window is None] == sorted(chosen)
-    local = [window for window in windows if window]
-    assert local[::2] == [Window(size, 0)] * len(local[::2])
-    assert local[1::2] == [Window(size, size // 2 if shift else 0)] * len(local[1::2])
 
 
 def test_the_schedule_reaches_the_blocks():

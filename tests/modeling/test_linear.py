@@ -50,3 +50,51 @@ def test_names_and_shapes_are_those_of_nn_linear():
         "fc2.weight": (4, 8),
         "fc2.bias": (4,),
     }
+
+
+def bytes_kept(result_of, *inputs) -> int:
+    """What autograd keeps for the backward pass of `result_of(*inputs)`, each memory counted once."""
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result_of(*inputs).sum().backward()
+    return sum(kept.values())
+
+
+def plain_mlp(mlp: Mlp, tokens: torch.Tensor) -> torch.Tensor:
+    hidden = F.gelu(F.linear(tokens, mlp.fc1.weight, mlp.fc1.bias))
+    return F.linear(hidden, mlp.fc2.weight, mlp.fc2.bias)
+
+
+@pytest.mark.parametrize("frozen", [(), ("fc2.weight",), ("fc2.bias",), ("fc1.weight", "fc1.bias", "tokens")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_mlp_equals_its_plain_form_with_gradients(frozen, dtype):
+    mlp, tokens = Mlp(6, 24).to(dtype), torch.randn(2, 3, 4, 6, dtype=dtype)
+    inputs = dict(mlp.named_parameters(), tokens=tokens)
+    wanted = [tensor.requires_grad_(name not in frozen) for name, tensor in inputs.items()]
+    wanted = [tensor for tensor in wanted if tensor.requires_grad]
+    ours, plain = mlp(tokens), plain_mlp(mlp, tokens)
+    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
+    direction = torch.randn_like(plain)
+    for gradient, expected in zip(
+        torch.autograd.grad(ours, wanted, direction), torch.autograd.grad(plain, wanted, direction), strict=True
+    ):
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_mlp_keeps_its_hidden_layer_once():
+    mlp, tokens = Mlp(8, 32), torch.randn(1000, 8, requires_grad=True)
+    difference = bytes_kept(lambda x: plain_mlp(mlp, x), tokens) - bytes_kept(mlp, tokens)
+    assert difference == 1000 * 32 * 4
+
+
+def test_the_mlp_in_autocast_has_gradients_in_the_precision_of_its_weights():
+    mlp, tokens = Mlp(8, 32), torch.randn(5, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        mlp(tokens).float().sum().backward()
+    assert all(parameter.grad.dtype == torch.float32 for parameter in mlp.parameters())
+    torch.testing.assert_close(mlp.fc2.bias.grad, torch.full((8,), 5.0))

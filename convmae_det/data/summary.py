@@ -1,0 +1,112 @@
+"""What a data set holds, in words and a table, so that surprises come before training and not after."""
+
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from detectron2.structures import BoxMode
+from detectron2.utils.logger import log_first_n
+from tabulate import tabulate
+
+SMALL, LARGE = 32**2, 96**2  # COCO's limits, in pixels of the file
+TABLE_WIDTH = 110  # characters
+
+
+def log_summary(name: str, images: Sequence[dict], class_names: Sequence[str], removed: Sequence[str] = ()) -> None:
+    """Log :func:`summary` of a data set, once; evaluations come again and again."""
+    log_first_n(logging.INFO, summary(name, images, class_names, removed), key="message", name=__name__)
+
+
+def summary(name: str, images: Sequence[dict], class_names: Sequence[str], removed: Sequence[str] = ()) -> str:
+    """Sizes of images and objects, what is left out, and a table of objects by class.
+
+    Args:
+        images: the whole data set, in Detectron2's format
+        class_names: by number of class; empty where they aren't known
+        removed: what is left out of it, and why
+    """
+    lines = [f"Data set {name}: {_counted(len(images), 'image')}, {_image_sizes(images)}"]
+    if "annotations" in images[0]:
+        annotations = [annotation for image in images for annotation in image["annotations"]]
+        crowd = np.fromiter((annotation.get("iscrowd", 0) for annotation in annotations), bool)
+        classes = np.fromiter((annotation["category_id"] for annotation in annotations), int)[~crowd]
+        sides = _sides(annotations)[~crowd]
+        lines.append(f"  {_counted(len(classes), 'object')}" + (f": {_object_sizes(sides)}" if len(sides) else ""))
+        removed = [*removed, *_ignored(crowd, sides)]
+    lines += [f"  left out: {what}" for what in removed]
+    if "annotations" in images[0] and len(class_names):
+        lines.append(_table(np.bincount(classes, minlength=len(class_names)).tolist(), class_names))
+    return "\n".join(lines)
+
+
+def unusable(images: Sequence[dict]) -> Iterator[str]:
+    """How many images have no object to learn from, and why."""
+    empty = sum(not image["annotations"] for image in images)
+    crowd = sum(is_unusable(image) for image in images) - empty
+    if empty:
+        yield f"{_counted(empty, 'image')} without objects (DATALOADER.FILTER_EMPTY_ANNOTATIONS False keeps them)"
+    if crowd:
+        yield f"{_counted(crowd, 'image')} with crowd regions alone"
+
+
+def is_unusable(image: dict) -> bool:
+    return all(annotation.get("iscrowd", 0) for annotation in image["annotations"])
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _image_sizes(images: Sequence[dict]) -> str:
+    numbers = itertools.chain.from_iterable((image["width"], image["height"]) for image in images)
+    sizes = np.fromiter(numbers, int).reshape(-1, 2)
+    order = np.argsort(sizes.prod(1), kind="stable")
+    smallest, median, largest = ("×".join(map(str, sizes[order[i]])) for i in (0, len(order) // 2, -1))
+    return (
+        f"all {smallest} pixels"
+        if (sizes == sizes[0]).all()
+        else (f"{smallest} (smallest), {median} (median) to {largest} pixels (largest), width×height")
+    )
+
+
+def _sides(annotations: Sequence[dict]) -> np.ndarray:
+    """(n, 2) width and height of the boxes in pixels."""
+    numbers = itertools.chain.from_iterable(annotation["bbox"][:4] for annotation in annotations)
+    boxes = np.fromiter(numbers, float).reshape(-1, 4)
+    modes = np.fromiter((annotation["bbox_mode"] for annotation in annotations), int)
+    return boxes[:, 2:] - np.where((modes == BoxMode.XYXY_ABS)[:, None], boxes[:, :2], 0)
+
+
+def _object_sizes(sides: np.ndarray) -> str:
+    areas = sides.prod(1)
+    small, large = int((areas < SMALL).sum()), int((areas >= LARGE).sum())
+    return (
+        f"{small:,} small (box below 32² pixels), {len(areas) - small - large:,} medium, {large:,} large (from 96² "
+        f"pixels); the median box is {np.sqrt(np.median(areas)):.0f}² pixels"
+    )
+
+
+def _ignored(crowd: np.ndarray, sides: np.ndarray) -> Iterator[str]:
+    if crowd.any():
+        yield f"{_counted(int(crowd.sum()), 'crowd region')}, as in COCO: neither learned nor counted as missed"
+    empty = int((sides.min(1, initial=1) <= 0).sum())
+    if empty:
+        yield f"{_counted(empty, 'object')} whose box has no width or no height"
+
+
+def _table(counts: Sequence[int], names: Sequence[str]) -> str:
+    """Of as many pairs of columns as fit, each of at least four rows."""
+    cells = [(str(name), f"{count:,}") for name, count in zip(names, counts, strict=True)]
+    one_below_another = _formatted(cells, 1)
+    pairs = min(TABLE_WIDTH // one_below_another.index("\n"), -(-len(cells) // 4))
+    if pairs < 2:
+        return one_below_another
+    height = -(-len(cells) // pairs)
+    parts = [cells[start : start + height] for start in range(0, len(cells), height)]
+    rows = itertools.zip_longest(*parts, fillvalue=("", ""))
+    return _formatted([list(itertools.chain(*row)) for row in rows], len(parts))
+
+
+def _formatted(rows: Sequence[Sequence[str]], pairs: int) -> str:
+    return tabulate(rows, ["class", "objects"] * pairs, "pipe", colalign=("left", "right") * pairs)
