@@ -100,6 +100,8 @@ def _add_solver(cfg: CN) -> None:
     solver.LAYER_DECAY = 1.0  # rate of each encoder layer relative to the one above it
     solver.EMA = CN()
     solver.EMA.DECAY = 0.0  # above 0, such as 0.9999: also keep, evaluate and save a moving average of the weights
+    solver.MAX_TO_KEEP = 0  # checkpoints of CHECKPOINT_PERIOD, the newest; older ones are deleted; 0: all are kept
+    solver.PROCESS_TIMEOUT = 1800  # seconds after which a process that waits for another in vain ends the run
     solver.AMP.DTYPE = "bfloat16"  # of autocast where SOLVER.AMP.ENABLED: bfloat16, or float16 with loss scaling (GPU)
 
 

@@ -39,7 +39,7 @@ from tabulate import tabulate
 from torch import nn
 from tqdm import tqdm
 
-from benchmark import resident_peak, seconds
+from benchmarks.measuring import cuda_peak, resident_peak, seconds
 from convmae_det.checkpoint.writing import atomic_write
 from convmae_det.engine.configuration import read_tool_config
 from convmae_det.engine.step import TrainingStep
@@ -251,11 +251,7 @@ def ordered(parts) -> list[str]:
 def peak_memory(cfg: CfgNode, args: argparse.Namespace, size: int) -> int:
     """Bytes, as the module's docstring says."""
     if cfg.MODEL.DEVICE.startswith("cuda"):
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run_for_memory(cfg, args, size)
-        return torch.cuda.max_memory_allocated() - before
+        return cuda_peak(lambda: run_for_memory(cfg, args, size))
     command = [sys.executable, __file__, "--config-file", args.config_file, "--device", "cpu", *args.pairs]
     command += ["--batch-size", str(args.batch_size), "--memory-at", str(size), *(["--train"] if args.train else [])]
     finished = subprocess.run(command, capture_output=True, text=True)

@@ -1,12 +1,16 @@
 """The checkpoints of a run: written whole or not at all, read without running code, and loaded completely."""
 
+import contextlib
 import os
+from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
 
 from ..errors import InputError
-from .reading import local_path, read
+from .reading import check_finite, local_path, one_line, read
 from .report import collapse_blocks, size
 from .writing import atomic_write, write
 
@@ -19,6 +23,11 @@ class Checkpointer(DetectionCheckpointer):
     A file holds tensors and plain Python values under "model", the names of the checkpointables, and "iteration".
     """
 
+    def __init__(self, model: nn.Module, save_dir: str = "", *, max_to_keep: int = 0, **options: Any):
+        """`max_to_keep`: numbered checkpoints, the newest; 0: all. `options`: Detectron2's, and checkpointables."""
+        super().__init__(model, save_dir, **options)
+        self.max_to_keep = max_to_keep
+
     def save(self, name: str, **extra: Any) -> None:
         """Writes `name`.pth in the folder of the run, and its name to last_checkpoint; on the main process only."""
         if not (self.save_dir and self.save_to_disk):
@@ -28,6 +37,18 @@ class Checkpointer(DetectionCheckpointer):
         self.logger.info(f"Saving checkpoint to {path}")
         write({"model": self.model.state_dict()} | states | extra, path)
         self.tag_last_checkpoint(os.path.basename(path))
+        self._delete_old()
+
+    def _delete_old(self) -> None:
+        """Those of the folder count, not those of this process: a run may have been resumed often."""
+        if not self.max_to_keep:
+            return
+        last, numbered = self.get_checkpoint_file(), Path(self.save_dir).glob(f"model_{'[0-9]' * 7}.pth")
+        newest_first = sorted(numbered, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+        for path in newest_first[self.max_to_keep :]:
+            if path != Path(last):
+                with contextlib.suppress(OSError):  # it only takes space
+                    path.unlink()
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         with atomic_write(os.path.join(self.save_dir, "last_checkpoint")) as file:
@@ -36,14 +57,29 @@ class Checkpointer(DetectionCheckpointer):
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """Loads the model and the named checkpointables, by default all; returns what else the file holds.
 
-        Raises InputError: the file can't be read, or any parameter of the model is missing or has another shape there.
+        Raises InputError: the file can't be read, holds numbers that are not finite, or any parameter of the model is
+        missing or has another shape there.
         """
         self._path = str(local_path(path))
-        return super().load(self._path, checkpointables)
+        try:  # not Detectron2's, which takes a ? in a path for the query of a URL
+            return super(DetectionCheckpointer, self).load(self._path, checkpointables)
+        except InputError:
+            raise
+        except Exception as error:  # states that aren't what their owners wrote fail in their own ways
+            raise InputError(
+                f"{self._path} doesn't hold the state of such a run ({type(error).__name__}: {one_line(error)}): name "
+                "another checkpoint, or give it as MODEL.WEIGHTS to start anew from its weights"
+            ) from error
 
     def _load_file(self, filename: str) -> dict:
         content = read(filename)
-        return content if "model" in content else {"model": content}
+        content = content if "model" in content else {"model": content}
+        model = content["model"]
+        if not (isinstance(model, dict) and all(isinstance(x, torch.Tensor) for x in model.values())):
+            raise InputError(f"{filename} holds no weights under 'model': name a checkpoint of train_net.py or pretrain_net.py")
+        check_finite(content, filename)
+        content.pop("matching_heuristics", None)  # by which Detectron2 would guess what weights are meant for
+        return content
 
     def _log_incompatible_keys(self, incompatible) -> None:
         """Weights without a use are only logged; a model with random parts is never what was meant."""

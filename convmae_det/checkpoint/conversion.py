@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from ..errors import InputError
+from .reading import one_line
 
 INDEX = "relative_position_index"
 BIAS_TABLE = "relative_position_bias_table"
@@ -158,8 +159,8 @@ def _renamed(tensors: Mapping[str, torch.Tensor], prefix: str, rows: list) -> di
                 new = re.sub(r"[@#*]", lambda _, groups=groups: next(groups), template) + found.groups()[-1]
                 try:
                     result[prefix + new] = change(tensor)
-                except ValueError as error:
-                    raise InputError(f"{name}, {tuple(tensor.shape)}, {error}: name a checkpoint of ConvMAE") from error
+                except (ValueError, RuntimeError) as error:  # the second of a tensor without numbers
+                    raise InputError(f"{name}, {tuple(tensor.shape)}, {one_line(error)}: name a checkpoint of ConvMAE") from error
                 break
         else:
             result[name] = tensor

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .conversion import to_ours
 from .fitting import Weights, fit
 from .formats import OFFICIAL, recognise, unwrap
-from .reading import read
+from .reading import check_finite, read
 from .report import Report
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ def read_weights(path: str | Path) -> Weights:
     """The weights at `path` by our names, each at its own size. Raises InputError: no file of ConvMAE weights."""
     tensors, entries = unwrap(read(path), path)
     format = recognise(tensors, path)
+    check_finite(tensors, path)
     if format.layout == OFFICIAL:
         return Weights(str(path), format, to_ours(tensors, format.prefix), f"{format.prefix}encoder.", entries)
     return Weights(str(path), format, tensors, format.prefix, entries)

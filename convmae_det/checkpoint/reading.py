@@ -7,6 +7,7 @@ in which the published checkpoints keep their command line. Whatever else a pick
 import argparse
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +88,22 @@ def is_text(start: bytes) -> bool:
 
 
 def check_archive(path: Path) -> None:
-    """Raises InputError unless the zip archive is one of torch.save's and whole: torch doesn't look at checksums."""
+    """Raises InputError unless the zip archive is one of torch.save's and whole: torch doesn't look at checksums.
+
+    torch.save compresses nothing. An archive that would unpack to more than its own size is refused before any of it is.
+    """
+    size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            damaged = damaged_entry(archive)
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            damaged = damaged_entry(archive) if unpacked <= size else None
     except Exception as error:  # a damaged archive raises nearly anything
         raise InputError(f"{path} is cut off or damaged ({one_line(error)}): fetch it again") from error
+    if unpacked > size:
+        raise InputError(
+            f"{path} has {size:,} bytes that would unpack to {unpacked:,}, so it was not opened: {RESAVE} with torch.save"
+        )
     if damaged:
         raise InputError(f"{path} is damaged (at {damaged}): fetch it again")
     if any(name.endswith("/constants.pkl") for name in names):
@@ -118,7 +128,42 @@ def read_torch(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} {refusal(str(error))}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors: name another file")
+    check_tensors(content, path)
     return content
+
+
+def check_tensors(content: dict[str, Any], path: Path) -> None:
+    """Raises InputError for tensors that are not plain numbers in the file. A few bytes can describe a tensor of any
+    size, all of whose numbers are one, or none."""
+    size = path.stat().st_size
+    for name, tensor in tensors_in(content):
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        plain = plain and not (tensor.is_quantized or tensor.is_nested or tensor.is_complex())
+        if not plain or tensor.numel() * tensor.element_size() > size:
+            raise InputError(
+                f"{path} holds {name!r}, which is {'larger than the file' if plain else 'no plain tensor'}, so it can't "
+                f"be used: {RESAVE}, each as tensor.contiguous()"
+            )
+
+
+def check_finite(content: dict[str, Any], path: Path) -> None:
+    """Raises InputError where a number is NaN or infinite: training could not go on from it."""
+    for name, tensor in tensors_in(content):
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():  # as they are trained, in float32
+            raise InputError(f"{path} holds numbers that are not finite, in {name!r}: take an earlier checkpoint")
+
+
+def tensors_in(content: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors in dicts, lists and tuples, each once, with a name."""
+    waiting, seen = [(name, content)], set()
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            yield name, value
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [(f"{name}.{key}" if name else str(key), inner) for key, inner in items]
 
 
 def refusal(message: str) -> str:

@@ -3,6 +3,7 @@
 Detectron2 and pycocotools fail on a bad file with whatever exception the first bad entry causes, or pass over it.
 """
 
+import itertools
 import json
 import math
 import os
@@ -13,6 +14,10 @@ import numpy as np
 
 from convmae_det.errors import InputError
 
+# Coordinates may lie outside the image, but no further than this many times its longer side: outlines are drawn in C, at
+# a cost in memory and time that grows with their length.
+FAR = 10
+
 SECTIONS = {
     "images": ("id", "file_name", "height", "width"),
     "categories": ("id", "name"),
@@ -20,20 +25,24 @@ SECTIONS = {
 }
 
 
-def check_annotation_file(path: str | os.PathLike, *, is_train: bool, class_names: list[str] | None = None) -> None:
+def check_annotation_file(
+    path: str | os.PathLike, *, is_train: bool, class_names: list[str] | None = None, masks: bool = False
+) -> None:
     """Check all that Detectron2 takes on trust.
 
-    Objects whose polygons have fewer than three corners are no error: Detectron2 leaves them out and logs how many.
+    In training, objects whose polygons have fewer than three corners are no error: Detectron2 leaves them out and logs
+    how many.
 
     Args:
         path: the annotation file
-        is_train: annotations are needed
+        is_train: annotations are needed; otherwise, those that are there are for evaluation
         class_names: what the data set's categories, by ascending id, must be called; None for any
+        masks: they are evaluated
 
     Raises:
         InputError: the first thing that is wrong, and where.
     """
-    problem = next(_problems(_read_json(path), is_train, class_names), None)
+    problem = next(_problems(_read_json(path), is_train, class_names, masks), None)
     if problem:
         raise InputError(f"{path}: {problem}; correct the file, which must be in COCO's format.")
 
@@ -59,12 +68,12 @@ def _read_json(path: str | os.PathLike):
         raise InputError(f"{path} can't be read ({error.strerror}); it must be a readable annotation file.") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}: {error.msg}"
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no text, a number of thousands of digits, brackets without end
         place = str(error)
     raise InputError(f"{path} is not JSON ({place}); restore the file, which must be in COCO's format.")
 
 
-def _problems(content, is_train: bool, class_names: list[str] | None) -> Iterator[str]:
+def _problems(content, is_train: bool, class_names: list[str] | None, masks: bool) -> Iterator[str]:
     """What is wrong, the gravest first. Each check relies on those before it, so only the first result holds."""
     yield from _image_problems(content)
     for section in ("categories", "annotations"):
@@ -72,6 +81,9 @@ def _problems(content, is_train: bool, class_names: list[str] | None) -> Iterato
             yield from _section_problems(content, section)
     if not content["categories"]:
         yield "it lists no categories"
+    for category in content["categories"]:
+        if not isinstance(category["name"], str):
+            yield f"category {category['id']} has the name {category['name']!r}, which is not a string"
     names = [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
     if class_names is not None and names != list(class_names):
         yield (
@@ -81,7 +93,8 @@ def _problems(content, is_train: bool, class_names: list[str] | None) -> Iterato
     images = {image["id"]: image for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
     for annotation in content.get("annotations", []):
-        for problem in _annotation_problems(annotation, images, categories):
+        problems = _annotation_problems(annotation, images, categories)
+        for problem in problems if is_train else itertools.chain(problems, _evaluation_problems(annotation, masks)):
             yield f"annotation {annotation['id']} {problem}"
 
 
@@ -94,6 +107,8 @@ def _image_problems(content) -> Iterator[str]:
     for image in content["images"]:
         if not isinstance(image["file_name"], str):
             yield f"image {image['id']} has the file name {image['file_name']!r}, which is not a string"
+        if leaves_folder(image["file_name"]):
+            yield f"image {image['id']} has the file name {image['file_name']!r}, which leads out of the image folder"
         sides = [image["width"], image["height"]]
         if not (_are_finite(sides) and min(sides) > 0):
             yield f"image {image['id']} ({image['file_name']}) has width and height {sides}, which are not positive"
@@ -110,8 +125,10 @@ def _section_problems(content: dict, section: str) -> Iterator[str]:
         for field in SECTIONS[section]:
             if field not in entry:
                 yield f"entry {number} of {section!r}{_identity(entry)} has no field {field!r}"
-        if not isinstance(entry["id"], int if section == "categories" else (int, str)):
+        if type(entry["id"]) not in ((int,) if section == "categories" else (int, str)):
             yield f"entry {number} of {section!r} has the id {entry['id']!r}, which is not a number"
+        if type(entry["id"]) is not type(content[section][0]["id"]):
+            yield f"ids of {section!r} are numbers and strings mixed, such as {entry['id']!r}"
     ids = Counter(entry["id"] for entry in content[section])
     if len(ids) < len(content[section]):
         yield f"{ids.most_common(1)[0][1]} entries of {section!r} have the id {ids.most_common(1)[0][0]!r}"
@@ -124,19 +141,74 @@ def _annotation_problems(annotation: dict, images: dict, categories: set) -> Ite
         yield f"has the category {annotation['category_id']!r}, which is not in 'categories'"
     if annotation.get("ignore"):
         yield "is marked 'ignore', which Detectron2 doesn't support"
-    box = annotation["bbox"]
+    if annotation.get("iscrowd", 0) not in (0, 1):
+        yield f"has {annotation['iscrowd']!r} as 'iscrowd', which must be 0 or 1"
+    box, keypoints = annotation["bbox"], annotation.get("keypoints")
     if not (_are_finite(box) and len(box) == 4 and min(box[2:]) >= 0):
         yield f"has the box {box!r}, but a box is x, y, width, height in pixels, the last two not negative"
-    segmentation = annotation.get("segmentation")
+    if keypoints and not (_are_finite(keypoints) and len(keypoints) % 3 == 0):
+        yield "has keypoints that are not x, y and visibility in turn"
+    image = images[annotation["image_id"]]
+    yield from geometry_problems(annotation, image["height"], image["width"])
+
+
+def geometry_problems(annotation: dict, height: float, width: float) -> Iterator[str]:
+    """Of the box and mask of an object in an image of this size: what pycocotools, in C, would stumble over, or take
+    for a mask that is whatever lay in memory."""
+    if not _are_near(annotation["bbox"], height, width):
+        yield f"has the box {list(annotation['bbox'])!r}, which lies far outside its image, {width}×{height}"
+    segmentation, size = annotation.get("segmentation"), [height, width]
     if isinstance(segmentation, dict):
-        image, counts = images[annotation["image_id"]], segmentation.get("counts")
-        size = [image["height"], image["width"]]
-        if segmentation.get("size") != size:
-            yield f"has a mask of size {segmentation.get('size')}, but the height and width of its image are {size}"
-        if not isinstance(counts, str) and not (_are_finite(counts) and sum(counts) == math.prod(size)):
+        found, counts = segmentation.get("size"), segmentation.get("counts")
+        if not isinstance(found, list) or found != size or any(type(side) is not int for side in found):
+            yield f"has a mask of size {found}, but the height and width of its image are {size}"
+        if sum(run_lengths(counts), start=0) != math.prod(size):
             yield "has a mask whose run lengths don't add up to its image"
-    elif segmentation and not (isinstance(segmentation, list) and all(_are_finite(part) for part in segmentation)):
+    elif segmentation and not (isinstance(segmentation, list) and all(map(_are_finite, segmentation))):
         yield "has a segmentation that is neither run lengths nor a list of polygons, lists of finite coordinates"
+    elif segmentation and not all(_are_near(polygon, height, width) for polygon in segmentation):
+        yield f"has a polygon that reaches far outside its image, {width}×{height}"
+
+
+def _evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
+    """What is missing for COCO's metrics."""
+    if not _are_finite([annotation.get("area")]):
+        yield f"has the area {annotation.get('area')!r}, but evaluation needs it, in pixels"
+    mask = annotation.get("segmentation")
+    if masks and not (mask and (isinstance(mask, dict) or all(len(part) >= 6 and len(part) % 2 == 0 for part in mask))):
+        yield "has no mask, or polygons of fewer than three corners, so that masks can't be evaluated; add them, or set MODEL.MASK_ON False"
+
+
+def run_lengths(counts) -> list[int]:
+    """Of a mask in COCO's run lengths, as a list or as text; empty if they are none."""
+    if isinstance(counts, list):
+        return counts if all(type(count) is int and count >= 0 for count in counts) else []
+    try:
+        text = counts.encode("ascii") if isinstance(counts, str) else bytes(counts)
+    except (TypeError, ValueError):
+        return []
+    digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    if not len(digits) or not ((0 <= digits) & (digits < 64)).all() or digits[-1] & 32:
+        return []
+    starts = np.flatnonzero(np.append(True, ~digits[:-1] & 32))  # of numbers, in digits of five bits, the lowest first
+    ends = np.append(starts[1:], len(digits)) - 1
+    places = np.arange(len(digits)) - np.repeat(starts, ends - starts + 1)
+    if places.max() > 6:
+        return []
+    numbers = np.add.reduceat((digits & 31) << 5 * places, starts)
+    numbers -= (digits[ends] >> 4 & 1) << 5 * (places[ends] + 1)  # the highest digit has the sign
+    for first in (1, 2):  # from the third on, differences to the one before the last
+        numbers[first::2] = np.cumsum(numbers[first::2])
+    return numbers.tolist() if (numbers >= 0).all() else []
+
+
+def leaves_folder(file_name: str) -> bool:
+    """Whether a name in an annotation file stands for a file outside the folder of images."""
+    return os.path.isabs(file_name) or ".." in file_name.replace("\\", "/").split("/")
+
+
+def _are_near(coordinates, height: float, width: float) -> bool:
+    return len(coordinates) == 0 or np.abs(coordinates).max() <= FAR * max(height, width)
 
 
 def _are_finite(numbers) -> bool:

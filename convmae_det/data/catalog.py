@@ -1,6 +1,7 @@
 """Registered data sets, checked: what can't be used is named before training starts."""
 
 import difflib
+import functools
 import itertools
 import operator
 import os
@@ -11,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_datas
 from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 
-from convmae_det.data.annotation_file import check_annotation_file, read_images
+from convmae_det.data.annotation_file import check_annotation_file, leaves_folder, read_images
 from convmae_det.data.coco_format import register_coco_format
 from convmae_det.data.shapes import register_shapes
 from convmae_det.data.summary import is_unusable, log_summary, unusable
@@ -91,15 +92,18 @@ def _load(name: str, is_train: bool, cfg: CfgNode) -> Sequence[dict]:
     """One data set, all of it."""
     _check_registered(name)
     _check_paths(name)
-    _check_annotation_file(name, is_train, CHECKED_FIRST)
+    check = functools.partial(_check_annotation_file, name, is_train, cfg.MODEL.MASK_ON)
+    check(CHECKED_FIRST)
     min_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if is_train and cfg.MODEL.KEYPOINT_ON else 0
     try:  # with its check of consistency comes a table that ours replaces
-        return get_detection_dataset_dicts(
+        dicts = get_detection_dataset_dicts(
             [name], filter_empty=False, min_keypoints=min_keypoints, check_consistency=False
         )
     except Exception:
-        _check_annotation_file(name, is_train)
+        check()
         raise  # not the file's fault
+    _check_names(name, dicts)
+    return dicts
 
 
 def _leaves_out(dicts: list[dict], is_train: bool, cfg: CfgNode) -> bool:
@@ -153,11 +157,27 @@ def _check_paths(name: str) -> None:
         )
 
 
-def _check_annotation_file(name: str, is_train: bool, max_bytes: float = float("inf")) -> None:
+def _check_annotation_file(name: str, is_train: bool, masks: bool, max_bytes: float = float("inf")) -> None:
     metadata = MetadataCatalog.get(name)
     path = metadata.get("json_file")
     if path and metadata.get("evaluator_type") == "coco" and os.path.getsize(path) <= max_bytes:
-        check_annotation_file(path, is_train=is_train, class_names=metadata.get("thing_classes"))
+        classes = metadata.get("thing_classes")
+        check_annotation_file(path, is_train=is_train, class_names=classes, masks=masks and not is_train)
+
+
+def _check_names(name: str, dicts: Sequence[dict]) -> None:
+    """No image of an annotation file, which may be a stranger's, lies outside the folder of images."""
+    metadata = MetadataCatalog.get(name)
+    if metadata.get("evaluator_type") != "coco" or not metadata.get("image_root"):
+        return
+    root = os.path.join(metadata.image_root, "")
+    for image in dicts:
+        path = image["file_name"]
+        if not path.startswith(root) or leaves_folder(path[len(root) :]):
+            raise InputError(
+                f"{metadata.get('json_file')}: image {image['image_id']} is {path}, outside the folder of images "
+                f"{metadata.image_root}; correct the file."
+            )
 
 
 def _check_images(dicts: list[dict], names: list[str]) -> None:

@@ -1,13 +1,28 @@
-"""Any image file that Pillow can decode, as pixels of one kind."""
+"""Any image file that Pillow can decode, or a part of it, as pixels of one kind."""
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from convmae_det.errors import InputError
 
 CHANNELS = {"RGB": 3, "BGR": 3, "L": 1, "RGBA": 4}  # of each INPUT.FORMAT
+
+# What makes an image upright, by its EXIF orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = (5, 6, 7, 8)  # swap height and width
 
 
 def check_format(format: str) -> None:
@@ -45,31 +60,94 @@ def read_image(path: str | os.PathLike, format: str = "RGB") -> np.ndarray:
         InputError: no such file, or one that isn't an image, is damaged, is larger than Pillow's limit against
             decompression bombs, or has pixels whose range isn't known.
     """
+    pixels, _ = read_crop(path, format, lambda height, width: (0, 0, height, width))
+    return pixels
+
+
+def read_crop(
+    path: str | os.PathLike,
+    format: str,
+    choose: Callable[[int, int], tuple[int, int, int, int]],
+    enough: int | None = None,
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """A part of what `read_image` reads, chosen before anything is decoded.
+
+    If fewer pixels are enough, a JPEG is decoded at a half, a quarter or an eighth of its height and width: the inverse
+    cosine transform then runs on a part of the coefficients, which leaves out the frequencies that resizing would
+    remove. The part's edges come to lie between pixels of the reduced image, and are moved to the nearest.
+
+    Args:
+        path, format: of `read_image`
+        choose: is given the image's height and width, upright, and returns top, left, height and width of the part
+        enough: pixels that the part keeps along both sides if it has them; None to decode all of it
+
+    Returns:
+        (H, W, C) uint8, writable, and the image's height and width
+
+    Raises:
+        InputError: see `read_image`. Damage outside the part counts, too.
+    """
     check_format(format)
+    with _errors_of(path):
+        image = Image.open(path)
+    with image:
+        with _errors_of(path):
+            orientation = _orientation(image)
+        width, height = image.size[::-1] if orientation in SIDEWAYS else image.size
+        part = choose(height, width)
+        with _errors_of(path):
+            scale = _reduce(image, min(part[2:]) // enough if enough else 1)
+            upright = image.transpose(TURNS[orientation]) if orientation in TURNS else image
+            return to_pixels(upright, format, _corners(part, scale)), (height, width)
+
+
+def to_pixels(image: Image.Image, format: str, corners: tuple[int, int, int, int] | None = None) -> np.ndarray:
+    """(H, W, C) uint8 of an image as it lies, or of the part between two `corners` (left, top, right, bottom).
+
+    ValueError for pixels whose range isn't known.
+    """
+    image = _to_8_bits(image)  # first, for their range is that of the whole image
+    whole = corners in (None, (0, 0, *image.size))
+    return _convert(image if whole else image.crop(corners), format)
+
+
+@contextlib.contextmanager
+def _errors_of(path: str | os.PathLike) -> Iterator[None]:
     try:
-        with Image.open(path) as image:
-            image.load()
-            pixels = to_pixels(_upright(image), format)
+        yield
     except Exception as error:  # on damaged files, Pillow's decoders raise nearly anything
         raise InputError(
             f"{path} can't be read as an image ({_reason(path, error)}): repair or replace the file, or take it out of "
             "the data set."
         ) from error
-    return pixels
 
 
-def to_pixels(image: Image.Image, format: str) -> np.ndarray:
-    """(H, W, C) uint8 of a decoded image, as it lies; ValueError for pixels whose range isn't known."""
-    return _convert(_to_8_bits(image), format)
+def _orientation(image: Image.Image) -> int:
+    """As the EXIF data say; 1, upright, without any that can be read.
 
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the orientation from the file's EXIF data; without any that can be read, the image stays as it is."""
+    Formats other than JPEG are decoded first: they may hold it behind the pixels, or be turned by their decoder.
+    """
+    if not isinstance(image, JpegImageFile):
+        image.load()
     try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except Exception:  # the pixels have been read, so only the EXIF data are damaged
-        pass
-    return image
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1
+
+
+def _reduce(image: Image.Image, most: int) -> int:
+    """Have a JPEG decoded at 1 / scale of its size, for the largest scale up to `most` that its decoder knows."""
+    if most < 2 or not isinstance(image, JpegImageFile):
+        return 1
+    scale = max(scale for scale in (2, 4, 8) if scale <= most)
+    image.draft(None, (image.width // scale, image.height // scale))
+    return scale
+
+
+def _corners(part: tuple[int, int, int, int], scale: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the part in an image reduced by `scale`."""
+    top, left, height, width = part
+    return tuple(round(edge / scale) for edge in (left, top, left + width, top + height))
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
@@ -94,7 +172,8 @@ def _convert(image: Image.Image, format: str) -> np.ndarray:
     if image.has_transparency_data and format != "RGBA":
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    pixels = np.array(image.convert("RGB" if format == "BGR" else format))
+    mode = "RGB" if format == "BGR" else format
+    pixels = np.array(image if image.mode == mode else image.convert(mode))
     if format == "BGR":
         return np.ascontiguousarray(pixels[:, :, ::-1])
     return pixels.reshape(*pixels.shape[:2], CHANNELS[format])

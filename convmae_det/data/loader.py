@@ -5,7 +5,7 @@ from detectron2.data import DatasetFromList, build_detection_test_loader
 
 from convmae_det.data.catalog import check_classes, dataset_dicts
 from convmae_det.data.mapper import DetectionMapper
-from convmae_det.data.stream import Checked, HandOver, build_stream_loader
+from convmae_det.data.stream import Checked, HandOver, build_stream_loader, outlive_signals, pack
 from convmae_det.errors import InputError
 
 
@@ -49,4 +49,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Checked:
     dicts = dataset_dicts([dataset_name], is_train=False, cfg=cfg)
     check_classes(cfg, [dataset_name])
     mapper = HandOver(DetectionMapper(cfg, False))
-    return Checked(build_detection_test_loader(dicts, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS))
+    workers = cfg.DATALOADER.NUM_WORKERS
+    loader = build_detection_test_loader(dicts, mapper=mapper, num_workers=workers, collate_fn=pack)
+    loader.worker_init_fn = outlive_signals
+    return Checked(loader)

@@ -8,7 +8,9 @@ from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, PolygonMasks
+from shapely.errors import ShapelyError
 
+from convmae_det.data.annotation_file import geometry_problems
 from convmae_det.data.image import check_channels, read_image
 from convmae_det.data.jitter import build_augmentations
 from convmae_det.errors import InputError
@@ -70,6 +72,7 @@ class DetectionMapper(DatasetMapper):
                 f"{dataset_dict['file_name']} is {width}×{height} pixels{turned}, but its annotations are for "
                 f"{listed[0]}×{listed[1]}: annotate the image as it is shown, or correct its width and height."
             ) from error
+        dataset_dict["height"], dataset_dict["width"] = image.shape[:2]  # which may have been 64.0
         return image
 
     def _read_labels(self, dataset_dict: dict, image: np.ndarray) -> np.ndarray | None:
@@ -91,20 +94,23 @@ class DetectionMapper(DatasetMapper):
             dataset_dict["instances"] = self._no_instances(image_shape)
             return
         try:
-            self._check_mask_sizes(dataset_dict)
+            self._check_geometry(dataset_dict)
             super()._transform_annotations(dataset_dict, transforms, image_shape)
-        except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+            instances = dataset_dict["instances"]
+            instances.gt_boxes.clip(image_shape)  # those of masks may lie outside; raises for what is not finite
+            dataset_dict["instances"] = instances[instances.gt_boxes.nonempty()]
+        except (ValueError, TypeError, LookupError, AttributeError, AssertionError, ShapelyError) as error:
             raise InputError(
                 f"The annotations of {dataset_dict['file_name']} can't be used ({str(error) or type(error).__name__}): "
                 "correct them, or take the image out of the data set."
             ) from error
 
-    def _check_mask_sizes(self, dataset_dict: dict) -> None:
-        size = [dataset_dict["height"], dataset_dict["width"]]
-        for annotation in dataset_dict["annotations"] if self.use_instance_mask else []:
-            mask = annotation.get("segmentation")
-            if isinstance(mask, dict) and list(mask["size"]) != size:
-                raise ValueError(f"a mask has height and width {list(mask['size'])}, its image {size}")
+    def _check_geometry(self, dataset_dict: dict) -> None:
+        for annotation in dataset_dict["annotations"]:
+            if not self.use_instance_mask:
+                annotation.pop("segmentation", None)
+            for problem in geometry_problems(annotation, dataset_dict["height"], dataset_dict["width"]):
+                raise ValueError(f"an object {problem}")
 
     def _no_instances(self, image_shape: tuple):
         instances = utils.annotations_to_instances([], image_shape)

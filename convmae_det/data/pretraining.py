@@ -11,9 +11,10 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2.functional import resize
 
 from convmae_det.data.catalog import image_names
-from convmae_det.data.image import check_channels, read_image
+from convmae_det.data.image import check_channels, read_crop
 from convmae_det.data.image_folder import ImageFiles, list_images, register_image_folders
 from convmae_det.data.stream import Checked, HandOver, build_stream_loader
 from convmae_det.errors import InputError
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 # Images tried for one sample. With half of a data set damaged, all of them fail once in four thousand million samples.
 ATTEMPTS = 32
 
-FLIPS = {"none": [], "horizontal": [v2.RandomHorizontalFlip()], "vertical": [v2.RandomVerticalFlip()]}
+FLIPS = {"none": v2.Identity(), "horizontal": v2.RandomHorizontalFlip(), "vertical": v2.RandomVerticalFlip()}
 
 
 def build_pretraining_dataset(cfg: CfgNode) -> ConcatDataset:
@@ -68,6 +69,8 @@ def build_pretraining_loader(cfg: CfgNode, start_iteration: int = 0, dataset: Se
 class PretrainingMapper:
     """A random crop of an image, resized to a square and perhaps flipped (the paper's augmentation, after MAE's).
 
+    What the crop leaves out is not converted, and a JPEG is decoded at the resolution that the square needs.
+
     ``PretrainingMapper(cfg)`` builds it from a configuration.
     """
 
@@ -80,9 +83,8 @@ class PretrainingMapper:
             scale: smallest and largest area of the crop, as shares of the image's
             flip: horizontal, vertical or none
         """
-        self.image_format = image_format
-        crop = v2.RandomResizedCrop(size, scale, interpolation=InterpolationMode.BICUBIC, antialias=True)
-        self.augment = v2.Compose([crop, *FLIPS[flip]])
+        self.image_format, self.size = image_format, size
+        self.crop, self.flip = v2.RandomResizedCrop(size, scale), FLIPS[flip]
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -105,13 +107,16 @@ class PretrainingMapper:
         Raises:
             InputError: see `read_image`.
         """
-        pixels = read_image(dataset_dict["file_name"], self.image_format)
-        return {
-            "image": self.augment(torch.from_numpy(pixels).permute(2, 0, 1)),
-            "file_name": dataset_dict["file_name"],
-            "height": pixels.shape[0],
-            "width": pixels.shape[1],
-        }
+        name = dataset_dict["file_name"]
+        pixels, (height, width) = read_crop(name, self.image_format, self._choose, enough=self.size)
+        square = [self.size, self.size]
+        image = resize(torch.from_numpy(pixels).permute(2, 0, 1), square, InterpolationMode.BICUBIC, antialias=True)
+        return {"image": self.flip(image), "file_name": name, "height": height, "width": width}
+
+    def _choose(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Top, left, height and width of a random crop, as `RandomResizedCrop` draws them."""
+        crop = self.crop.make_params([torch.empty(height, width, device="meta")])
+        return crop["top"], crop["left"], crop["height"], crop["width"]
 
 
 class SkipDamaged:

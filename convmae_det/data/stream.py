@@ -6,21 +6,22 @@ is augmented depends on neither the history of the run nor the number of workers
 a run can go on from any step as if it had never stopped.
 
 `SampleStream` gives the samples, `StepPositions` says which of them are this process's, `InputError`s travel from the
-workers as values: `HandOver` and `Checked`. `build_stream_loader` puts them together, for any data set and mapper.
+workers as values: `HandOver`, `pack` and `Checked`. `build_stream_loader` puts them together, for any data set and mapper.
 """
 
 import contextlib
 import functools
 import itertools
+import pickle
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import torch
-from detectron2.data.build import trivial_batch_collator
 from detectron2.utils import comm
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from convmae_det.errors import InputError
 
@@ -111,8 +112,26 @@ class HandOver:
             return error
 
 
+def pack(samples: list) -> list | bytes:
+    """A batch as a worker puts it into its queue, its tensors in shared memory; without workers, as it is.
+
+    torch would do the same in a thread that only prints what went wrong, and the batch would be waited for without end.
+    """
+    if get_worker_info() is None:
+        return samples
+    try:
+        return bytes(ForkingPickler.dumps(samples))
+    except (RuntimeError, OSError) as error:
+        return [
+            InputError(
+                f"DATALOADER.NUM_WORKERS {get_worker_info().num_workers} need more shared memory or open files than "
+                f"there are ({error}): enlarge /dev/shm (docker run --shm-size 8g), raise ulimit -n, or lower the number"
+            )
+        ]
+
+
 class Checked:
-    """A loader whose batches hold no InputErrors: the first one that `HandOver` returned is raised here."""
+    """A loader of what `pack` made of batches. The first InputError in them, which `HandOver` returned, is raised."""
 
     def __init__(self, loader: DataLoader):
         self.loader = loader
@@ -122,6 +141,7 @@ class Checked:
 
     def __iter__(self) -> Iterator[list]:
         for batch in self.loader:
+            batch = pickle.loads(batch) if isinstance(batch, bytes) else batch
             for sample in batch:
                 if isinstance(sample, InputError):
                     raise sample
@@ -171,7 +191,7 @@ def build_stream_loader(cfg, dataset: Sequence, mapper: Callable, start_iteratio
         SampleStream(dataset, HandOver(mapper), seed),
         batch_sampler=positions,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=trivial_batch_collator,
+        collate_fn=pack,
         worker_init_fn=outlive_signals,
         generator=torch.Generator(),  # a new iterator draws a seed for its workers; not from the model's generator
     )

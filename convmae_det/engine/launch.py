@@ -5,8 +5,10 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from argparse import Namespace
 from collections.abc import Callable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -18,6 +20,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..errors import InputError, TrainingError
 from .configuration import available_device, count_gpus, read_config
+from .failures import explain, is_explained
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +39,8 @@ def parse_arguments(epilog: str, arguments: list[str] | None = None) -> Namespac
 def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
     """Calls ``main(cfg, args)`` in every process that `args` (Detectron2's usual arguments) or torchrun asks for.
 
-    Returns the exit status: 0, or 1 after an InputError or TrainingError, or 130 after Ctrl-C or, while it trains,
-    SIGTERM. Of the last three, one line on stderr says what happened; other exceptions pass.
+    Returns the exit status: 0, or 1 after an InputError, a TrainingError or what `explain` knows, or 130 after Ctrl-C
+    or, while it trains, SIGTERM. Of these, one line on stderr says what happened; other exceptions pass.
     """
     cfg = None
     try:
@@ -50,8 +53,10 @@ def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
         else:
             _launch(main, cfg, args)
         return 0
-    except (InputError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        if (sentence := explain(error, cfg)) is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"interrupted{_how_to_resume(cfg, args)}", file=sys.stderr)
@@ -74,12 +79,17 @@ def _launch(main: Callable, cfg: CfgNode, args: Namespace) -> None:
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
             args=(main, cfg, args, sentences),
+            timeout=timedelta(seconds=cfg.SOLVER.PROCESS_TIMEOUT),
         )
     except mp.ProcessExitedException as error:
         if not sentences.empty():
             raise InputError(sentences.get()) from error
         if error.exit_code in (INTERRUPTED, -signal.SIGTERM, -signal.SIGINT):
             raise KeyboardInterrupt from error
+        if error.exit_code < 0:
+            raise TrainingError(
+                f"process {error.error_index} of 0 to {processes - 1} was ended by {error.signal_name}: go on with --resume"
+            ) from error
         raise
     finally:
         for number, handler in replaced.items():
@@ -96,8 +106,10 @@ def _pass_on(number: int, frame) -> None:
 def _work_apart(main: Callable, cfg: CfgNode, args: Namespace, sentences) -> None:
     try:
         _work(main, cfg, args)
-    except (InputError, TrainingError) as error:
-        sentences.put(str(error))
+    except Exception as error:
+        if (sentence := explain(error, cfg)) is None:
+            raise
+        sentences.put(sentence)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -125,7 +137,8 @@ def _join_torchrun(cfg: CfgNode) -> None:
                 "--nproc-per-node, or set MODEL.DEVICE cpu"
             )
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    timeout = timedelta(seconds=cfg.SOLVER.PROCESS_TIMEOUT)
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
     comm.create_local_process_group(local_size)
 
 
@@ -135,10 +148,18 @@ def set_up_logging(output_dir: str) -> None:
         setup_logger(output_dir, distributed_rank=comm.get_rank(), name=name)
     # What the user can mend is reported in a sentence when it arrives at the top, without Detectron2's traceback.
     logging.getLogger("detectron2.engine.train_loop").addFilter(_is_unexpected)
+    logging.raiseExceptions = False  # a line that a full disk doesn't take is no reason for a traceback
+    threading.excepthook = _report_in_thread
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], (InputError, TrainingError)))
+    return not (record.exc_info and is_explained(record.exc_info[1]))
+
+
+def _report_in_thread(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread writes events; what keeps it from that is raised where training goes on, too."""
+    if not is_explained(failure.exc_value):
+        threading.__excepthook__(failure)
 
 
 def check_output_dir(path: str) -> None:
@@ -169,6 +190,8 @@ def load_config(args: Namespace) -> CfgNode:
     """
     cfg = read_config(args.config_file, args.opts)
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, args)
+    if cfg.SOLVER.PROCESS_TIMEOUT <= 0:
+        raise InputError(f"SOLVER.PROCESS_TIMEOUT is {cfg.SOLVER.PROCESS_TIMEOUT}; it must be above 0 seconds")
     cfg.freeze()
     return cfg
 

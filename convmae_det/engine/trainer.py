@@ -23,7 +23,7 @@ from torch import nn
 
 from ..checkpoint import load_weights
 from ..checkpoint.checkpointer import Checkpointer
-from ..checkpoint.writing import atomic_write, write
+from ..checkpoint.writing import atomic_write, remove_leftovers, write
 from ..data import loader
 from ..errors import InputError
 from ..modeling.decoder import Decoder
@@ -77,7 +77,9 @@ class Trainer(DefaultTrainer):
             seed=self.cfg.SEED,
         )
         self.scheduler = self.build_lr_scheduler(self.cfg, optimizer)
-        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = Checkpointer(
+            model, cfg.OUTPUT_DIR, max_to_keep=cfg.SOLVER.MAX_TO_KEEP, trainer=weakref.proxy(self)
+        )
         self.max_iter = self.cfg.SOLVER.MAX_ITER
         self.register_hooks(self.build_hooks())
 
@@ -151,6 +153,7 @@ class Trainer(DefaultTrainer):
 
     def _prepare_output(self) -> None:
         os.makedirs(self.cfg.OUTPUT_DIR, exist_ok=True)
+        remove_leftovers(self.cfg.OUTPUT_DIR)
         if self.start_iter == 0:
             set_aside_earlier_run(self.cfg.OUTPUT_DIR)
         with atomic_write(os.path.join(self.cfg.OUTPUT_DIR, "config.yaml")) as file:

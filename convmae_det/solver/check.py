@@ -32,6 +32,7 @@ def _check_length(solver: CfgNode) -> None:
     _require(solver.WARMUP_EPOCHS >= 0, "WARMUP_EPOCHS", solver.WARMUP_EPOCHS, "be at least 0")
     _require(solver.WARMUP_ITERS >= 0, "WARMUP_ITERS", solver.WARMUP_ITERS, "be at least 0")
     _require(solver.CHECKPOINT_PERIOD > 0, "CHECKPOINT_PERIOD", solver.CHECKPOINT_PERIOD, "be at least 1 iteration")
+    _require(solver.MAX_TO_KEEP >= 0, "MAX_TO_KEEP", solver.MAX_TO_KEEP, "be at least 0; 0 keeps all checkpoints")
     fractions, steps = solver.STEP_FRACTIONS, solver.STEPS
     rising = _rising(fractions) and all(0 < fraction < 1 for fraction in fractions)
     _require(rising, "STEP_FRACTIONS", fractions, "rise, and lie between 0 and 1")

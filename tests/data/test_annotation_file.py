@@ -9,12 +9,12 @@ from convmae_det.data.annotation_file import check_annotation_file
 from convmae_det.errors import InputError
 
 GOOD = {
-    "images": [{"id": 1, "file_name": "a.jpg", "height": 4, "width": 6}, {"id": "b", "file_name": "b.jpg"}],
+    "images": [{"id": 1, "file_name": "a.jpg", "height": 4, "width": 6}, {"id": 2, "file_name": "b.jpg"}],
     "categories": [{"id": 90, "name": "dog"}, {"id": 7, "name": "cat"}],
     "annotations": [
         {"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, 2, 0], "segmentation": [[0, 0, 2, 0, 2, 2]]},
         {"id": 2, "image_id": 1, "category_id": 90, "bbox": [0, 0, 2, 3.5], "segmentation": [[0, 0], [1, 1, 1]]},
-        {"id": 3, "image_id": "b", "category_id": 90, "bbox": [-1, 0, 2, 3], "iscrowd": 1},
+        {"id": 3, "image_id": 2, "category_id": 90, "bbox": [-1, 0, 2, 3], "iscrowd": 1},
         {"id": 4, "image_id": 1, "category_id": 7, "bbox": [0, 0, 2, 2], "segmentation": {"size": [4, 6]}},
     ],
 }

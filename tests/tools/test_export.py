@@ -29,7 +29,9 @@ def model():
 def folder(tmp_path, model, monkeypatch):
     """The current folder, with a configuration, a checkpoint and an image."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "config.yaml").write_text("DATASETS:\n  TRAIN: []\n  TEST: []\n  CATEGORIES: [[7, cat], [90, dog], [91, cow], [92, hen]]\n")
+    (tmp_path / "config.yaml").write_text(
+        "DATASETS:\n  TRAIN: []\n  TEST: []\n  CATEGORIES: [[7, cat], [90, dog], [91, cow], [92, hen]]\n"
+    )
     torch.save({"model": model.state_dict()}, "detector.pth")
     pixels = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
     Image.fromarray(pixels).save("photo.png")

@@ -1,0 +1,92 @@
+"""What ends a run from outside, such as a full disk, a reader that was killed or a process that is gone, in a sentence.
+
+Such errors arise in any line of Detectron2 and PyTorch, so they are told apart at the top, by what they say.
+"""
+
+import errno
+import re
+import time
+
+import torch.distributed as dist
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from ..errors import InputError, TrainingError
+
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+ROLL_CALL = 10  # seconds, less than the 30 that torchrun gives the others when one has ended
+
+
+def is_explained(error: BaseException) -> bool:
+    """Whether :func:`explain` has a sentence for it."""
+    return isinstance(error, (InputError, TrainingError)) or any(
+        (_is_unwritable(error), _is_of_a_reader(error), _is_of_another_process(error))
+    )
+
+
+def explain(error: BaseException, cfg: CfgNode | None) -> str | None:
+    """The sentence that the user needs; None for an error that is not known. Asks the other processes whether they
+    are there if one of them is gone, for at most ROLL_CALL seconds."""
+    if isinstance(error, (InputError, TrainingError)):
+        return str(error)
+    if _is_unwritable(error):
+        return (
+            f"{error.filename or cfg.OUTPUT_DIR} can't be written to ({error.strerror}), and the last checkpoint is as "
+            "it was: make room, then go on with --resume"
+        )
+    if _is_of_a_reader(error):
+        return _explain_reader(str(error))
+    if _is_of_another_process(error):
+        return _explain_process()
+    return None
+
+
+def _is_unwritable(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in UNWRITABLE
+
+
+def _is_of_a_reader(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
+
+
+def _is_of_another_process(error: BaseException) -> bool:
+    if comm.get_world_size() == 1 or not isinstance(error, RuntimeError):
+        return False
+    return isinstance(error, dist.DistError) or bool(re.search(r"\bgloo\b|\bNCCL\b", str(error)))
+
+
+def _explain_reader(message: str) -> str:
+    signal = re.search(r"killed by signal: (\w[\w ]*)", message)
+    if signal and signal[1] == "Bus error":
+        return "shared memory was exhausted: enlarge /dev/shm (docker run --shm-size 8g), or lower DATALOADER.NUM_WORKERS"
+    return (
+        f"a process that reads images has ended ({signal[1] if signal else 'unexpectedly'}), as the system does when "
+        "memory runs out: lower DATALOADER.NUM_WORKERS if so, then go on with --resume"
+    )
+
+
+def _explain_process() -> str:
+    missing = _roll_call()
+    names = ", ".join(map(str, missing))
+    who = f"process {names}" if missing else "the connection to a process"
+    return (
+        f"{who} of 0 to {comm.get_world_size() - 1} has ended, or has not answered in time (SOLVER.PROCESS_TIMEOUT): "
+        "what it wrote to stderr or to log.txt.rankN may say why; start all again with --resume"
+    )
+
+
+def _roll_call() -> list[int]:
+    """The processes that are gone or hang: those that don't come here, as all others do when communication fails."""
+    me, size = comm.get_rank(), comm.get_world_size()
+    missing, end = [rank for rank in range(size) if rank != me], time.monotonic() + ROLL_CALL
+    asked = False
+    try:
+        store = dist.distributed_c10d._get_default_store()
+        store.set(f"present{me}", "")
+        while missing and time.monotonic() < end:
+            time.sleep(0.2)
+            missing = [rank for rank in missing if not store.check([f"present{rank}"])]
+            asked = True
+    except RuntimeError:  # without torchrun, the first process keeps the store
+        return missing if asked else [0]
+    return missing
