@@ -18,9 +18,11 @@ help: ## list these commands
 setup: $(READY) ## make .venv with everything the project needs (about 6 GB, some minutes)
 	@echo "$(VENV) is ready."
 
-test: lint ## check style, then run the tests
+# Threads of several processes would wait for each other's cores.
+test: export OMP_NUM_THREADS := 1
+test: lint ## check style, then run the tests, on up to four cores
 	@echo "Running the tests"
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 lint: $(READY) ## check style and formatting; `ruff check --fix` and `ruff format` mend most of it
 	@echo "Checking style"

@@ -76,7 +76,9 @@ class Checkpointer(DetectionCheckpointer):
         content = content if "model" in content else {"model": content}
         model = content["model"]
         if not (isinstance(model, dict) and all(isinstance(x, torch.Tensor) for x in model.values())):
-            raise InputError(f"{filename} holds no weights under 'model': name a checkpoint of train_net.py or pretrain_net.py")
+            raise InputError(
+                f"{filename} holds no weights under 'model': name a checkpoint of train_net.py or pretrain_net.py"
+            )
         check_finite(content, filename)
         content.pop("matching_heuristics", None)  # by which Detectron2 would guess what weights are meant for
         return content

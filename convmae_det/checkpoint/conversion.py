@@ -160,7 +160,9 @@ def _renamed(tensors: Mapping[str, torch.Tensor], prefix: str, rows: list) -> di
                 try:
                     result[prefix + new] = change(tensor)
                 except (ValueError, RuntimeError) as error:  # the second of a tensor without numbers
-                    raise InputError(f"{name}, {tuple(tensor.shape)}, {one_line(error)}: name a checkpoint of ConvMAE") from error
+                    raise InputError(
+                        f"{name}, {tuple(tensor.shape)}, {one_line(error)}: name a checkpoint of ConvMAE"
+                    ) from error
                 break
         else:
             result[name] = tensor

@@ -90,7 +90,7 @@ def is_text(start: bytes) -> bool:
 def check_archive(path: Path) -> None:
     """Raises InputError unless the zip archive is one of torch.save's and whole: torch doesn't look at checksums.
 
-    torch.save compresses nothing. An archive that would unpack to more than its own size is refused before any of it is.
+    torch.save compresses nothing: what would unpack to more than its own size is refused, and not unpacked.
     """
     size = path.stat().st_size
     try:
@@ -102,7 +102,8 @@ def check_archive(path: Path) -> None:
         raise InputError(f"{path} is cut off or damaged ({one_line(error)}): fetch it again") from error
     if unpacked > size:
         raise InputError(
-            f"{path} has {size:,} bytes that would unpack to {unpacked:,}, so it was not opened: {RESAVE} with torch.save"
+            f"{path} has {size:,} bytes, which would unpack to {unpacked:,}, so it was not opened: {RESAVE} with "
+            "torch.save"
         )
     if damaged:
         raise InputError(f"{path} is damaged (at {damaged}): fetch it again")
@@ -140,10 +141,8 @@ def check_tensors(content: dict[str, Any], path: Path) -> None:
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
         plain = plain and not (tensor.is_quantized or tensor.is_nested or tensor.is_complex())
         if not plain or tensor.numel() * tensor.element_size() > size:
-            raise InputError(
-                f"{path} holds {name!r}, which is {'larger than the file' if plain else 'no plain tensor'}, so it can't "
-                f"be used: {RESAVE}, each as tensor.contiguous()"
-            )
+            problem = "larger than the file" if plain else "no plain tensor"
+            raise InputError(f"{path} holds {name!r}, {problem}: {RESAVE}, each as tensor.contiguous()")
 
 
 def check_finite(content: dict[str, Any], path: Path) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 
 from convmae_det.errors import InputError
 
-# Coordinates may lie outside the image, but no further than this many times its longer side: outlines are drawn in C, at
-# a cost in memory and time that grows with their length.
+# Coordinates may lie outside the image, but no further than this many times its longer side: drawing an outline costs
+# memory and time in proportion to its length.
 FAR = 10
 
 SECTIONS = {
@@ -176,7 +176,7 @@ def _evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
         yield f"has the area {annotation.get('area')!r}, but evaluation needs it, in pixels"
     mask = annotation.get("segmentation")
     if masks and not (mask and (isinstance(mask, dict) or all(len(part) >= 6 and len(part) % 2 == 0 for part in mask))):
-        yield "has no mask, or polygons of fewer than three corners, so that masks can't be evaluated; add them, or set MODEL.MASK_ON False"
+        yield "has no mask, or polygons of fewer than three corners, which evaluation needs unless MASK_ON is False"
 
 
 def run_lengths(counts) -> list[int]:

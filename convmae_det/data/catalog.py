@@ -134,7 +134,7 @@ def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
 
 def _check_registered(name: str) -> None:
     if name not in DatasetCatalog:
-        near = difflib.get_close_matches(name, DatasetCatalog.list())
+        near = difflib.get_close_matches(str(name), DatasetCatalog.list())
         hint = f"did you mean {' or '.join(near)}?" if near else "register it, or choose another."
         raise InputError(f"The data set {name!r} is not registered: {hint}")
 

@@ -140,8 +140,7 @@ def _reduce(image: Image.Image, most: int) -> int:
     if most < 2 or not isinstance(image, JpegImageFile):
         return 1
     scale = max(scale for scale in (2, 4, 8) if scale <= most)
-    image.draft(None, (image.width // scale, image.height // scale))
-    return scale
+    return scale if image.draft(None, (image.width // scale, image.height // scale)) else 1
 
 
 def _corners(part: tuple[int, int, int, int], scale: int) -> tuple[int, int, int, int]:

@@ -8,6 +8,8 @@ from detectron2.data.detection_utils import build_augmentation
 
 from convmae_det.errors import InputError
 
+MAX_SCALE = 100  # times the crop; the image is as large before it is cropped
+
 
 class ResizeScale(T.ResizeScale):
     """Detectron2's, except that the thinnest of images keeps a pixel of width at the smallest of scales."""
@@ -57,10 +59,10 @@ def _check(cfg: CfgNode, is_train: bool) -> None:
 def _check_jitter(cfg: CfgNode) -> None:
     _require_positive("INPUT.LSJ.IMAGE_SIZE", cfg.INPUT.LSJ.IMAGE_SIZE)
     low, high = cfg.INPUT.LSJ.MIN_SCALE, cfg.INPUT.LSJ.MAX_SCALE
-    if not 0 < low <= high < math.inf:  # also if either is NaN
+    if not 0 < low <= high <= MAX_SCALE:  # also if either is NaN
         raise InputError(
-            f"INPUT.LSJ.MIN_SCALE is {low} and INPUT.LSJ.MAX_SCALE is {high}, but both must be positive and the first "
-            "not above the second."
+            f"INPUT.LSJ.MIN_SCALE is {low} and INPUT.LSJ.MAX_SCALE is {high}, but both must be positive, the first not "
+            f"above the second, and that at most {MAX_SCALE}."
         )
 
 

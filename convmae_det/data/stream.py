@@ -6,7 +6,7 @@ is augmented depends on neither the history of the run nor the number of workers
 a run can go on from any step as if it had never stopped.
 
 `SampleStream` gives the samples, `StepPositions` says which of them are this process's, `InputError`s travel from the
-workers as values: `HandOver`, `pack` and `Checked`. `build_stream_loader` puts them together, for any data set and mapper.
+workers as values: `HandOver`, `pack`, `Checked`. `build_stream_loader` puts them together, for any data set and mapper.
 """
 
 import contextlib
@@ -125,9 +125,18 @@ def pack(samples: list) -> list | bytes:
         return [
             InputError(
                 f"DATALOADER.NUM_WORKERS {get_worker_info().num_workers} need more shared memory or open files than "
-                f"there are ({error}): enlarge /dev/shm (docker run --shm-size 8g), raise ulimit -n, or lower the number"
+                f"there are ({error}): enlarge /dev/shm (docker run --shm-size 8g), raise ulimit -n, or lower the "
+                "number"
             )
         ]
+
+
+def unpack(batch: list | bytes) -> list:
+    """What `pack` was given. Its memory comes from the worker: RuntimeError, as torch has it, if that is dead."""
+    try:
+        return pickle.loads(batch) if isinstance(batch, bytes) else batch
+    except (OSError, EOFError) as error:
+        raise RuntimeError(f"DataLoader worker exited before its batch was taken over ({error})") from error
 
 
 class Checked:
@@ -141,7 +150,7 @@ class Checked:
 
     def __iter__(self) -> Iterator[list]:
         for batch in self.loader:
-            batch = pickle.loads(batch) if isinstance(batch, bytes) else batch
+            batch = unpack(batch)
             for sample in batch:
                 if isinstance(sample, InputError):
                     raise sample

@@ -3,8 +3,10 @@
 Such errors arise in any line of Detectron2 and PyTorch, so they are told apart at the top, by what they say.
 """
 
+import contextlib
 import errno
 import re
+import threading
 import time
 
 import torch.distributed as dist
@@ -58,7 +60,9 @@ def _is_of_another_process(error: BaseException) -> bool:
 def _explain_reader(message: str) -> str:
     signal = re.search(r"killed by signal: (\w[\w ]*)", message)
     if signal and signal[1] == "Bus error":
-        return "shared memory was exhausted: enlarge /dev/shm (docker run --shm-size 8g), or lower DATALOADER.NUM_WORKERS"
+        return (
+            "shared memory was exhausted: enlarge /dev/shm (docker run --shm-size 8g), or lower DATALOADER.NUM_WORKERS"
+        )
     return (
         f"a process that reads images has ended ({signal[1] if signal else 'unexpectedly'}), as the system does when "
         "memory runs out: lower DATALOADER.NUM_WORKERS if so, then go on with --resume"
@@ -78,15 +82,19 @@ def _explain_process() -> str:
 def _roll_call() -> list[int]:
     """The processes that are gone or hang: those that don't come here, as all others do when communication fails."""
     me, size = comm.get_rank(), comm.get_world_size()
-    missing, end = [rank for rank in range(size) if rank != me], time.monotonic() + ROLL_CALL
-    asked = False
-    try:
-        store = dist.distributed_c10d._get_default_store()
-        store.set(f"present{me}", "")
-        while missing and time.monotonic() < end:
-            time.sleep(0.2)
-            missing = [rank for rank in missing if not store.check([f"present{rank}"])]
-            asked = True
-    except RuntimeError:  # without torchrun, the first process keeps the store
-        return missing if asked else [0]
+    missing = [0] if me else []  # as long as the store doesn't answer, which without torchrun the first process keeps
+
+    def ask() -> None:
+        nonlocal missing
+        with contextlib.suppress(RuntimeError):
+            store, end = dist.distributed_c10d._get_default_store(), time.monotonic() + ROLL_CALL
+            store.set(f"present{me}", "")
+            absent = [rank for rank in range(size) if rank != me]
+            while absent and time.monotonic() < end:
+                time.sleep(0.2)
+                missing = absent = [rank for rank in absent if not store.check([f"present{rank}"])]
+
+    asking = threading.Thread(target=ask, daemon=True)  # the store waits without end for a process that hangs
+    asking.start()
+    asking.join(ROLL_CALL + 1)
     return missing

@@ -88,7 +88,8 @@ def _launch(main: Callable, cfg: CfgNode, args: Namespace) -> None:
             raise KeyboardInterrupt from error
         if error.exit_code < 0:
             raise TrainingError(
-                f"process {error.error_index} of 0 to {processes - 1} was ended by {error.signal_name}: go on with --resume"
+                f"process {error.error_index} of 0 to {processes - 1} here was ended by {error.signal_name}: start all "
+                "again with --resume"
             ) from error
         raise
     finally:

@@ -10,6 +10,7 @@ import os
 import secrets
 import weakref
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 from detectron2.config import CfgNode
@@ -19,10 +20,12 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
+from fvcore.common.history_buffer import HistoryBuffer
 from torch import nn
 
 from ..checkpoint import load_weights
 from ..checkpoint.checkpointer import Checkpointer
+from ..checkpoint.reading import one_line
 from ..checkpoint.writing import atomic_write, remove_leftovers, write
 from ..data import loader
 from ..errors import InputError
@@ -95,7 +98,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        model = build_model(cfg)
+        model = build_from(cfg)
         counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]
         logger.info(f"{type(model).__name__} on {cfg.MODEL.DEVICE}: {counts[0]:,} parameters, {counts[1]:,} trained")
         if cfg.MODEL.COMPILE:
@@ -149,7 +152,14 @@ class Trainer(DefaultTrainer):
                 super().train()
             except StoppedEarly as stop:
                 logger.info(str(stop))
+            finally:  # the loader's workers end with its iterator; a process that waits for them at exit may hang
+                self._trainer._data_loader_iter_obj = None
         return getattr(self, "_last_eval_results", None)
+
+    def before_train(self) -> None:
+        """Detectron2 would keep each number of a million iterations; its writers look back no further than this."""
+        self.storage._history.default_factory = partial(HistoryBuffer, max_length=1000)
+        super().before_train()
 
     def _prepare_output(self) -> None:
         os.makedirs(self.cfg.OUTPUT_DIR, exist_ok=True)
@@ -162,6 +172,7 @@ class Trainer(DefaultTrainer):
 
     def _register_writer(self) -> None:
         """Opens files in OUTPUT_DIR, so not any earlier than that is needed."""
+        end_last_line(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"))
         self.register_hooks([hooks.PeriodicWriter(self.build_writers(), LOG_PERIOD)])
 
     def _evaluate_again(self) -> None:
@@ -292,6 +303,19 @@ class DetectionTrainer(Trainer):
         return model
 
 
+def build_from(cfg: CfgNode) -> nn.Module:
+    """Detectron2's build_model; InputError where it, or torch, can't make anything of a value."""
+    try:
+        return build_model(cfg)
+    except InputError:
+        raise
+    except Exception as error:  # registries, assertions and allocators have their own kinds
+        raise InputError(
+            f"no model can be built from the values under MODEL ({type(error).__name__}: {one_line(error)}): compare "
+            "those that you set with the files in configs/"
+        ) from error
+
+
 def load_initial_weights(model: nn.Module, path: str) -> None:
     """Weights to start training from, which may leave heads at random; InputError for what can't be loaded."""
     if path:
@@ -322,3 +346,12 @@ def set_aside_earlier_run(output_dir: str) -> None:
     logger.warning(
         f"{output_dir} held another run (--resume would have gone on with it): its files are now in {folder}"
     )
+
+
+def end_last_line(path: str) -> None:
+    """A line that was cut off, on a full disk or by a kill, shall not take the next one with it."""
+    with open(path, "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.write(b"\n")

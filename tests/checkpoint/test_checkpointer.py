@@ -85,3 +85,29 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path, damage):
         torch.save({"model": Counter()}, path)
     with pytest.raises(InputError, match="model_1.pth"):
         Checkpointer(nn.Linear(2, 3)).load(str(path))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.glob("*.pth"))
+
+
+def test_the_newest_are_kept_over_several_runs_of_the_same_folder(tmp_path):
+    for run in range(3):
+        checkpointer = Checkpointer(nn.Linear(2, 3), str(tmp_path), max_to_keep=2)
+        for step in range(2):
+            checkpointer.save(f"model_{2 * run + step:07d}")
+    checkpointer.save("model_final")
+    (tmp_path / "model_best.pth").touch()
+    checkpointer.save("model_0000006")
+    assert names(tmp_path) == ["model_0000005.pth", "model_0000006.pth", "model_best.pth", "model_final.pth"]
+
+
+def test_the_last_checkpoint_is_never_deleted(tmp_path):
+    """Not even where clocks or users made it look old."""
+    checkpointer = Checkpointer(nn.Linear(2, 3), str(tmp_path))
+    for step in range(3):
+        checkpointer.save(f"model_{step:07d}")
+        os.utime(tmp_path / f"model_{step:07d}.pth", (10**10, 10**10 + step))
+    Checkpointer(nn.Linear(2, 3), str(tmp_path), max_to_keep=1).save("model_0000000")
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000000.pth")
+    assert names(tmp_path) == ["model_0000000.pth", "model_0000002.pth"]

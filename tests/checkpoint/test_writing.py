@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from convmae_det.checkpoint.reading import read
-from convmae_det.checkpoint.writing import atomic_write, write
+from convmae_det.checkpoint.writing import atomic_write, remove_leftovers, write
 from convmae_det.errors import InputError
 
 OLD = {"model": {"a": torch.arange(3.0)}}
@@ -73,6 +73,9 @@ def test_killed_in_the_middle_leaves_the_previous_file(tmp_path):
     assert process.exitcode == -signal.SIGKILL
     assert torch.equal(read(path)["model"]["a"], OLD["model"]["a"])
     assert len(list(tmp_path.iterdir())) == 2  # the half-written file has another name
+    (tmp_path / ".own.tmp").touch()
+    remove_leftovers(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"weights.pth", ".own.tmp"}
 
 
 def test_any_exception_leaves_the_previous_file(tmp_path):

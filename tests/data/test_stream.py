@@ -141,6 +141,18 @@ def test_other_errors_of_a_worker_keep_their_traceback(cfg):
         take(cfg, 1, mapper=len)
 
 
+def share_nothing(storage):
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+def test_shared_memory_that_runs_out_is_named(cfg, monkeypatch):
+    """By default, torch would wait for the batch without end; tests/slow makes the memory small in fact."""
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", share_nothing)
+    cfg.DATALOADER.NUM_WORKERS = 2
+    with pytest.raises(InputError, match=r"NUM_WORKERS 2 .*No space left.*enlarge /dev/shm"):
+        next(iter(build_stream_loader(cfg, range(10), torch.zeros)))
+
+
 def test_checked_has_the_length_of_its_loader():
     loader = Checked(torch.utils.data.DataLoader([1, 2, 3], collate_fn=list))
     assert len(loader) == 3 and list(loader) == [[1], [2], [3]]

@@ -11,7 +11,7 @@ from detectron2.engine import HookBase
 from reference.small import detector_cfg
 
 from convmae_det.data.shapes import register_shapes, write_shapes
-from convmae_det.engine.trainer import DetectionTrainer
+from convmae_det.engine.trainer import DetectionTrainer, end_last_line
 from convmae_det.errors import InputError, TrainingError
 
 DATA = ("shapes_train", "shapes_val")
@@ -221,3 +221,11 @@ def test_periodic_evaluation_reaches_the_metrics(make_cfg, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "out/metrics.json").read_text().splitlines()]
     assert [line["iteration"] for line in lines if "bbox/AP" in line] == [1, 4]
     assert {"total_loss", "lr", "grad_norm", "data_time"} <= set().union(*lines)
+
+
+@pytest.mark.parametrize("before, after", [(b"", b""), (b"1\n", b"1\n"), (b"1\n2", b"1\n2\n"), (None, b"")])
+def test_a_line_that_was_cut_off_ends(tmp_path, before, after):
+    if before is not None:
+        (tmp_path / "metrics.json").write_bytes(before)
+    end_last_line(str(tmp_path / "metrics.json"))
+    assert (tmp_path / "metrics.json").read_bytes() == after

@@ -9,6 +9,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data.datasets import register_coco_instances
 
 from convmae_det.config import add_convmae_config
+from convmae_det.data.shapes import write_shapes
 
 CONFIG = Path(__file__).parents[2] / "configs/quickstart/mask_rcnn_convmae_tiny_shapes.yaml"
 COCO = Path(os.environ.get("DETECTRON2_DATASETS", Path(__file__).parents[3] / "shared/data"), "coco")
@@ -63,3 +64,11 @@ def overfitting_cfg(coco_eight, tmp_path_factory) -> CfgNode:
     cfg.SEED, cfg.OUTPUT_DIR = 0, os.environ.get("OVERFIT_OUTPUT", str(tmp_path_factory.mktemp("run")))
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
     return cfg
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory) -> Path:
+    """Eight drawn training images and four others, for the runs of faults.py."""
+    root = tmp_path_factory.mktemp("shapes") / "data"
+    write_shapes(root, train=8, val=4, size=64)
+    return root

@@ -1,0 +1,158 @@
+"""One of two processes that train together dies or hangs: the other ends soon, says which it was, and none is left."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch.multiprocessing as mp
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from slow.faults import Run, command, session
+
+import train_net
+from convmae_det.engine import launch
+from convmae_det.engine.launch import load_config, parse_arguments
+from convmae_det.errors import InputError
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+TIMEOUT = 8  # SOLVER.PROCESS_TIMEOUT, seconds
+BOUND = TIMEOUT + 10 + 10  # and what the roll call and the end of a process may take
+OPTIONS = ("SOLVER.MAX_ITER", 1000, "SOLVER.PROCESS_TIMEOUT", TIMEOUT, "DATALOADER.NUM_WORKERS", 1)
+
+
+class Fault(HookBase):
+    """Sends the process of one rank a signal, which it doesn't outlive, in mid-iteration or in an evaluation."""
+
+    def __init__(self, rank: int, name: str, iteration: int = 3):
+        self.rank, self.number, self.iteration = rank, signal.Signals[name], iteration
+
+    def before_step(self) -> None:
+        if self.trainer.iter == self.iteration:
+            self.strike()
+
+    def strike(self) -> None:
+        if comm.get_rank() == self.rank:
+            with open(f"{self.trainer.cfg.OUTPUT_DIR}/struck", "w") as file:
+                file.write(f"{time.time()}")
+            os.kill(os.getpid(), self.number)
+
+
+def harm(trainer: type, fault: Fault, evaluating: bool = False) -> None:
+    build = trainer.build_hooks
+    trainer.build_hooks = lambda this: [fault, *build(this)]
+    if evaluating:
+        fault.iteration, test = -1, trainer.test
+        trainer.test = classmethod(lambda cls, cfg, model: fault.strike() or test(cfg, model))
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def start(shapes, out, fault, evaluating=False) -> list[Run]:
+    """Two processes, as torchrun starts them."""
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{free_port()}", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    words = command("train_net", shapes, out, *OPTIONS, "TEST.EVAL_PERIOD", 2 if evaluating else 0)
+
+    def harmed(rank):
+        def prepare(trainer):
+            os.environ.update(group | {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"})
+            harm(trainer, fault, evaluating)
+
+        return prepare
+
+    return [Run("train_net", words, out.with_suffix(f".{rank}.txt"), harmed(rank)) for rank in range(2)]
+
+
+def seconds_since(out: Path) -> float:
+    return time.time() - float((out / "struck").read_text())
+
+
+@pytest.mark.parametrize(
+    "rank, name, evaluating",
+    [
+        (1, "SIGKILL", False),
+        (0, "SIGKILL", False),
+        (1, "SIGSTOP", False),
+        (0, "SIGSTOP", False),
+        (1, "SIGKILL", True),
+        (1, "SIGSTOP", True),
+    ],
+)
+def test_the_other_ends_and_names_it(shapes, tmp_path, rank, name, evaluating):
+    out = tmp_path / "out"
+    runs = start(shapes, out, Fault(rank, name), evaluating)
+    try:
+        assert runs[1 - rank].wait(60 + BOUND) == 1
+        seconds = seconds_since(out)
+        assert f"process {rank} of 0 to 1 has ended" in runs[1 - rank].sentence()
+        assert seconds < BOUND
+    finally:
+        os.kill(runs[rank].process.pid, signal.SIGKILL)
+    assert runs[rank].wait() == -signal.SIGKILL
+    print(f"process {rank}: {name}{' in evaluation' * evaluating}; the other ended after {seconds:.1f} s, naming it")
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
+def test_torchrun(shapes, tmp_path, name):
+    """What hangs is ended by torchrun, 30 seconds after the other has."""
+    words = command("train_net", shapes, tmp_path / "out", *OPTIONS)
+    with open(tmp_path / "output.txt", "w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", f"{free_port()}"]
+            + [__file__, "1", name, *words],
+            env=os.environ | {"PYTHONPATH": f"{HERE.parents[1]}:{HERE.parent}", "OMP_NUM_THREADS": "1"},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        status = process.wait(150)
+    seconds, text = seconds_since(tmp_path / "out"), (tmp_path / "output.txt").read_text()
+    assert status == 1 and seconds < BOUND + 35
+    if name == "SIGSTOP":  # where one has died, torchrun itself says so, and may be faster than the other process
+        assert "error: process 1 of 0 to 1 has ended, or has not answered in time" in text, text[-3000:]
+    assert "rank      : 1 (local_rank: 1)" in text or name == "SIGSTOP", text[-3000:]
+    end = time.monotonic() + 20
+    while session(process.pid) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not session(process.pid)
+    print(f"torchrun, process 1: {name}; all ended after {seconds:.1f} s, none left")
+
+
+def strike_second(cfg, args):
+    fault = Fault(1, "SIGKILL")
+    harm(train_net.DetectionTrainer, fault)
+    return train_net.main(cfg, args)
+
+
+def test_the_launcher_of_num_gpus(shapes, tmp_path):
+    """--num-gpus 2, in fact two processes on the CPU."""
+    args = parse_arguments(None, command("train_net", shapes, tmp_path / "out", *OPTIONS))
+    cfg = load_config(args)
+    cfg.defrost()
+    cfg.MODEL.DEVICE, args.num_gpus, args.dist_url = "cuda", 2, "auto"
+    with pytest.raises(Exception, match=r"^process 1 of 0 to 1 ") as caught:
+        launch._launch(on_cpu, cfg, args)
+    assert isinstance(caught.value, (InputError, ArithmeticError))
+    assert not mp.active_children()
+
+
+def on_cpu(cfg, args):
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
+    return strike_second(cfg, args)
+
+
+if __name__ == "__main__":
+    harm(train_net.DetectionTrainer, Fault(int(sys.argv[1]), sys.argv[2]))
+    sys.exit(launch.run(train_net.main, parse_arguments(None, sys.argv[3:])))
