@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What `make demo` ends with: how good its detector is, where everything lies, and how to go on with one's own data.
 
-    closing_screen.py output/quickstart
+closing_screen.py output/quickstart
 """
 
 import argparse

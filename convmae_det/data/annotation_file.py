@@ -26,7 +26,7 @@ SECTIONS = {
 
 
 def check_annotation_file(
-    path: str | os.PathLike, *, is_train: bool, class_names: list[str] | None = None, masks: bool = False
+    path: str | os.PathLike, *, is_train: bool, class_names: list[str] | None = None, masks: bool | None = None
 ) -> None:
     """Check all that Detectron2 takes on trust.
 
@@ -35,9 +35,9 @@ def check_annotation_file(
 
     Args:
         path: the annotation file
-        is_train: annotations are needed; otherwise, those that are there are for evaluation
+        is_train: annotations are needed
         class_names: what the data set's categories, by ascending id, must be called; None for any
-        masks: they are evaluated
+        masks: whether they are evaluated beside the boxes; None: nothing is
 
     Raises:
         InputError: the first thing that is wrong, and where.
@@ -73,7 +73,7 @@ def _read_json(path: str | os.PathLike):
     raise InputError(f"{path} is not JSON ({place}); restore the file, which must be in COCO's format.")
 
 
-def _problems(content, is_train: bool, class_names: list[str] | None, masks: bool) -> Iterator[str]:
+def _problems(content, is_train: bool, class_names: list[str] | None, masks: bool | None) -> Iterator[str]:
     """What is wrong, the gravest first. Each check relies on those before it, so only the first result holds."""
     yield from _image_problems(content)
     for section in ("categories", "annotations"):
@@ -94,7 +94,9 @@ def _problems(content, is_train: bool, class_names: list[str] | None, masks: boo
     categories = {category["id"] for category in content["categories"]}
     for annotation in content.get("annotations", []):
         problems = _annotation_problems(annotation, images, categories)
-        for problem in problems if is_train else itertools.chain(problems, _evaluation_problems(annotation, masks)):
+        for problem in (
+            problems if masks is None else itertools.chain(problems, _evaluation_problems(annotation, masks))
+        ):
             yield f"annotation {annotation['id']} {problem}"
 
 

@@ -50,7 +50,7 @@ def dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNode) -
     if not names:
         raise InputError(f"DATASETS.{'TRAIN' if is_train else 'TEST'} is empty: name a registered data set.")
     register_coco_format(cfg.DATASETS.COCO_FORMAT, only=names)  # a process started for a GPU of its own knows none
-    parts = [_load(name, is_train, cfg) for name in names]
+    parts = [_load(name, cfg, is_train=is_train, evaluated=not is_train) for name in names]
     if not isinstance(parts[0], list):  # a torch data set takes care of itself
         return ConcatDataset(parts) if len(parts) > 1 else parts[0]
     for name, part in zip(names, parts, strict=True):
@@ -80,7 +80,10 @@ def image_names(name: str, cfg: CfgNode) -> list[str]:
     """
     register_coco_format(cfg.DATASETS.COCO_FORMAT, only=[name])
     if not MetadataCatalog.get(name).get("coco_format"):
-        return [image["file_name"] for image in dataset_dicts(name, is_train=False, cfg=cfg)]
+        dicts = _load(name, cfg, is_train=False, evaluated=False)
+        if isinstance(dicts, list):
+            _check_images(dicts, [name])
+        return [image["file_name"] for image in dicts]
     _check_paths(name)
     metadata = MetadataCatalog.get(name)
     names = [os.path.join(metadata.image_root, image["file_name"]) for image in read_images(metadata.json_file)]
@@ -88,11 +91,12 @@ def image_names(name: str, cfg: CfgNode) -> list[str]:
     return names
 
 
-def _load(name: str, is_train: bool, cfg: CfgNode) -> Sequence[dict]:
-    """One data set, all of it."""
+def _load(name: str, cfg: CfgNode, *, is_train: bool, evaluated: bool) -> Sequence[dict]:
+    """One data set, all of it, its annotations fit for what they are needed for."""
     _check_registered(name)
     _check_paths(name)
-    check = functools.partial(_check_annotation_file, name, is_train, cfg.MODEL.MASK_ON)
+    masks = cfg.MODEL.MASK_ON if evaluated else None
+    check = functools.partial(_check_annotation_file, name, is_train, masks)
     check(CHECKED_FIRST)
     min_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if is_train and cfg.MODEL.KEYPOINT_ON else 0
     try:  # with its check of consistency comes a table that ours replaces
@@ -157,12 +161,12 @@ def _check_paths(name: str) -> None:
         )
 
 
-def _check_annotation_file(name: str, is_train: bool, masks: bool, max_bytes: float = float("inf")) -> None:
+def _check_annotation_file(name: str, is_train: bool, masks: bool | None, max_bytes: float = float("inf")) -> None:
     metadata = MetadataCatalog.get(name)
     path = metadata.get("json_file")
     if path and metadata.get("evaluator_type") == "coco" and os.path.getsize(path) <= max_bytes:
         classes = metadata.get("thing_classes")
-        check_annotation_file(path, is_train=is_train, class_names=classes, masks=masks and not is_train)
+        check_annotation_file(path, is_train=is_train, class_names=classes, masks=masks)
 
 
 def _check_names(name: str, dicts: Sequence[dict]) -> None:

@@ -15,7 +15,6 @@ from functools import partial
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
@@ -35,7 +34,7 @@ from ..solver.optimizer import build_optimizer, gradient_clipper
 from ..solver.schedule import resolve_schedule
 from .average import AverageSaver, build_average
 from .best import BestCheckpoint, EarlyStop, StoppedEarly
-from .evaluation import Evaluation, best_metric, resolve_evaluation, tasks
+from .evaluation import Evaluation, Evaluator, best_metric, resolve_evaluation, tasks
 from .interruption import Interruption
 from .progress import Progress
 from .step import TrainingStep
@@ -215,14 +214,6 @@ class Trainer(DefaultTrainer):
         self.cfg.SEED = self._trainer.seed
 
 
-class Evaluator(COCOEvaluator):
-    """Detectron2's, but what finds nothing, such as a detector at the start of training, has an AP of 0, not NaN."""
-
-    def _derive_coco_results(self, coco_eval, iou_type: str, class_names: Sequence[str] | None = None) -> dict:
-        results = super()._derive_coco_results(coco_eval, iou_type, class_names)
-        return dict.fromkeys(results, 0.0) if coco_eval is None else results
-
-
 class DetectionTrainer(Trainer):
     """Fine-tunes a detector on registered data sets and evaluates it with COCO's metrics."""
 
@@ -259,7 +250,7 @@ class DetectionTrainer(Trainer):
         return self._last_eval_results
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> Evaluator:
         return Evaluator(dataset_name, tasks(cfg), output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
 
     @classmethod
