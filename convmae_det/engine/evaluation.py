@@ -11,7 +11,7 @@ from detectron2.evaluation import COCOEvaluator, coco_evaluation
 
 from ..errors import InputError
 
-# Where Detectron2's compiled evaluation is missing, faster-coco-eval stands in if it is installed: several times as fast
+# Where Detectron2's compiled evaluation is missing, faster-coco-eval stands in if installed: several times as fast
 # as pycocotools, with equal results (tools/benchmark.py evaluate).
 if coco_evaluation.COCOeval_opt is coco_evaluation.COCOeval:
     with contextlib.suppress(ImportError):
