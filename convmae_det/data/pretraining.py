@@ -195,7 +195,9 @@ class SkippedImages:
         self._lines = self._read()  # other processes may have added to it
         new = sorted(skipped - self._lines)
         for line in new:
-            logger.warning("%s can't be read and is skipped; see %s.", os.fsdecode(line), self.path)
+            logger.warning(
+                "%s can't be read and is skipped; see %s.", line.decode(errors="backslashreplace"), self.path
+            )
         os.makedirs(os.path.dirname(self.path) or os.curdir, exist_ok=True)
         with open(self.path, "ab", buffering=0) as file:  # all lines in one go
             file.write(b"".join(line + b"\n" for line in new))

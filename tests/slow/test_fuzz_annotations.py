@@ -21,7 +21,8 @@ from convmae_det.data.mapper import DetectionMapper
 from convmae_det.engine.configuration import detector_categories
 
 HEIGHT, WIDTH = 40, 56
-NUMBERS = [0, -1, 1, 2, 0.5, WIDTH, -WIDTH, 1e3, 1e5, 1e9, -1e9, 1e38, 1e300, 2**31, 2**32, 2**63, 10**30, 10**5000]
+BIG = "a number of 5001 digits"
+NUMBERS = [0, -1, 1, 2, 0.5, WIDTH, -WIDTH, 1e3, 1e5, 1e9, -1e9, 1e38, 1e300, 2**31, 2**32, 2**63, 10**30, BIG]
 NUMBERS += [math.nan, math.inf, -math.inf, 1e-30, 4.5]
 ODD = [
     None,
@@ -148,10 +149,6 @@ def encoded(content: dict, draw) -> bytes:
     return text.encode()
 
 
-BIG = "a number of 5001 digits"
-NUMBERS[NUMBERS.index(10**5000)] = BIG
-
-
 @pytest.fixture
 def entry(tmp_path):
     (tmp_path / "images").mkdir()
@@ -178,7 +175,7 @@ def check(sample: dict) -> int:
     return len(instances)
 
 
-@counts(60, 1200)
+@counts(160, 1200)
 @pytest.mark.parametrize("split", ["polygon", "bitmask", "jitter", "test"])
 def test_damaged_annotations(count, split, entry):
     cfg = detector_cfg("DATASETS.COCO_FORMAT", [entry], "DATASETS.TRAIN", ("fuzzed",), "MODEL.ROI_HEADS.NUM_CLASSES", 2)
