@@ -245,7 +245,9 @@ def test_a_folder_with_other_files_is_left_alone(detector, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model", "a/b/c", "../x", "/x/y", "some one/x", "", "https://huggingface.co/a/b"])
-def test_names_that_are_none(hub, detector, name):
+def test_names_that_are_none(hub, detector, name, tmp_path, monkeypatch):
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")  # where no folder is called so
     with pytest.raises(InputError, match="USER/NAME"):
         convmae_det.push(detector, name)
     if name:
