@@ -20,9 +20,8 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from PIL import Image, ImageOps
 
-from .data import image as image_file
 from .data.catalog import CLASS_KEYS
-from .data.image import check_channels, read_image
+from .data.image import check_channels, read_image, to_pixels
 from .data.jitter import build_augmentations
 from .engine.configuration import read_tool_config
 from .engine.trainer import DetectionTrainer
@@ -102,7 +101,7 @@ class Predictor:
     def prepare(self, image: Picture) -> dict:
         """What the model takes: "image", (C, h, w) uint8, resized as INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST say;
         "height" and "width", the size of the original. Raises InputError: see :meth:`__call__`."""
-        pixels = to_pixels(image, self.cfg.INPUT.FORMAT)
+        pixels = pixels_of(image, self.cfg.INPUT.FORMAT)
         height, width = pixels.shape[:2]
         resized = T.AugInput(pixels)
         try:
@@ -158,7 +157,7 @@ class Predictor:
         if score_threshold is None:
             score_threshold = DRAWN_FROM if self.score_threshold is None else self.score_threshold
         shown = instances[instances.scores >= score_threshold]
-        return Image.fromarray(draw_instances(to_pixels(image), shown, self.metadata))
+        return Image.fromarray(draw_instances(pixels_of(image), shown, self.metadata))
 
 
 def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
@@ -177,7 +176,7 @@ def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
     return [str(name) for _, name in categories], [id for id, _ in categories]
 
 
-def to_pixels(image: Picture, format: str = "RGB") -> np.ndarray:
+def pixels_of(image: Picture, format: str = "RGB") -> np.ndarray:
     """(H, W, C) uint8 of whatever a user may hold; `format` and errors as for `data.image.read_image`."""
     if isinstance(image, (str, os.PathLike)):
         return read_image(image, format)
@@ -186,7 +185,7 @@ def to_pixels(image: Picture, format: str = "RGB") -> np.ndarray:
     if not isinstance(image, Image.Image):
         raise InputError(f"a {type(image).__name__} is no image: give a path, a NumPy array or an image of Pillow")
     try:
-        return image_file.to_pixels(ImageOps.exif_transpose(image), format)
+        return to_pixels(ImageOps.exif_transpose(image), format)
     except (OSError, ValueError) as error:
         raise InputError(
             f"an image of Pillow's mode {image.mode} can't be used ({error}): convert it to RGB"

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 from yacs.config import CfgNode
 
+from .checkpoint.reading import one_line
 from .errors import InputError
 from .modeling.encoder import encoder_arguments
 
@@ -37,17 +38,26 @@ def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
     return counted[id(node)]
 
 
+def read_plain_yaml(path: str | Path) -> object:
+    """What a YAML file holds. Raises InputError: it can't be read, or more than plain values stand in it."""
+    try:
+        with Path(path).expanduser().open(encoding="utf-8") as file:
+            return yaml.load(file, PlainLoader)
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror}): check the path") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of dates that there are not
+        where = getattr(error, "problem_mark", None)
+        where = f"{where.name}, line {where.line + 1}," if where else path
+        problem = getattr(error, "problem", None) or one_line(error)
+        raise InputError(f"{where} is not plain YAML ({problem}): correct it") from error
+
+
 def read_run_config(path: str | Path) -> CfgNode:
     """A configuration in which every key stands, as a run writes it. No code in it is run, no other file is read.
 
     Raises InputError: it can't be read, is not such a file, or names a _BASE_.
     """
-    try:
-        tree = yaml.load(Path(path).expanduser().read_text(encoding="utf-8"), PlainLoader)
-    except OSError as error:
-        raise InputError(f"{path} can't be read ({error.strerror}): check the path") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of dates that there are not
-        raise InputError(f"{path} is not plain YAML: {TAKE}") from error
+    tree = read_plain_yaml(path)
     if isinstance(tree, dict) and "_BASE_" in tree:
         raise InputError(f"{path} builds on another file (_BASE_): {TAKE}, which is complete")
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 sys.path.insert(0, str(Path(__file__).parent))  # reference.convmae
 
@@ -24,3 +25,13 @@ hypothesis.register_random(TorchRandom)  # so that an example that fails once fa
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def catalog():
+    """Data sets that a test registers are forgotten after it."""
+    before = set(DatasetCatalog)
+    yield
+    for name in set(DatasetCatalog) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)

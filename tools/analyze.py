@@ -18,7 +18,6 @@ import json
 import math
 import re
 import statistics
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -39,12 +38,13 @@ from tabulate import tabulate
 from torch import nn
 from tqdm import tqdm
 
-from benchmarks.measuring import cuda_peak, resident_peak, seconds
+from benchmarks.measuring import cuda_peak, machine, print_peak, process_peak, seconds
 from convmae_det.checkpoint.writing import atomic_write
 from convmae_det.engine.configuration import read_tool_config
 from convmae_det.engine.step import TrainingStep
 from convmae_det.errors import InputError
 from convmae_det.export import quiet
+from convmae_det.run_config import is_detector
 from convmae_det.solver.optimizer import build_optimizer
 
 # parts of a network, in this order: how the names of their parameters begin, and what they are called
@@ -116,7 +116,7 @@ def attention_multiply_adds(inputs: list, outputs: list) -> int:
 def random_input(cfg: CfgNode, size: int, objects: bool) -> dict:
     """A square image as the mapper gives it, with objects if it is to be trained on."""
     entry = {"image": torch.randint(0, 256, (len(cfg.MODEL.PIXEL_MEAN), size, size), dtype=torch.uint8)}
-    if objects and cfg.MODEL.META_ARCHITECTURE != "MaskedAutoencoder":
+    if objects and is_detector(cfg):
         corners = torch.rand(OBJECTS, 2, 2).sort(dim=1).values * (size - 8) + torch.tensor([[[0], [8]]])
         instances = Instances((size, size), gt_boxes=Boxes(corners.flatten(1)))
         instances.gt_classes = torch.zeros(OBJECTS, dtype=torch.int64)
@@ -145,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     cfg = read_tool_config(args.config_file, ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", *args.pairs], args.device)
     if args.memory_at:
-        print_memory(cfg, args)
+        print_peak(lambda: run_for_memory(cfg, args, args.memory_at))  # what peak_memory has started
         return
     args.sizes = args.sizes or default_sizes(cfg)
     check(cfg, args)
@@ -186,8 +186,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def default_sizes(cfg: CfgNode) -> list[int]:
     """Half, three quarters and all of the size that the configuration is made for, in multiples of 32 pixels."""
     node = cfg.MODEL.CONVMAE
-    pretraining = cfg.MODEL.META_ARCHITECTURE == "MaskedAutoencoder"
-    full = node.PRETRAIN_IMAGE_SIZE if pretraining else node.IMAGE_SIZE
+    full = node.IMAGE_SIZE if is_detector(cfg) else node.PRETRAIN_IMAGE_SIZE
     return sorted({max(32, round(full * share / 32) * 32) for share in (0.5, 0.75, 1)})
 
 
@@ -233,8 +232,7 @@ def analyze(cfg: CfgNode, args: argparse.Namespace) -> dict:
             )
     return {
         "config_file": args.config_file,
-        "device": torch.cuda.get_device_name() if kind == "cuda" else f"CPU, threads: {torch.get_num_threads()}",
-        "torch": torch.__version__,
+        **machine(kind),
         "train": args.train,
         "batch_size": args.batch_size,
         "parameters": {part: counts[part] for part in ordered(counts)},
@@ -252,20 +250,12 @@ def peak_memory(cfg: CfgNode, args: argparse.Namespace, size: int) -> int:
     """Bytes, as the module's docstring says."""
     if cfg.MODEL.DEVICE.startswith("cuda"):
         return cuda_peak(lambda: run_for_memory(cfg, args, size))
-    command = [sys.executable, __file__, "--config-file", args.config_file, "--device", "cpu", *args.pairs]
+    command = ["--config-file", args.config_file, "--device", "cpu", *args.pairs]
     command += ["--batch-size", str(args.batch_size), "--memory-at", str(size), *(["--train"] if args.train else [])]
-    finished = subprocess.run(command, capture_output=True, text=True)
-    if finished.returncode:
-        last = (finished.stderr.strip() or "it was killed, perhaps for want of memory").splitlines()[-1]
-        raise InputError(f"images of {size} pixels can't be run: {last.removeprefix('error: ')}")
-    return int(finished.stdout.split()[-1])
-
-
-def print_memory(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """The body of the process that :func:`peak_memory` starts."""
-    before = resident_peak()
-    run_for_memory(cfg, args, args.memory_at)
-    print(resident_peak() - before)
+    try:
+        return process_peak(__file__, *command)
+    except InputError as error:
+        raise InputError(f"images of {size} pixels can't be run: {error}") from error
 
 
 def run_for_memory(cfg: CfgNode, args: argparse.Namespace, size: int) -> None:

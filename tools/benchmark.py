@@ -30,6 +30,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # the publi
 
 from benchmarks import data, evaluate, steps  # noqa: E402
 from benchmarks.measuring import write_json  # noqa: E402
+from convmae_det.errors import InputError  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -91,4 +92,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -19,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from PIL import Image
 
 from convmae_det.checkpoint.writing import atomic_write
+from convmae_det.data.image import read_size
 from convmae_det.errors import InputError
 
-EXIF_ORIENTATION, FIRST_ON_ITS_SIDE = 0x0112, 5
 TOLERANCE = 0.02  # of the image's sides: a box that goes further beyond them is for another image, or not relative
 
 
@@ -148,7 +147,7 @@ def to_coco(dataset, paths: Sequence[Path], names: Sequence[str], outlines: Call
     names = list(names) if args.format == "yolo" or args.categories else sorted(names)
     images, annotations = [], []
     for path in paths:
-        width, height = upright_size(path)
+        height, width = read_size(path)  # upright, as it is for training
         images.append({"id": len(images) + 1, "file_name": path.name, "width": width, "height": height})
         objects, label_file = dataset.annotations[str(path)], args.labels / f"{path.stem}{args.ending}"
         polygons = outlines(label_file, (width, height)) if label_file.exists() else []
@@ -181,16 +180,6 @@ def geometry(box: np.ndarray, polygons: list[np.ndarray], size: tuple[int, int],
 def polygon_area(corners: np.ndarray) -> float:
     x, y = corners.T
     return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
-
-
-def upright_size(path: Path) -> tuple[int, int]:
-    """Width and height once the image is turned as its EXIF orientation says, as it is for training."""
-    try:
-        with Image.open(path) as image:
-            on_its_side = image.getexif().get(EXIF_ORIENTATION, 1) >= FIRST_ON_ITS_SIDE
-            return image.size[::-1] if on_its_side else image.size
-    except OSError as error:
-        raise InputError(f"{path} can't be read as an image ({error}): repair or remove it") from error
 
 
 def report(content: dict, args: argparse.Namespace) -> None:

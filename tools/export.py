@@ -17,14 +17,12 @@ import convmae_det  # noqa: F401  (first, for it silences what PyTorch says of D
 
 # isort: split
 import torch
-from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 
 from convmae_det import export
-from convmae_det.checkpoint import load_weights
 from convmae_det.checkpoint.writing import atomic_write
 from convmae_det.data.mapper import DetectionMapper
 from convmae_det.engine.configuration import read_tool_config
+from convmae_det.engine.trainer import DetectionTrainer
 from convmae_det.errors import InputError
 
 
@@ -36,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
             export.import_onnx(package)
     cfg = read_tool_config(args.config_file, args.pairs, "cpu" if onnx else args.device)
     image = DetectionMapper(cfg, is_train=False)({"file_name": args.image})["image"].to(cfg.MODEL.DEVICE)
-    detector = load_detector(cfg, args.weights)
+    detector = export.ExportableDetector(DetectionTrainer.build_trained_model(cfg, args.weights))
     expected = [output.cpu() for output in detector(image)]
     if not len(expected[0]):
         raise InputError(f"nothing is detected in {args.image}, so there is nothing to compare: name another --image")
@@ -67,16 +65,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="", help="that TorchScript is to run on: cpu or cuda; ONNX runs on any")
     parser.add_argument("pairs", metavar="KEY VALUE", nargs="*", help="settings, such as a score threshold")
     return parser.parse_intermixed_args(arguments)
-
-
-def load_detector(cfg: CfgNode, weights: str) -> export.ExportableDetector:
-    """The detector with the weights of a file. Raises InputError if its heads are not in there."""
-    detector = export.ExportableDetector(build_model(cfg))
-    report = load_weights(detector.model, weights)
-    lacking = sorted({name.split(".")[0] for name in report.new} - {"backbone"})
-    if lacking:
-        raise InputError(f"{weights} lacks {' and '.join(lacking)}: give a checkpoint of a trained detector")
-    return detector
 
 
 def require_agreement(expected: list[torch.Tensor], found: list[torch.Tensor], image: torch.Tensor) -> None:

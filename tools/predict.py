@@ -41,13 +41,13 @@ from convmae_det.data.annotation_file import check_annotation_file
 from convmae_det.data.image import read_image
 from convmae_det.data.image_folder import list_images
 from convmae_det.engine.configuration import split_pairs
+from convmae_det.engine.launch import INTERRUPTED
 from convmae_det.errors import InputError
 from convmae_det.prediction import Predictor
 from convmae_det.visualization import video
 from convmae_det.visualization.predictions import DRAWN_FROM, draw_instances, draw_overview, ground_truth
 from convmae_det.visualization.sheet import draw_sheet, save_png
 
-INTERRUPTED = 130  # the shell's exit status for a program ended by Ctrl-C
 OVERVIEW = 12  # images
 
 

@@ -30,6 +30,7 @@ from convmae_det.data.image_folder import list_images
 from convmae_det.engine.configuration import read_tool_config, split_pairs
 from convmae_det.errors import InputError
 from convmae_det.modeling.masked_autoencoder import MaskedAutoencoder
+from convmae_det.run_config import is_detector
 from convmae_det.visualization.reconstructions import TITLES, reconstruction_panels, seeded_noise
 from convmae_det.visualization.sheet import draw_sheet, save_png
 
@@ -92,7 +93,7 @@ def read_square(path: str, cfg: CfgNode) -> torch.Tensor:
 
 def load_model(cfg: CfgNode, weights: str) -> MaskedAutoencoder:
     """The model with the weights of a file. Raises InputError if some part of it is not in there."""
-    if cfg.MODEL.META_ARCHITECTURE != "MaskedAutoencoder":
+    if is_detector(cfg):
         raise InputError(
             f"--config-file describes a {cfg.MODEL.META_ARCHITECTURE}: reconstruction needs the configuration of "
             "pretraining, such as configs/pretrain_convmae_b.yaml"

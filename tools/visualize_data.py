@@ -31,6 +31,7 @@ from convmae_det.data.pretraining import PretrainingMapper, build_pretraining_da
 from convmae_det.data.stream import SampleStream
 from convmae_det.engine.configuration import read_tool_config
 from convmae_det.errors import InputError
+from convmae_det.run_config import is_detector
 from convmae_det.visualization.predictions import draw_instances, ground_truth
 from convmae_det.visualization.sheet import draw_sheet, save_png
 
@@ -67,7 +68,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def training_data(cfg: CfgNode) -> tuple[Sequence[dict], object]:
     """The images that are trained on, and what makes samples of them."""
-    if cfg.MODEL.META_ARCHITECTURE == "MaskedAutoencoder":
+    if not is_detector(cfg):
         mapper = PretrainingMapper(cfg)
         return build_pretraining_dataset(cfg), mapper
     mapper = DetectionMapper(cfg, True)
@@ -76,7 +77,7 @@ def training_data(cfg: CfgNode) -> tuple[Sequence[dict], object]:
 
 def test_data(cfg: CfgNode) -> tuple[Sequence[dict], object]:
     """The images that are evaluated on; they are resized as they are then, and keep their annotations."""
-    if cfg.MODEL.META_ARCHITECTURE == "MaskedAutoencoder":
+    if not is_detector(cfg):
         raise InputError("--split test: pretraining has no test data; leave it out to see the training data")
     resize = build_augmentations(cfg, False)
     mapper = DetectionMapper(**DetectionMapper.from_config(cfg, True) | {"augmentations": resize})

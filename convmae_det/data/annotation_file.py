@@ -93,10 +93,8 @@ def _problems(content, is_train: bool, class_names: list[str] | None, masks: boo
     images = {image["id"]: image for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
     for annotation in content.get("annotations", []):
-        problems = _annotation_problems(annotation, images, categories)
-        for problem in (
-            problems if masks is None else itertools.chain(problems, _evaluation_problems(annotation, masks))
-        ):
+        evaluation = () if masks is None else _evaluation_problems(annotation, masks)
+        for problem in itertools.chain(_annotation_problems(annotation, images, categories), evaluation):
             yield f"annotation {annotation['id']} {problem}"
 
 

@@ -64,6 +64,12 @@ def read_image(path: str | os.PathLike, format: str = "RGB") -> np.ndarray:
     return pixels
 
 
+def read_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Height and width of the image that `read_image` reads. Raises InputError as that does."""
+    with _errors_of(path), Image.open(path) as image:
+        return _upright_size(image, _orientation(image))
+
+
 def read_crop(
     path: str | os.PathLike,
     format: str,
@@ -93,7 +99,7 @@ def read_crop(
     with image:
         with _errors_of(path):
             orientation = _orientation(image)
-        width, height = image.size[::-1] if orientation in SIDEWAYS else image.size
+        height, width = _upright_size(image, orientation)
         part = choose(height, width)
         with _errors_of(path):
             scale = _reduce(image, min(part[2:]) // enough if enough else 1)
@@ -133,6 +139,11 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
         return 1
+
+
+def _upright_size(image: Image.Image, orientation: int) -> tuple[int, int]:
+    """Height and width."""
+    return image.size if orientation in SIDEWAYS else image.size[::-1]
 
 
 def _reduce(image: Image.Image, most: int) -> int:

@@ -10,16 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-import yaml
 from detectron2.config import CfgNode, get_cfg
 
-from ..checkpoint.reading import one_line
 from ..config import add_convmae_config
 from ..data.catalog import CLASS_KEYS
 from ..data.categories import detector_categories
 from ..data.coco_format import register_coco_format
 from ..errors import InputError
-from ..run_config import PlainLoader
+from ..run_config import read_plain_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 BASE = "_BASE_"
@@ -133,16 +131,7 @@ def _base_path(path: str, base: object, folders: list[str]) -> str:
 
 
 def _tree(path: str) -> dict:
-    try:
-        with open(path, encoding="utf-8") as file:
-            tree = yaml.load(file, PlainLoader)
-    except OSError as error:
-        raise InputError(f"{path} can't be read ({error.strerror}): check the path") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        where = f"{where.name}, line {where.line + 1}," if where else path
-        problem = getattr(error, "problem", None) or one_line(error)
-        raise InputError(f"{where} is not plain YAML ({problem}): correct it") from error
+    tree = read_plain_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path} is not made of nested keys: it should hold lines like SOLVER: and BASE_LR: 0.0001")
     return tree

@@ -15,6 +15,7 @@ from ..data.pretraining import PretrainingMapper, SkipDamaged, SkippedImages, bu
 from ..data.pretraining import build_pretraining_loader as build_loader
 from ..data.stream import SampleStream
 from ..errors import InputError
+from ..run_config import is_detector
 from ..visualization.reconstructions import draw_reconstructions, seeded_noise
 from ..visualization.sheet import save_png
 from .trainer import Trainer
@@ -33,7 +34,7 @@ class PretrainingTrainer(Trainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
-        if cfg.MODEL.META_ARCHITECTURE != "MaskedAutoencoder":
+        if is_detector(cfg):
             raise InputError(
                 f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}; pretraining needs MaskedAutoencoder, as in "
                 "configs/pretrain_convmae_b.yaml"

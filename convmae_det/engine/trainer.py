@@ -4,7 +4,6 @@
 `build_train_loader`) and how a model is evaluated (`test`).
 """
 
-import glob
 import logging
 import os
 import secrets
@@ -36,16 +35,13 @@ from .average import AverageSaver, build_average
 from .best import BestCheckpoint, EarlyStop, StoppedEarly
 from .evaluation import Evaluation, Evaluator, best_metric, resolve_evaluation, tasks
 from .interruption import Interruption
+from .output_folder import end_last_line, set_aside_earlier_run
 from .progress import Progress
 from .step import TrainingStep
 
 logger = logging.getLogger(__name__)
 
 LOG_PERIOD = 20  # iterations between lines in the log and in metrics.json
-
-# What a run leaves in OUTPUT_DIR that another run would overwrite or append to.
-RUN_FILES = ("*.pth", "last_checkpoint", "metrics.json", "config.yaml", "events.out.tfevents.*")
-RUN_FILES += ("reconstructions", "skipped_images.log")
 
 
 class Trainer(DefaultTrainer):
@@ -321,28 +317,3 @@ def compile_in_place(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, (Encoder, Decoder)):
             module.compile()
-
-
-def set_aside_earlier_run(output_dir: str) -> None:
-    """Moves the files of an earlier run, if it left a checkpoint, to a folder previous_run_1, 2, … of their own."""
-    if not os.path.exists(os.path.join(output_dir, "last_checkpoint")):
-        return
-    number = 1
-    while os.path.exists(folder := os.path.join(output_dir, f"previous_run_{number}")):
-        number += 1
-    os.mkdir(folder)
-    for pattern in RUN_FILES:
-        for path in glob.glob(os.path.join(glob.escape(output_dir), pattern)):
-            os.replace(path, os.path.join(folder, os.path.basename(path)))
-    logger.warning(
-        f"{output_dir} held another run (--resume would have gone on with it): its files are now in {folder}"
-    )
-
-
-def end_last_line(path: str) -> None:
-    """A line that was cut off, on a full disk or by a kill, shall not take the next one with it."""
-    with open(path, "ab+") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read() != b"\n":
-                file.write(b"\n")

@@ -14,14 +14,7 @@ from convmae_det.data.categories import categories_of, read_categories
 from convmae_det.data.coco_format import register_coco_format
 from convmae_det.errors import InputError
 
-
-@pytest.fixture(autouse=True)
-def catalog():
-    before = set(DatasetCatalog)
-    yield
-    for name in set(DatasetCatalog) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
+pytestmark = pytest.mark.usefixtures("catalog")
 
 
 @pytest.fixture

@@ -43,15 +43,6 @@ def scans(monkeypatch):
     return walked
 
 
-@pytest.fixture
-def catalog():
-    before = set(DatasetCatalog)
-    yield
-    for name in set(DatasetCatalog) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-
-
 def fill(root, *names):
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

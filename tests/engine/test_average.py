@@ -5,8 +5,8 @@ import types
 
 import pytest
 import torch
-from detectron2.engine import HookBase
 from detectron2.utils.events import EventStorage
+from reference.interrupted import Interrupt, train_until
 from reference.small import autoencoder_cfg
 from torch import nn
 
@@ -95,24 +95,11 @@ def test_a_bad_decay_is_named(decay):
     assert build_average(Model(), 0.0) is None
 
 
-class Interrupt(HookBase):
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    def after_step(self):
-        if self.trainer.iter == self.iteration:
-            raise KeyboardInterrupt
-
-
 def train(cfg, resume=False, interrupt=None):
     trainer = DetectionTrainer(cfg)
     trainer.register_hooks([Interrupt(interrupt)])
     trainer.resume_or_load(resume)
-    if interrupt is None:
-        trainer.train()
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            trainer.train()
+    train_until(trainer, interrupt)
     return trainer
 
 

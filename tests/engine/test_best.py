@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from detectron2.engine import HookBase
 from detectron2.utils.events import get_event_storage
+from reference.interrupted import Interrupt, train_until
 
 from convmae_det.engine import best
 from convmae_det.engine.evaluation import best_metric
@@ -13,17 +13,6 @@ from convmae_det.engine.trainer import DetectionTrainer
 from convmae_det.errors import InputError
 
 NAN = math.nan
-
-
-class Interrupt(HookBase):
-    """Ends training after an iteration as kill -9 would, before its evaluation."""
-
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    def after_step(self):
-        if self.trainer.iter == self.iteration:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -56,11 +45,7 @@ def train(shapes_cfg):
             trainer.register_hooks([Interrupt(interrupt)])
             trainer._hooks.insert(place, trainer._hooks.pop())
         trainer.resume_or_load(resume)
-        if interrupt is None:
-            trainer.train()
-        else:
-            with pytest.raises(KeyboardInterrupt):
-                trainer.train()
+        train_until(trainer, interrupt)
         return trainer
 
     return train

@@ -17,13 +17,7 @@ KEY = "MODEL.ROI_HEADS.NUM_CLASSES"
 TWO = [[7, "ant"], [90, "zebra"]]
 
 
-@pytest.fixture(autouse=True)
-def catalog():
-    before = set(DatasetCatalog)
-    yield
-    for name in set(DatasetCatalog) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
+pytestmark = pytest.mark.usefixtures("catalog")
 
 
 @pytest.fixture

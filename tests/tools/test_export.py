@@ -91,7 +91,7 @@ def test_nothing_to_compare(folder):
 def test_an_encoder_alone_is_refused(folder, model):
     encoder = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.bottom_up.")}
     torch.save({"model": encoder}, "encoder.pth")
-    with pytest.raises(InputError, match="encoder.pth lacks proposal_generator and roi_heads"):
+    with pytest.raises(InputError, match=r"encoder.pth .*lacks \d+ weights"):
         run(weights="encoder.pth")
 
 

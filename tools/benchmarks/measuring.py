@@ -1,6 +1,5 @@
 """Times and memory, of functions that take turns."""
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
+
+from convmae_det.errors import InputError
 
 MATMUL_SIZE = {"cpu": 3072, "cuda": 8192}
 MATMUL = "matrix product"
@@ -59,9 +60,20 @@ def cuda_peak(run: Callable) -> int:
 
 
 def process_peak(script: str, *arguments: str) -> int:
-    """Bytes by which a process of its own, which prints them last, raises its resident set."""
-    command = [sys.executable, script, *arguments]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    """Bytes by which a process of its own, which calls :func:`print_peak`, raises its resident set. Raises InputError
+    with the last thing that it said, if it fails."""
+    finished = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+    if finished.returncode:
+        last = (finished.stderr.strip() or "it was killed, perhaps for want of memory").splitlines()[-1]
+        raise InputError(last.removeprefix("error: "))
+    return int(finished.stdout.split()[-1])
+
+
+def print_peak(run: Callable) -> None:
+    """What the process of :func:`process_peak` prints at its end."""
+    before = resident_peak()
+    run()
+    print(resident_peak() - before)
 
 
 def resident_peak() -> int:
@@ -70,9 +82,9 @@ def resident_peak() -> int:
     return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
 
 
-def machine(args: argparse.Namespace) -> dict:
-    """What the figures belong to."""
-    name = torch.cuda.get_device_name() if args.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+def machine(device: str) -> dict:
+    """What the figures of a device, "cpu" or "cuda", belong to."""
+    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {"device": name, "torch": torch.__version__}
 
 

@@ -18,7 +18,7 @@ from convmae_det.engine.trainer import compile_in_place
 from convmae_det.modeling.encoder import PRESETS
 from convmae_det.modeling.window_schedule import attention_windows
 
-from .measuring import MATMUL, cuda_peak, machine, matrix_product, medians, process_peak, resident_peak
+from .measuring import MATMUL, cuda_peak, machine, matrix_product, medians, print_peak, process_peak
 
 PUBLISHED, OURS = "published form", "convmae_det"
 FORMS = (PUBLISHED, OURS)
@@ -119,9 +119,7 @@ def run_twice(kind: str, form: str, size: int, args: argparse.Namespace) -> None
 def print_memory(args: argparse.Namespace) -> None:
     """The body of the process that :func:`peak_memory` starts."""
     build(args.kind, OURS, 32, "tiny")  # loads what is loaded late
-    before = resident_peak()
-    run_twice(args.kind, args.form, args.size, args)
-    print(resident_peak() - before)
+    print_peak(lambda: run_twice(args.kind, args.form, args.size, args))
 
 
 def compare(kind: str, size: int, args: argparse.Namespace) -> dict:
@@ -156,7 +154,7 @@ def compare(kind: str, size: int, args: argparse.Namespace) -> dict:
 def measure(kinds: Sequence[str], sizes: Sequence[int], args: argparse.Namespace) -> dict:
     rows = [compare(kind, size, args) for kind in kinds for size in sizes]
     settings = {name: getattr(args, name) for name in ("arch", "batch", "dtype", "compile", "repeats")}
-    return {"task": args.task, **machine(args), **settings, "workloads": rows}
+    return {"task": args.task, **machine(args.device), **settings, "workloads": rows}
 
 
 def report(result: dict) -> None:
