@@ -17,7 +17,7 @@ SCRIPTS = {path.stem for path in [*ROOT.glob("*.py"), *(ROOT / "tools").glob("*.
 MODELS = {"masked_autoencoder", "backbone"}
 PARTS = {"encoder", "decoder", "reconstruction", "window_schedule"}
 BLOCKS = {"linear", "patch_embed", "conv_block", "attention", "relative_position", "position_embedding", "masking"}
-BLOCKS |= {"feature_maps"}
+BLOCKS |= {"feature_maps", "table_attention"}
 
 # what `checkpoint` takes from `modeling`: functions that resize tables, and the table of presets, to name what it reads
 OF_MODELING = {"position_embedding.resize", "relative_position.resize_table", "encoder.PRESETS"}

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from .linear import Linear, Mlp
-from .relative_position import TableBias, decomposed_bias, look_up
+from .linear import Linear, Mlp, by_pieces
+from .relative_position import TableBias, decomposed_bias
+from .table_attention import attend_by_table
 
 
 class Window(NamedTuple):
@@ -57,24 +57,6 @@ def padding_mask(window: Window, grid: tuple[int, int], device=None) -> torch.Te
     return real[:, :, None] == real[:, None, :]
 
 
-def attend(query, key, value, bias: torch.Tensor | TableBias | None) -> torch.Tensor:
-    """Scaled dot-product attention of (B, heads, S, d), fused: without (S, S) matrices for all heads.
-
-    A :class:`.relative_position.TableBias` is for training on the CPU, whose fused kernel has no gradient for a bias:
-    the plain form takes its place, one head at a time and once more in the backward pass, so that no more than one
-    head's matrices exist at any time.
-    """
-    if not isinstance(bias, TableBias):
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    heads = zip(query.unbind(1), key.unbind(1), value.unbind(1), bias.table.split(1), strict=True)
-    attended = [checkpoint(_attend_head, *head, bias.grid, use_reentrant=False) for head in heads]
-    return torch.stack(attended, dim=1)
-
-
-def _attend_head(query, key, value, table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=look_up(table, grid))
-
-
 class Attention(nn.Module):
     """Multi-head self-attention on (B, S, C), fused."""
 
@@ -99,7 +81,10 @@ class Attention(nn.Module):
         if self.rel_pos_h is not None:
             own = decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, grid)
             bias = own if bias is None else own + bias
-        attended = attend(query, key, value, bias)
+        if isinstance(bias, TableBias):
+            attended = attend_by_table(query, key, value, *bias)
+        else:
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.proj(attended.transpose(1, 2).reshape(b, s, c))
 
 
@@ -130,7 +115,7 @@ class TransformerBlock(nn.Module):
     def forward(self, tokens: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """tokens (N, …, C) → the same shape; a window needs (N, h, w, C)."""
         tokens = tokens + self.drop_path(self._attend(self.norm1(tokens), bias))
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        return tokens + self.drop_path(by_pieces(lambda piece: self.mlp(self.norm2(piece)), tokens))
 
     def _attend(self, tokens: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         grid = tokens.shape[1:-1]

@@ -7,7 +7,7 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-from .linear import Linear, Mlp
+from .linear import Linear, Mlp, by_pieces
 
 
 class ConvBlock(nn.Module):
@@ -28,9 +28,10 @@ class ConvBlock(nn.Module):
 
     def forward(self, tokens: torch.Tensor, layout) -> torch.Tensor:
         """tokens and result: as `layout` arranges them, (..., C); `layout` is one of modeling/masking.py."""
-        mixed = layout.convolve(self._convolve, self.pointwise1(self.norm1(tokens)))
+        pointwise = by_pieces(lambda piece: self.pointwise1(self.norm1(piece)), tokens)
+        mixed = layout.convolve(self._convolve, pointwise)
         tokens = tokens + self.drop_path(self.pointwise2(mixed))
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        return tokens + self.drop_path(by_pieces(lambda piece: self.mlp(self.norm2(piece)), tokens))
 
     def _convolve(self, dense: torch.Tensor) -> torch.Tensor:
         """(N, h, w, C) → (N, h, w, C). The permuted views are torch's channels_last format: nothing is copied."""

@@ -231,8 +231,8 @@ class TransformerStage(nn.Module):
 
     def attention_biases(self, tokens: torch.Tensor, grid: tuple[int, int]) -> dict:
         """For each kind of attention among the blocks, what is added to its logits: relative position bias and padding
-        mask, (1 or N·windows, heads or 1, S, S) in the dtype of the attention, or None. Built once for all blocks, but
-        for the TableBias that :func:`.attention.attend` takes."""
+        mask, (1 or N·windows, heads or 1, S, S) in the dtype of the attention, or None. Built once for all blocks. On
+        the CPU, global attention takes the table itself (modeling/table_attention.py)."""
         device = tokens.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else tokens.dtype
@@ -254,8 +254,8 @@ class TransformerStage(nn.Module):
     def _bias_of_global_blocks(self, grid, device: str, dtype: torch.dtype) -> torch.Tensor | TableBias | None:
         if self.global_bias is None:
             return None
-        if device == "cpu" and torch.is_grad_enabled() and self.global_bias.table.requires_grad:
-            return TableBias(resize_table(self.global_bias.table, grid).to(dtype), grid)
+        if device == "cpu" and not (torch.jit.is_tracing() or torch.compiler.is_compiling()):
+            return TableBias(resize_table(self.global_bias.table, grid), grid)
         return self.global_bias(grid)[None].to(dtype)
 
 

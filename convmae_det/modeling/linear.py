@@ -1,10 +1,15 @@
-"""Linear layers on channels-last tokens (…, C), the bulk of all operations, and the MLP made of two of them."""
+"""Linear layers on channels-last tokens (…, C), the bulk of all operations, the MLP made of two of them, and how large
+maps pass through what looks at each token by itself."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
+PIECE = 2048  # tokens of which a CPU's cache holds what an MLP computes between its input and its result
 ONEDNN = torch.backends.mkldnn.is_available()  # asked once, since torch.compile can't ask
 
 
@@ -53,6 +58,23 @@ def _maps(tokens: torch.Tensor) -> torch.Tensor:
 def _runs_as_convolution(tokens: torch.Tensor) -> bool:
     plain = tokens.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return ONEDNN and plain and tokens.device.type == "cpu" and tokens.numel() > 0
+
+
+def by_pieces(function: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+    """`function(tokens)` of a function that treats each token by itself, (…, C) → (…, D).
+
+    On the CPU a map of more tokens than a cache holds goes through it piece by piece, and once more in the backward
+    pass: what is computed on the way neither goes to memory nor is kept. It takes no longer: memory is that slow.
+    """
+    rows = tokens.flatten(0, -2)
+    whole = tokens.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_compiling()
+    if whole or len(rows) <= 2 * PIECE:
+        return function(tokens)
+    if torch.is_grad_enabled():
+        results = [checkpoint(function, piece, use_reentrant=False) for piece in rows.split(PIECE)]
+    else:
+        results = [function(piece) for piece in rows.split(PIECE)]
+    return torch.cat(results).unflatten(0, tokens.shape[:-1])
 
 
 class Mlp(nn.Module):

@@ -41,7 +41,7 @@ class RelativePositionBias(nn.Module):
 
 
 class TableBias(NamedTuple):
-    """A bias that is looked up for one head at a time, where it is used: :func:`.attention.attend` says when."""
+    """A bias that is looked up where it is used, by :func:`.table_attention.attend_by_table`."""
 
     table: torch.Tensor  # (heads, 2h−1, 2w−1)
     grid: tuple[int, int]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convmae_det.modeling.linear import Linear, Mlp
+from convmae_det.modeling.linear import PIECE, Linear, Mlp, by_pieces
 
 
 @given(lead=st.lists(st.integers(1, 5), min_size=1, max_size=4), dims=st.tuples(st.integers(1, 40), st.integers(1, 40)))
@@ -98,3 +98,32 @@ def test_the_mlp_in_autocast_has_gradients_in_the_precision_of_its_weights():
         mlp(tokens).float().sum().backward()
     assert all(parameter.grad.dtype == torch.float32 for parameter in mlp.parameters())
     torch.testing.assert_close(mlp.fc2.bias.grad, torch.full((8,), 5.0))
+
+
+@pytest.mark.parametrize("shape", [(3, 2 * PIECE + 1), (2, 50, 51), (1, 2 * PIECE + 1, 1)])
+def test_pieces_change_neither_results_nor_gradients(shape):
+    norm, mlp = torch.nn.LayerNorm(4), Mlp(4, 8)
+    tokens = torch.randn(*shape, 4, requires_grad=True)
+    inputs = (tokens, *norm.parameters(), *mlp.parameters())
+    whole, pieces = mlp(norm(tokens)), by_pieces(lambda piece: mlp(norm(piece)), tokens)
+    assert pieces.shape == tokens.shape
+    torch.testing.assert_close(pieces, whole)
+    with torch.no_grad():
+        torch.testing.assert_close(by_pieces(lambda piece: mlp(norm(piece)), tokens), whole)
+    direction = torch.randn_like(whole)
+    ours, expected = (torch.autograd.grad(result, inputs, direction) for result in (pieces, whole))
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-3)  # sums over thousands of tokens
+
+
+def test_pieces_keep_their_tokens_alone():
+    mlp, count = Mlp(8, 32), 3 * PIECE
+    tokens = torch.randn(count, 8, requires_grad=True)
+    kept = bytes_kept(lambda x: by_pieces(mlp, x), tokens)
+    assert kept < 2 * count * 8 * 4  # the hidden layer alone would be four times the tokens
+
+
+def test_a_small_map_goes_through_whole():
+    """What it takes to compute it again would be saved for nothing."""
+    calls = []
+    by_pieces(lambda piece: calls.append(len(piece)) or piece, torch.zeros(2, PIECE, 3, requires_grad=True))
+    assert calls == [2]

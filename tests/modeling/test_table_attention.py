@@ -1,0 +1,90 @@
+"""Attention with a table of biases, some rows at a time, against the form with all of them in a matrix."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from convmae_det.modeling import table_attention
+from convmae_det.modeling.relative_position import look_up
+from convmae_det.modeling.table_attention import attend_by_table
+
+grids = st.tuples(st.integers(1, 7), st.integers(1, 7))
+
+
+def random_parts(batch, heads, width, grid, dtype=torch.float64):
+    """query, key and value as views of what a linear layer gives, (batch, heads, L, width), and a table"""
+    tokens = torch.randn(batch, grid[0] * grid[1], 3, heads, width, dtype=dtype, requires_grad=True)
+    table = torch.randn(heads, 2 * grid[0] - 1, 2 * grid[1] - 1, dtype=dtype, requires_grad=True)
+    return tokens, table
+
+
+def whole(tokens, table, grid):
+    return F.scaled_dot_product_attention(*tokens.permute(2, 0, 3, 1, 4), attn_mask=look_up(table, grid)[None])
+
+
+def by_table(tokens, table, grid):
+    return attend_by_table(*tokens.permute(2, 0, 3, 1, 4), table, grid)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    heads=st.integers(1, 3),
+    width=st.integers(1, 6),
+    grid=grids,
+    logits=st.integers(1, 3000),
+    seed=st.integers(0, 99),
+)
+def test_equals_attention_with_a_matrix_of_biases(batch, heads, width, grid, logits, seed):
+    """In results and gradients, however many rows are computed together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_attention, "LOGITS", logits)
+        torch.manual_seed(seed)
+        tokens, table = random_parts(batch, heads, width, grid)
+        ours, expected = by_table(tokens, table, grid), whole(tokens, table, grid)
+        assert_close(ours, expected)
+        direction = torch.randn_like(expected)
+        gradients = torch.autograd.grad(ours, (tokens, table), direction)
+        assert_close(gradients, torch.autograd.grad(expected, (tokens, table), direction))
+
+
+def test_gradients_are_those_of_finite_differences():
+    tokens, table = random_parts(1, 2, 3, (2, 3))
+    assert torch.autograd.gradcheck(lambda *parts: by_table(*parts, (2, 3)), (tokens, table))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_other_precisions(dtype, tolerance):
+    """The softmax is computed in float32 at least."""
+    grid = (6, 5)
+    tokens, table = random_parts(2, 2, 8, grid, dtype)
+    exact = [part.detach().double().requires_grad_() for part in (tokens, table)]
+    ours, expected = by_table(tokens, table, grid), whole(*exact, grid)
+    assert ours.dtype == dtype
+    assert_close(ours.double(), expected, rtol=tolerance, atol=tolerance)
+    direction = torch.randn_like(ours)
+    gradients = torch.autograd.grad(ours, (tokens, table), direction)
+    assert [gradient.dtype for gradient in gradients] == [dtype, dtype]
+    for gradient, of_exact in zip(gradients, torch.autograd.grad(expected, exact, direction.double()), strict=True):
+        assert_close(gradient.double(), of_exact, rtol=3 * tolerance, atol=3 * tolerance * of_exact.abs().max().item())
+
+
+def test_what_needs_no_gradient_gets_none():
+    tokens, table = random_parts(1, 2, 4, (3, 3))
+    table.requires_grad_(False)
+    by_table(tokens, table, (3, 3)).sum().backward()
+    assert table.grad is None and tokens.grad.isfinite().all()
+
+
+def test_a_larger_bias_draws_attention():
+    """The table's centre is the bias of a token towards itself; its last entry that of the last token to the first."""
+    grid = (3, 4)
+    tokens = torch.zeros(1, 12, 3, 1, 12)
+    tokens[0, :, 2, 0] = torch.eye(12)  # the result is the attention
+    for entry, (query, key) in {(2, 3): (5, 5), (4, 6): (11, 0), (3, 3): (6, 2), (2, 2): (4, 5)}.items():
+        table = torch.zeros(1, 5, 7)
+        table[0][entry] = 50.0
+        assert by_table(tokens, table, grid)[0, 0, query, key] > 0.999
