@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import os
 import re
 import tempfile
@@ -16,15 +17,17 @@ from .checkpoint.loading import read_weights
 from .checkpoint.reading import one_line
 from .checkpoint.writing import write
 from .errors import InputError
-from .feature_extractor import create_encoder
+from .feature_extractor import FeatureExtractor, create_encoder
 from .model_card import model_card
-from .run_config import CONFIG, is_detector, read_run_config
+from .run_config import CONFIG, TAKE, is_detector, read_run_config
 from .visualization.curves import read_metrics
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 FILES = (WEIGHTS, CONFIG, CARD)
 RUN_WEIGHTS = ("model_best.pth", "model_final.pth")  # of a run; the first that is there counts
 REPOSITORY = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+REVISION = r"(?!.*\.\.)\w[\w./+-]*"  # huggingface_hub notes it in a file of this name: not in another folder
+MAX_CONFIG = 2**20  # bytes; ours have some 15,000
 
 # Keys that say where things lie on the machine of training, and what they are published with.
 LOCAL_KEYS = {
@@ -62,7 +65,7 @@ def write_folder(run: str | Path, folder: str | Path, repo_id: str, license: str
     Raises InputError: `run` lacks one of these, they don't fit one another, or `folder` holds other files.
     """
     check_repository(repo_id)
-    run, folder = Path(run).expanduser(), Path(folder).expanduser()
+    run, folder = (Path(os.path.expanduser(path)) for path in (run, folder))
     path = weights_in(run) if run.is_dir() else run
     weights = read_weights(path)
     cfg = read_run_config(path.with_name(CONFIG))
@@ -97,7 +100,7 @@ def from_pretrained(name: str | Path, *, revision: str | None = None, encoder: b
     Nothing in the files can run code or name other files. Raises InputError: no such folder or model, no network, files
     that are missing or don't fit, huggingface_hub or, for a detector, Detectron2 not installed.
     """
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if local := folder.is_dir():
         if revision is not None:
             raise InputError(f"{name} is a folder, which has no revision {revision}: leave revision out")
@@ -105,10 +108,23 @@ def from_pretrained(name: str | Path, *, revision: str | None = None, encoder: b
         folder = download(str(name), revision)
     weights, config = weights_in(folder), folder / CONFIG
     if encoder or not is_detector(read_run_config(config)):
-        return create_encoder(pretrained=weights, config=config, **options)
+        return encoder_of(weights, config, options)
     if not local:  # data sets of a stranger's machine are none of this one
         options["pairs"] = [*options.get("pairs", ()), *NO_DATA]
     return predictor_class()(config, weights, **options)
+
+
+def encoder_of(weights: Path, config: Path, options: dict) -> FeatureExtractor:
+    """What create_encoder gives; InputError for whatever Python or PyTorch say to a stranger's values."""
+    call = inspect.signature(create_encoder).bind(pretrained=weights, config=config, **options)  # else the caller's
+    try:
+        return create_encoder(*call.args, **call.kwargs)
+    except InputError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise InputError(
+            f"{config} has values under MODEL from which no encoder can be built ({one_line(error)}): {TAKE}"
+        ) from error
 
 
 def predictor_class() -> type:
@@ -139,10 +155,16 @@ def without_local_paths(cfg: CfgNode) -> CfgNode:
 def download(name: str, revision: str | None) -> Path:
     """The folder in huggingface_hub's cache with the three files of a model, and no others of its repository."""
     if not re.fullmatch(REPOSITORY, name):
-        raise InputError(f"there is no folder {name}, and a model on the Hugging Face hub is named USER/NAME")
+        raise InputError(f"there is no folder {name!r}, and a model on the Hugging Face hub is named USER/NAME")
+    if revision is not None and not re.fullmatch(REVISION, revision):
+        raise InputError(f"revision is {revision!r}, which no branch, tag or commit can be: leave it out, or name one")
     hub = import_hub()
     with one_sentence(f"there is no folder {name}, and from the Hugging Face hub it can't be fetched"):
-        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+        folder = Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+    config = folder / CONFIG
+    if config.is_file() and (size := config.stat().st_size) > MAX_CONFIG:
+        raise InputError(f"{config} has {size:,} bytes, more than any run writes: take another model")
+    return folder
 
 
 def check_repository(repo_id: str) -> None:

@@ -1,10 +1,19 @@
 """What is published is three files, complete and without secrets, and comes back bit for bit; no network is touched."""
 
+import functools
+import hashlib
 import json
+import os
+import pickle
 import shutil
+import socket
 import sys
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from unittest.mock import Mock
+from urllib.parse import unquote
 
 import huggingface_hub
 import numpy as np
@@ -244,7 +253,9 @@ def test_a_folder_with_other_files_is_left_alone(detector, tmp_path):
     write_folder(detector, tmp_path / "folder", NAME)  # what it wrote itself is replaced
 
 
-@pytest.mark.parametrize("name", ["model", "a/b/c", "../x", "/x/y", "some one/x", "", "https://huggingface.co/a/b"])
+@pytest.mark.parametrize(
+    "name", ["model", "a/b/c", "../x", "/x/y", "some one/x", "", "~nobody/x", "a/b\n", "https://huggingface.co/a/b"]
+)
 def test_names_that_are_none(hub, detector, name, tmp_path, monkeypatch):
     (tmp_path / "inner").mkdir()
     monkeypatch.chdir(tmp_path / "inner")  # where no folder is called so
@@ -276,6 +287,78 @@ def test_a_configuration_from_the_hub_reaches_nothing(hub, pretraining, monkeypa
     with pytest.raises(InputError, match=complaint):
         convmae_det.from_pretrained(NAME)
     assert not (tmp_path / "ran").exists()
+
+
+VALUES = [("WINDOW_SIZE", ["x"]), ("WINDOW_SIZE", float("nan")), ("GLOBAL_BLOCKS", 10**12), ("GLOBAL_BLOCKS", "/etc")]
+VALUES += [("EMBED_DIMS", 3), ("NUM_HEADS", "x\ny"), ("PIXEL_MEAN", ["x"] * 3), ("PIXEL_STD", [None] * 3)]
+
+
+@pytest.mark.parametrize("key, value", VALUES)
+@pytest.mark.parametrize("options", [{"encoder": True}, {"device": "cpu"}])
+def test_values_from_the_hub_that_no_model_has(hub, detector, key, value, options):
+    convmae_det.push(detector, NAME)
+    path = hub.root / NAME / "config.yaml"
+    tree = yaml.safe_load(path.read_text())
+    (tree["MODEL"] if key.startswith("PIXEL") else tree["MODEL"]["CONVMAE"])[key] = value
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(InputError) as caught:
+        convmae_det.from_pretrained(NAME, **options)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TypeError, match="featurs"):  # a caller's mistake is no stranger's
+        convmae_det.from_pretrained(NAME, encoder=True, featurs=["e3"])
+
+
+def test_a_huge_configuration_is_not_read(hub, pretraining):
+    convmae_det.push(pretraining, NAME)
+    with (hub.root / NAME / "config.yaml").open("a") as file:
+        file.write("#" * 2**20)
+    with pytest.raises(InputError, match=r"config.yaml has 1,0\d\d,\d\d\d bytes, more than any run writes"):
+        convmae_det.from_pretrained(NAME)
+
+
+def test_paths_and_addresses_in_a_configuration_from_the_hub_are_left_alone(hub, detector, monkeypatch, tmp_path):
+    convmae_det.push(detector, NAME)
+    shutil.copy(detector / "config.yaml", hub.root / NAME)
+    path = hub.root / NAME / "config.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["MODEL"]["WEIGHTS"] = "https://host/weights.pkl"
+    tree["OUTPUT_DIR"] = str(tmp_path / "elsewhere")
+    tree["DATASETS"]["PROPOSAL_FILES_TRAIN"] = tree["DATASETS"]["PROPOSAL_FILES_TEST"] = ["../../secret.pkl"]
+    path.write_text(yaml.safe_dump(tree))
+    connections = Mock(side_effect=OSError("no network"))
+    monkeypatch.setattr(socket.socket, "connect", connections)
+    before = set(tmp_path.rglob("*"))
+    predictor = convmae_det.from_pretrained(NAME, device="cpu")
+    predictor(np.zeros((60, 80, 3), np.uint8))
+    convmae_det.from_pretrained(NAME, encoder=True)
+    assert not connections.called
+    assert {file.parent for file in set(tmp_path.rglob("*")) - before} <= {hub.root, hub.root / "cache"}
+
+
+class Malice:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle", "bomb", "link", "lfs"])
+def test_weights_from_the_hub_that_are_none(hub, pretraining, tmp_path, kind):
+    convmae_det.push(pretraining, NAME)
+    path, proof = hub.root / NAME / "model.safetensors", tmp_path / "proof"
+    path.unlink()
+    if kind in ("zip", "legacy"):
+        torch.save({"model": Malice(proof)}, path, _use_new_zipfile_serialization=kind == "zip")
+    elif kind == "bomb":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("bomb/data.pkl", bytes(10**7))
+    else:  # the hub serves a link in a repository as a file that says where it leads
+        content = {"pickle": pickle.dumps(Malice(proof)), "link": b"../../../secret.pth"}
+        path.write_bytes(content.get(kind, b"version https://git-lfs.github.com/spec/v1"))
+    with pytest.raises(InputError, match="model.safetensors .*: ") as caught:
+        convmae_det.from_pretrained(NAME)
+    assert "\n" not in str(caught.value) and not proof.exists()
 
 
 def test_data_sets_of_a_published_configuration_are_not_registered(hub, detector):
@@ -311,6 +394,104 @@ def test_what_goes_wrong_there_is_said_in_one_sentence(hub, detector, monkeypatc
         with pytest.raises(InputError, match=advice) as caught:
             use()
         assert "\n" not in str(caught.value) and NAME in str(caught.value)
+
+
+# --- a repository that lies about its files, met by huggingface_hub itself
+
+
+class Hostile(BaseHTTPRequestHandler):
+    """A hub of one repository: `files` are listed and sent, with `longer` bytes more than announced."""
+
+    files: dict[str, bytes]
+    longer: int
+    asked: list[str]
+
+    def log_message(self, *args):
+        pass
+
+    def do_HEAD(self):
+        self.answer(b"")
+
+    def do_GET(self):
+        self.answer(b"x" * self.longer)
+
+    def answer(self, more: bytes):
+        self.asked.append(self.path)
+        if "/tree/" in self.path:
+            sizes = {name: len(content) for name, content in self.files.items()}
+            body = [{"type": "file", "path": name, "size": sizes[name], "oid": "0" * 40} for name in sizes]
+        else:
+            body = {"id": NAME, "sha": "a" * 40, "siblings": []}
+        body = json.dumps(body).encode()
+        if "/resolve/" in self.path:
+            body = self.files[unquote(self.path.split("/resolve/")[1].partition("/")[2])] + more
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Repo-Commit", "a" * 40)
+        self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    handler = type("Handler", (Hostile,), {"files": {}, "longer": 0, "asked": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        address, cache = f"http://127.0.0.1:{server.server_port}", tmp_path / "above/cache"
+        fetch = functools.partial(huggingface_hub.snapshot_download, endpoint=address, cache_dir=cache, token=False)
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+        yield handler
+        server.shutdown()
+        thread.join()
+
+
+def outside(folder: Path) -> list[Path]:
+    """The files below `folder` that are not in the cache, and links in there that lead out of it."""
+    cache = folder / "above/cache"
+    return [file for file in folder.rglob("*") if not file.is_dir() and not file.resolve().is_relative_to(cache)]
+
+
+def test_names_of_files_that_lead_elsewhere_are_not_fetched(hostile, pretraining, tmp_path):
+    write_folder(pretraining, tmp_path / "folder", NAME)
+    before = outside(tmp_path)
+    good = {name: (tmp_path / "folder" / name).read_bytes() for name in FILES}
+    names = [f"{way}{name}" for way in ("../" * 6, "/", f"{tmp_path}/", "sub/", "a\nb/", "..\\") for name in FILES]
+    hostile.files = good | dict.fromkeys([*names, "config.yaml\n", "config.yaml/x", "virus.py"], b"evil")
+    convmae_det.from_pretrained(NAME)
+    fetched = {path.partition("/resolve/")[2].partition("/")[2] for path in hostile.asked if "/resolve/" in path}
+    assert fetched == set(FILES)
+    assert outside(tmp_path) == before
+
+
+REVISIONS = ["../../../../evil", "..", ".", "", "x/../../../y", "/etc/evil", "a\nb", "main?x=1", "a b", "-x", "a\0"]
+
+
+@pytest.mark.parametrize("revision", [*REVISIONS, "{}/absolute"])
+def test_revisions_that_lead_elsewhere(hostile, tmp_path, revision):
+    hostile.files = {"config.yaml": b"MODEL: 3"}
+    with pytest.raises(InputError, match="^revision is .*, which no branch, tag or commit can be: "):
+        convmae_det.from_pretrained(NAME, revision=revision.format(tmp_path))
+    assert hostile.asked == [] and outside(tmp_path) == []
+
+
+@pytest.mark.parametrize("revision", ["v1.0", "refs/pr/1", "feature/a_b-c", "b" * 40])
+def test_revisions_that_may_be(hostile, tmp_path, revision):
+    hostile.files = {"config.yaml": b"MODEL: 3"}
+    with pytest.raises(InputError, match="holds none of model.safetensors"):
+        convmae_det.from_pretrained(NAME, revision=revision)
+    assert outside(tmp_path) == []
+
+
+@pytest.mark.parametrize("longer", [1, 10**6])
+def test_files_larger_than_said(hostile, tmp_path, longer):
+    hostile.files, hostile.longer = {"config.yaml": b"MODEL: 3", "model.safetensors": b"1234"}, longer
+    with pytest.raises(InputError, match=f"{NAME}, and .*can't be fetched: .*should be of size") as caught:
+        convmae_det.from_pretrained(NAME)
+    assert "\n" not in str(caught.value)
+    assert outside(tmp_path) == [] and not list(tmp_path.glob("above/cache/*/snapshots/*/*"))
 
 
 def test_without_huggingface_hub(detector, tmp_path, monkeypatch):

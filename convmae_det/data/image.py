@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -66,7 +67,7 @@ def read_image(path: str | os.PathLike, format: str = "RGB") -> np.ndarray:
 
 def read_size(path: str | os.PathLike) -> tuple[int, int]:
     """Height and width of the image that `read_image` reads. Raises InputError as that does."""
-    with _errors_of(path), Image.open(path) as image:
+    with _errors_of(path), _open(path) as image:
         return _upright_size(image, _orientation(image))
 
 
@@ -95,7 +96,7 @@ def read_crop(
     """
     check_format(format)
     with _errors_of(path):
-        image = Image.open(path)
+        image = _open(path)
     with image:
         with _errors_of(path):
             orientation = _orientation(image)
@@ -115,6 +116,12 @@ def to_pixels(image: Image.Image, format: str, corners: tuple[int, int, int, int
     image = _to_8_bits(image)  # first, for their range is that of the whole image
     whole = corners in (None, (0, 0, *image.size))
     return _convert(image if whole else image.crop(corners), format)
+
+
+def _open(path: str | os.PathLike) -> Image.Image:
+    if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait without end
+        raise ValueError("it is no file")
+    return Image.open(path)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import logging
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -106,7 +107,7 @@ def list_images(folder: str) -> ImageFiles:
     """The images in a folder and all folders in it, in an order that depends on their names alone.
 
     Links are followed, but no folder is entered twice. Hidden files and folders are passed over. The suffix says what
-    is an image; the files themselves are not looked into.
+    is an image; the files themselves are not looked into. What is no file, such as a pipe or a device, is none.
 
     Args:
         folder: absolute path without links
@@ -161,7 +162,8 @@ def _content(folder: bytes, progress: tqdm) -> tuple[list[bytes], list[bytes]]:
     """The names of the images and of the folders in a folder.
 
     A link that leads nowhere counts as an image if it is called like one, to be reported when it can't be read, else
-    as a folder: what it leads to may be mounted the next time.
+    as a folder: what it leads to may be mounted the next time. Pipes, sockets and devices are passed over, whatever
+    they are called: to open one may wait without end.
     """
     images, folders = [], []
     with os.scandir(folder) as entries:
@@ -169,14 +171,25 @@ def _content(folder: bytes, progress: tqdm) -> tuple[list[bytes], list[bytes]]:
             progress.update()
             if entry.name.startswith(b"."):
                 continue
-            link = entry.is_symlink()
-            if os.path.isdir(entry.path) if link else entry.is_dir():
+            if entry.is_symlink():
+                mode = _mode_behind(entry.path)
+                is_folder, is_file, is_gone = stat.S_ISDIR(mode), stat.S_ISREG(mode), not mode
+            else:  # told by the listing itself
+                is_folder, is_file, is_gone = entry.is_dir(), entry.is_file(), False
+            is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+            if is_folder or is_gone and not is_image:
                 folders.append(entry.name)
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            elif is_image and (is_file or is_gone):
                 images.append(entry.name)
-            elif link and not os.path.exists(entry.path):
-                folders.append(entry.name)
     return images, folders
+
+
+def _mode_behind(link: bytes) -> int:
+    """What a link leads to, as in st_mode; 0 for nowhere."""
+    try:
+        return os.stat(link).st_mode
+    except OSError:
+        return 0
 
 
 def _state(folder: bytes) -> tuple[tuple[int, int] | None, int]:
@@ -191,14 +204,17 @@ def _state(folder: bytes) -> tuple[tuple[int, int] | None, int]:
 
 
 def _cache_file(folder: str) -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError as error:
+        raise InputError("There is no home folder to keep lists of images in: set HOME or XDG_CACHE_HOME.") from error
     key = hashlib.sha256(b"\0".join([os.fsencode(folder), *SUFFIXES])).hexdigest()
     return root / "convmae_det" / f"images_{key[:16]}.npz"
 
 
 def _read_cache(path: Path) -> Listing | None:
     """The listing kept in a file, if it can be read and is current."""
-    if not path.exists():
+    if not os.path.exists(path):  # nor if its folder is another user's, of which Path.exists makes an error
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:

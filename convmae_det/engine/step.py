@@ -54,7 +54,7 @@ class TrainingStep(SimpleTrainer):
 
     def run_step(self) -> None:
         """Raises TrainingError, in every process and before the weights change, where a loss, prediction or gradient
-        of any process is not finite."""
+        of any process is not finite; of scaled gradients only once the loss scale, halved each time, is down to 1."""
         assert self.model.training, "the model was left in evaluation mode"
         self.optimizer.zero_grad(set_to_none=True)
         batches, losses, data_time = [], [], 0.0
@@ -75,8 +75,10 @@ class TrainingStep(SimpleTrainer):
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters])
-        if not self.scaler.is_enabled():  # loss scaling overflows now and then, and skips that update
-            self._require_finite({"gradient norm": norm}, batches)
+        scale = self.scaler.get_scale()  # the same in all processes, as gradients are; 1 without loss scaling
+        if scale <= 1:  # a larger one may have made finite gradients overflow: that update is skipped, the scale halved
+            at_scale = f" at loss scale {scale:g}" if self.scaler.is_enabled() else ""
+            self._require_finite({f"gradient norm{at_scale}": norm}, batches)
         if self.clip_gradients:
             self.clip_gradients(parameters)
         self.scaler.step(self.optimizer)

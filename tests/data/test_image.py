@@ -1,5 +1,6 @@
 """Images of every kind come out as 8-bit pixels of the format asked for; what isn't an image is named."""
 
+import os
 import struct
 import zlib
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from convmae_det.data.image import CHANNELS, read_image
+from convmae_det.data.image import CHANNELS, read_image, read_size
 from convmae_det.errors import InputError
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -220,3 +221,10 @@ def test_decompression_bomb_is_refused(tmp_path, monkeypatch):
 def test_unknown_format_names_the_key(tmp_path):
     with pytest.raises(InputError, match="INPUT.FORMAT is 'YUV-BT.601', but must be one of RGB, BGR, L, RGBA"):
         read_image(saved(tmp_path, RGB), "YUV-BT.601")
+
+
+@pytest.mark.parametrize("read", [read_image, read_size])
+def test_a_pipe_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(InputError, match="pipe.jpg can't be read as an image .it is no file"):
+        read(tmp_path / "pipe.jpg")

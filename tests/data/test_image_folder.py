@@ -3,7 +3,11 @@
 import contextlib
 import os
 import pickle
+import pwd
 import random
+import socket
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,6 +107,19 @@ def test_links_are_followed_and_loops_end(root, tmp_path):
     ]:
         (root / link).symlink_to(target)
     assert listed(root) == ["5.jpg", "a/1.jpg", "a/deep/2.jpg", "b/3.jpg", "b/4.jpg"]
+
+
+def test_what_is_no_file_is_no_image(root, tmp_path):
+    """To open a pipe waits until someone writes to it, and /dev/zero never ends."""
+    fill(root, "1.jpg")
+    os.mkfifo(root / "2.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind(os.path.relpath(root / "3.jpg"))  # which must be short
+        for link, target in [("4.jpg", "2.jpg"), ("5.jpg", "3.jpg"), ("6.jpg", "/dev/zero"), ("7.jpg", "/dev/null")]:
+            (root / link).symlink_to(target)
+        (root / "8.jpg").symlink_to(tmp_path / "pipe")
+        assert listed(root) == ["1.jpg"]
 
 
 def test_names_need_not_be_text(root):
@@ -224,6 +241,51 @@ def test_a_folder_that_cannot_be_read_is_named(root, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(InputError, match=f"^{root}/a can't be read .Permission denied.: "):
+        list_images(str(root))
+
+
+@pytest.fixture
+def unprivileged(monkeypatch):
+    """A folder of a user who may not read everything, as root may, nor this test's cache."""
+    is_root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as end:
+        (Path(folder) / "closed").mkdir(mode=0o700)
+        (Path(folder) / "root/a/b").mkdir(parents=True)
+        fill(Path(folder, "root"), "1.jpg", "a/2.jpg", "a/b/3.jpg")
+        monkeypatch.setenv("XDG_CACHE_HOME", f"{folder}/closed/cache")
+        end.callback(os.chmod, f"{folder}/root/a", 0o700)
+        if is_root:
+            os.chmod(folder, 0o755)
+            for inner in ("root", "root/a", "root/a/b"):
+                os.chown(f"{folder}/{inner}", 65534, -1)
+            os.seteuid(65534)
+            end.callback(os.seteuid, 0)
+        else:
+            os.chmod(f"{folder}/closed", 0)
+            end.callback(os.chmod, f"{folder}/closed", 0o700)
+        yield Path(folder, "root")
+
+
+@pytest.mark.parametrize("mode, named", [(0o000, "a"), (0o100, "a"), (0o400, "a/b")])
+def test_a_folder_without_permission_is_named(unprivileged, mode, named):
+    os.chmod(unprivileged / "a", mode)
+    with pytest.raises(InputError, match=f"^{unprivileged}/{named} can't be read .Permission denied.: "):
+        list_images(str(unprivileged))
+
+
+def test_a_cache_of_another_user_is_no_error(unprivileged, caplog):
+    """As in a container that runs as another user than the one whose home it has."""
+    settle(unprivileged)
+    assert len(listed(unprivileged)) == 3
+    assert "can't be written (Permission denied)" in caplog.text
+
+
+def test_a_user_without_a_home(root, monkeypatch):
+    fill(root, "1.jpg")
+    for variable in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    with pytest.raises(InputError, match="set HOME or XDG_CACHE_HOME"):
         list_images(str(root))
 
 

@@ -1,6 +1,11 @@
 """One update: accumulated gradients, mixed precision, and no update from bad losses."""
 
+import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -172,6 +177,72 @@ def test_loss_scaling_skips_an_update_that_overflows():
     step = scaled_step(model)
     assert model.weight.item() == 0
     assert step.scaler.get_scale() == 2.0**9
+
+
+class NotANumber(RootAtZero):
+    def forward(self, batch):
+        return {"root": self.weight.square().sqrt().sum()}
+
+
+class Gradient(nn.Module):
+    """A loss of 0 whose gradient is `value`, which has passed through float16."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.value = value
+
+    def forward(self, batch):
+        return {"loss": self.weight.half().float().sum() * self.value}
+
+
+def scaled_run(model, iterations, state=None):
+    """So many steps of a run, resumed from `state`."""
+    step = TrainingStep(model, [images(1)] * iterations, torch.optim.SGD(model.parameters(), lr=0.5))
+    step.scaler = Scaled()
+    if state is not None:
+        step.load_state_dict(state)
+    with EventStorage():
+        for step.iter in range(iterations):
+            step.run_step()
+    return step
+
+
+@pytest.mark.parametrize("model", [RootAtZero(), NotANumber()], ids=["infinite", "NaN"])
+def test_gradients_that_no_loss_scale_makes_finite_stop_the_run(model):
+    skipping = scaled_run(model, 10)  # 2¹⁰ … 2
+    assert skipping.scaler.get_scale() == 1
+    with pytest.raises(TrainingError) as caught:
+        scaled_run(model, 1, skipping.state_dict())  # the count of a resumed run goes on
+    message = str(caught.value)
+    for part in ("iteration 0, learning rate 0.5", "gradient norm at loss scale 1 ", "images 0.jpg", "--resume"):
+        assert part in message
+    assert "\n" not in message
+    assert model.weight.item() == 0
+
+
+def test_two_processes_skip_and_stop_together(tmp_path):
+    """Where the gradient of one of them alone is NaN."""
+    script = [sys.executable, str(Path(__file__).parent / "two_scaled_processes.py"), str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    processes = [subprocess.Popen([*script, rank], env=environment) for rank in "01"]
+    try:
+        assert [process.wait(60) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    results = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert results[0] == results[1]
+    assert results[0]["scales"] == [4, 2, 1] and results[0]["weight"] == 0
+    assert "iteration 3" in results[0]["error"] and "nan; images 0.jpg; " in results[0]["error"]
+    assert results[0]["error"].count("gradient norm at loss scale 1 nan; images 1.jpg") == 1
+
+
+def test_gradients_that_overflow_at_large_loss_scales_only_do_not():
+    model = Gradient(1000.0)
+    step = scaled_run(model, 8)
+    assert step.scaler.get_scale() == 2**6  # the largest power of two with 1000 · scale ≤ 65504, float16's largest
+    assert model.weight.item() == -0.5 * 1000 * 4  # and four updates were skipped
 
 
 def test_the_state_holds_seed_and_loss_scale():
