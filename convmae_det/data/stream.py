@@ -32,18 +32,22 @@ def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(size)
 
 
-@contextlib.contextmanager
-def seeded_by(seed: int, position: int) -> Iterator[None]:
-    """Inside, the draws of `random`, `numpy.random` and torch's CPU generator depend on (seed, position) alone.
-
-    Outside, they go on as if nothing had been drawn: with 0 workers the model draws from the same generators.
-    """
+def seed_generators(seed: int, position: int) -> None:
+    """From now on, what `random`, `numpy.random` and torch's CPU generator draw depends on (seed, position) alone."""
     python_seed, numpy_seed, torch_seed = np.random.SeedSequence(seed, spawn_key=(position,)).generate_state(3)
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    torch_state = torch.default_generator.get_state()  # torch.manual_seed would touch the GPUs' generators too
     random.seed(int(python_seed))
     np.random.seed(numpy_seed)
-    torch.default_generator.manual_seed(int(torch_seed))
+    torch.default_generator.manual_seed(int(torch_seed))  # torch.manual_seed would touch the GPUs' generators too
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """Afterwards, these generators go on as if nothing had been drawn: without workers, the model draws from them."""
+    python_state, numpy_state, torch_state = (
+        random.getstate(),
+        np.random.get_state(),
+        torch.default_generator.get_state(),
+    )
     try:
         yield
     finally:
@@ -65,10 +69,19 @@ class SampleStream(Dataset):
         self.dataset, self.mapper, self.seed = dataset, mapper, seed
 
     def __getitem__(self, position: int):
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions: Sequence[int]) -> list:
+        """The samples of a batch, as torch's loader asks for them: to keep the generators' states takes longer than to
+        seed them, and once is enough."""
+        with generators_kept():
+            return [self._sample(position) for position in positions]
+
+    def _sample(self, position: int):
         epoch, offset = divmod(position, len(self.dataset))
         index = int(epoch_order(self.seed, epoch, len(self.dataset))[offset])
-        with seeded_by(self.seed, position):
-            return self.mapper(self.dataset[index])
+        seed_generators(self.seed, position)
+        return self.mapper(self.dataset[index])
 
 
 class StepPositions(Sampler):

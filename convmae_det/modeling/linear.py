@@ -68,12 +68,14 @@ def by_pieces(function: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Te
     """
     rows = tokens.flatten(0, -2)
     whole = tokens.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_compiling()
-    if whole or len(rows) <= 2 * PIECE:
+    training = torch.is_grad_enabled()
+    if whole or len(rows) <= PIECE * (1 + training):
         return function(tokens)
-    if torch.is_grad_enabled():
-        results = [checkpoint(function, piece, use_reentrant=False) for piece in rows.split(PIECE)]
+    pieces = rows.split(PIECE)
+    if training:
+        results = [checkpoint(function, piece, use_reentrant=False) for piece in pieces]
     else:
-        results = [function(piece) for piece in rows.split(PIECE)]
+        results = [function(piece) for piece in pieces]
     return torch.cat(results).unflatten(0, tokens.shape[:-1])
 
 

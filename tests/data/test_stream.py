@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convmae_det.data.stream import Checked, HandOver, SampleStream, StepPositions, build_stream_loader, seeded_by
+from convmae_det.data.stream import Checked, HandOver, SampleStream, StepPositions, build_stream_loader
 from convmae_det.errors import InputError
 
 
@@ -117,9 +117,13 @@ def test_the_model_s_generators_are_left_alone(cfg):
         cfg.DATALOADER.NUM_WORKERS = workers
         take(cfg, 3)
         assert states() == before
-    with pytest.raises(InputError), seeded_by(0, 0):
-        random.random()
+
+    def draw_and_fail(item):
+        draw(item)
         raise InputError
+
+    with pytest.raises(InputError):
+        SampleStream(range(3), draw_and_fail, 0)[0]
     assert states() == before
 
 
