@@ -3,13 +3,15 @@
 
     python tools/benchmark.py pretrain [--arch base] [--batch 16] [--size 224] [--dtype float32] [--json FILE]
     python tools/benchmark.py detect [--sizes 512 1024] [--kinds "backbone inference"] [--batch 1]
+    python tools/benchmark.py attention [--size 1024]
     python tools/benchmark.py data [--images FOLDER]
     python tools/benchmark.py evaluate
 
 `pretrain`: a training step (forward, loss, backward, AdamW) of the masked autoencoder. `detect`: forward passes and
 training steps of the backbone and of the whole detector. Both against the published form that is kept with the tests:
 dense channels-first maps, 1×1 convolutions, materialised attention with a bias looked up by each block, all patches
-predicted. `data`: reading images for training. `evaluate`: COCO's metrics.
+predicted. `attention`: the forms that global attention with a shared bias can take. `data`: reading images for
+training. `evaluate`: COCO's metrics.
 
 Whatever is compared takes turns, so that a change of the machine's speed meets both; times are medians. The machine's
 own rate is that of a large torch.mm, measured in the same turns. On CUDA times are those of events, memory is what
@@ -28,7 +30,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # the published form
 
-from benchmarks import data, evaluate, steps  # noqa: E402
+from benchmarks import attention, data, evaluate, steps  # noqa: E402
 from benchmarks.measuring import write_json  # noqa: E402
 from convmae_det.errors import InputError  # noqa: E402
 
@@ -55,19 +57,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     network.add_argument("--arch", default="base")
     network.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of autocast")
     network.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
-    network.add_argument("--compile", action="store_true", help="torch.compile our form")
+    whole = argparse.ArgumentParser(add_help=False, parents=[network])
+    whole.add_argument("--compile", action="store_true", help="torch.compile our form")
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
 
-    pretrain = tasks.add_parser("pretrain", parents=[common, network])
+    pretrain = tasks.add_parser("pretrain", parents=[common, whole])
     pretrain.add_argument("--batch", type=int, default=16, help="images in a step")
     pretrain.add_argument("--size", type=int, default=224, help="pixels along the side of an image")
     pretrain.set_defaults(
         measure=lambda args: steps.measure([steps.PRETRAINING], [args.size], args), published_up_to=float("inf")
     )
 
-    detect = tasks.add_parser("detect", parents=[common, network])
+    detect = tasks.add_parser("detect", parents=[common, whole])
     detect.add_argument("--batch", type=int, default=1, help="images in a pass")
     detect.add_argument("--sizes", type=int, nargs="+", default=[1024], help="pixels along the side of an image")
     detect.add_argument("--kinds", nargs="+", default=list(steps.DETECTION), choices=steps.DETECTION, metavar="KIND")
@@ -76,14 +79,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     detect.set_defaults(measure=lambda args: steps.measure(args.kinds, args.sizes, args))
 
-    memory = tasks.add_parser("memory", parents=[common, network])  # started by the others
+    memory = tasks.add_parser("memory", parents=[common, whole])  # started by the others
     memory.add_argument("--batch", type=int)
     memory.add_argument("--size", type=int)
     memory.add_argument("--form", choices=steps.FORMS)
     memory.add_argument("--kind", choices=(steps.PRETRAINING, *steps.DETECTION))
 
-    for name, module in (("data", data), ("evaluate", evaluate)):
-        task = tasks.add_parser(name, parents=[common])
+    for name, module, parents in (
+        ("attention", attention, [common, network]),
+        ("data", data, [common]),
+        ("evaluate", evaluate, [common]),
+    ):
+        task = tasks.add_parser(name, parents=parents)
         module.add_arguments(task)
         task.set_defaults(measure=module.measure, report=module.report)
     for task in (pretrain, detect):

@@ -255,7 +255,8 @@ class TransformerStage(nn.Module):
         if self.global_bias is None:
             return None
         if device == "cpu" and not (torch.jit.is_tracing() or torch.compiler.is_compiling()):
-            return TableBias(resize_table(self.global_bias.table, grid), grid)
+            table = resize_table(self.global_bias.table, grid)  # a view, which says that it has a gradient even if not
+            return TableBias(table if torch.is_grad_enabled() else table.detach(), grid)
         return self.global_bias(grid)[None].to(dtype)
 
 
