@@ -21,6 +21,7 @@ from detectron2.utils.logger import setup_logger
 from ..errors import InputError, TrainingError
 from .configuration import available_device, count_gpus, read_config
 from .failures import explain, is_explained
+from .output_folder import refuse_links
 
 logger = logging.getLogger(__name__)
 
@@ -164,13 +165,14 @@ def _report_in_thread(failure: threading.ExceptHookArgs) -> None:
 
 
 def check_output_dir(path: str) -> None:
-    """Makes the folder; InputError if nothing can be written there."""
+    """Makes the folder; InputError if nothing can be written there, or would be written through links in it."""
     try:
         os.makedirs(path, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
         raise InputError(f"OUTPUT_DIR {path!r} can't be written to ({error.strerror}): choose another") from error
+    refuse_links(path)
 
 
 def _how_to_resume(cfg: CfgNode | None, args: Namespace) -> str:

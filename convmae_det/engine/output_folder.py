@@ -4,11 +4,27 @@ import glob
 import logging
 import os
 
+from ..errors import InputError
+
 logger = logging.getLogger(__name__)
 
 # What a run leaves in OUTPUT_DIR that another run would overwrite or append to.
 RUN_FILES = ("*.pth", "last_checkpoint", "metrics.json", "config.yaml", "events.out.tfevents.*")
 RUN_FILES += ("reconstructions", "skipped_images.log")
+
+# What a run appends to or opens as it is. All else is written under a temporary name, which takes a link's place.
+OPENED = ("metrics.json", "log.txt*", "skipped_images.log", "inference", "inference/*", "reconstructions")
+
+
+def refuse_links(output_dir: str) -> None:
+    """Raises InputError for a link through which a run would write to other places than OUTPUT_DIR."""
+    for pattern in OPENED:
+        for path in glob.glob(os.path.join(glob.escape(output_dir), pattern)):
+            if os.path.islink(path):
+                raise InputError(
+                    f"{path} is a link to {os.readlink(path)}, where this run shall write nothing: remove the link, or "
+                    "choose another OUTPUT_DIR"
+                )
 
 
 def set_aside_earlier_run(output_dir: str) -> None:

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 PIECE = 2048  # tokens of which a CPU's cache holds what an MLP computes between its input and its result
+FEW = 20480  # values of which PyTorch makes a convolution without oneDNN
 ONEDNN = torch.backends.mkldnn.is_available()  # asked once, since torch.compile can't ask
 
 
@@ -57,7 +58,7 @@ def _maps(tokens: torch.Tensor) -> torch.Tensor:
 
 def _runs_as_convolution(tokens: torch.Tensor) -> bool:
     plain = tokens.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return ONEDNN and plain and tokens.device.type == "cpu" and tokens.numel() > 0
+    return ONEDNN and plain and tokens.device.type == "cpu" and tokens.numel() > FEW
 
 
 def by_pieces(function: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from .linear import linear, linear_backward
 
 LOGITS = 2**21  # at a time: 8 MB in float32, a share of the cache
+QUERIES = 384  # at least, even if they have more: fewer make matrix products slow
 
 
 def attend_by_table(
@@ -72,7 +73,7 @@ class _Head:
     def pieces(self) -> Iterator[tuple[slice, slice]]:
         """The rows of queries that are computed together, and which of the L tokens they are."""
         h, w = self.grid
-        count = max(1, LOGITS // (w * h * w))
+        count = -(-max(LOGITS // (h * w), QUERIES) // w)
         for first in range(0, h, count):
             last = min(first + count, h)
             yield slice(first, last), slice(first * w, last * w)

@@ -88,11 +88,12 @@ def test_the_evaluation_that_would_come_next_is_made_up_for(train, tmp_path):
     assert best["iterations"] in (3, 5)
 
 
-def start(shapes, out, *words, environment=None):
-    options = [*small.ENCODER, *small.DETECTOR, "DATASETS.TRAIN", ("shapes_train",), "DATASETS.TEST", ()]
+def start(script, shapes, out, *words, environment=None):
+    network = {"train_net": small.DETECTOR, "pretrain_net": small.AUTOENCODER}[script]
+    options = [*small.ENCODER, *network, "DATASETS.TRAIN", ("shapes_train",), "DATASETS.TEST", ()]
     options += ["SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 1000, "OUTPUT_DIR", out]
     return subprocess.Popen(
-        [sys.executable, HERE / "watched_training.py", shapes, *words, *map(str, options)],
+        [sys.executable, HERE / "watched_training.py", script, shapes, *words, *map(str, options)],
         env=os.environ | {"PYTHONPATH": f"{HERE.parents[1]}", "OMP_NUM_THREADS": "1"} | (environment or {}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -112,8 +113,9 @@ def finish(*processes):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_the_script_says_how_to_resume(shapes_folder, tmp_path, name):
-    process = start(shapes_folder, tmp_path, name, "1", "DATALOADER.NUM_WORKERS", "2")
+@pytest.mark.parametrize("script", ["train_net", "pretrain_net"])
+def test_the_script_says_how_to_resume(shapes_folder, tmp_path, script, name):
+    process = start(script, shapes_folder, tmp_path, name, "1", "DATALOADER.NUM_WORKERS", "2")
     statuses, (error,) = finish(process)
     assert statuses == [130]
     checkpoint = tmp_path / "model_0000001.pth"
@@ -129,6 +131,8 @@ def test_all_processes_end_when_one_has_a_signal(shapes_folder, tmp_path):
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     words = ("SIGTERM", "1", "DATALOADER.NUM_WORKERS", "0")
     ranks = [group | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-    statuses, errors = finish(*(start(shapes_folder, tmp_path, *words, environment=rank) for rank in ranks))
+    statuses, errors = finish(
+        *(start("train_net", shapes_folder, tmp_path, *words, environment=rank) for rank in ranks)
+    )
     assert statuses == [130, 130], errors
     assert last_checkpoint(tmp_path) == "model_0000001.pth"

@@ -222,6 +222,22 @@ def test_a_folder_that_cannot_be_written(capsys, tmp_path):
     assert "OUTPUT_DIR" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "log.txt", "log.txt.rank1", "skipped_images.log", "inference"])
+def test_nothing_is_written_through_links(capsys, tmp_path, name):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir(), elsewhere.write_text("precious")
+    (out / name).symlink_to(elsewhere)
+    assert launch.run(None, arguments("--num-gpus", 0, "OUTPUT_DIR", out)) == 1
+    assert capsys.readouterr().err.startswith(f"error: {out / name} is a link to {elsewhere}, where this run shall")
+    assert elsewhere.read_text() == "precious"
+
+
+def test_the_output_folder_itself_may_be_a_link(run, tmp_path):
+    (tmp_path / "large_disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "large_disk")
+    assert run(lambda cfg, args: None) == 0
+
+
 def test_a_sentence_of_a_started_process_arrives(tmp_path):
     args = arguments("OUTPUT_DIR", tmp_path)
     cfg = launch.load_config(args)

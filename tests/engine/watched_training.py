@@ -1,4 +1,4 @@
-"""train_net.py that interrupts itself: python watched_training.py SHAPES_FOLDER SIGNAL ITERATION [its arguments]
+"""A script that interrupts itself: python watched_training.py SCRIPT SHAPES_FOLDER SIGNAL ITERATION [its arguments]
 
 In mid-iteration, the last of its processes sends the signal to itself and, as terminals and schedulers do, its workers.
 """
@@ -10,10 +10,10 @@ import sys
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+import pretrain_net
 import train_net
 from convmae_det.data.shapes import register_shapes
 from convmae_det.engine.launch import parse_arguments, run
-from convmae_det.engine.trainer import DetectionTrainer
 
 
 class Interrupter(HookBase):
@@ -25,12 +25,19 @@ class Interrupter(HookBase):
             os.kill(0, self.number)
 
 
-class InterruptedTrainer(DetectionTrainer):
-    def build_hooks(self):
-        return [Interrupter(sys.argv[2], int(sys.argv[3])), *super().build_hooks()]
+def interrupted(trainer: type, interrupter: Interrupter) -> type:
+    class InterruptedTrainer(trainer):
+        def build_hooks(self):
+            return [interrupter, *super().build_hooks()]
+
+    return InterruptedTrainer
 
 
 if __name__ == "__main__":
-    register_shapes(sys.argv[1])
-    train_net.DetectionTrainer = InterruptedTrainer
-    sys.exit(run(train_net.main, parse_arguments(None, sys.argv[4:])))
+    script, shapes, name, iteration, *words = sys.argv[1:]
+    register_shapes(shapes)
+    interrupter = Interrupter(name, int(iteration))
+    train_net.DetectionTrainer = interrupted(train_net.DetectionTrainer, interrupter)
+    pretrain_net.PretrainingTrainer = interrupted(pretrain_net.PretrainingTrainer, interrupter)
+    main = {"train_net": train_net.main, "pretrain_net": pretrain_net.main}[script]
+    sys.exit(run(main, parse_arguments(None, words)))

@@ -52,6 +52,20 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.fixture
+def mount(request):
+    """``mount(source, path)``: the file or folder `path` is the same as `source`, and no link."""
+
+    def mount(source: Path | str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if Path(source).is_dir() else path.touch()
+        if subprocess.run(["mount", "--bind", str(source), str(path)], capture_output=True).returncode:
+            pytest.skip("needs the right to mount")
+        request.addfinalizer(lambda: subprocess.run(["umount", "--lazy", str(path)], check=True))
+
+    return mount
+
+
 def fill(folder: Path) -> None:
     """There is no room for a single byte any more, until folder/filler is removed."""
     with open(folder / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -118,19 +132,17 @@ def test_files_that_may_not_grow(shapes, tmp_path, script):
         ("train_net", "inference/coco_instances_results.json"),
     ],
 )
-def test_a_file_that_takes_nothing(shapes, tmp_path, script, name):
+def test_a_file_that_takes_nothing(shapes, mount, tmp_path, script, name):
     out = tmp_path / "out"
-    (out / name).parent.mkdir(parents=True)
-    (out / name).symlink_to("/dev/full")
+    mount("/dev/full", out / name)
     run = Run(script, command(script, shapes, out, *OPTIONS), tmp_path / "output.txt")
     assert run.wait() == 1, run.text()[-3000:]
     assert "No space left on device" in run.sentence()
     print(f"{script}, {name}: {run.sentence()}")
 
 
-def test_a_log_that_takes_nothing_is_done_without(shapes, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/log.txt").symlink_to("/dev/full")
+def test_a_log_that_takes_nothing_is_done_without(shapes, mount, tmp_path):
+    mount("/dev/full", tmp_path / "out/log.txt")
     run = Run("pretrain_net", command("pretrain_net", shapes, tmp_path / "out", *OPTIONS), tmp_path / "output.txt")
     assert run.wait() == 0 and "Traceback" not in run.text(), run.text()[-3000:]
     assert (tmp_path / "out/model_final.pth").exists()
@@ -165,10 +177,9 @@ def test_a_folder_that_became_read_only(shapes, small_disk, tmp_path):
     print(f"read-only: {run.sentence()}")
 
 
-def test_pictures_on_a_full_disk(shapes, small_disk, tmp_path):
+def test_pictures_on_a_full_disk(shapes, small_disk, mount, tmp_path):
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "reconstructions").symlink_to(small_disk)
+    mount(small_disk, out / "reconstructions")
     words = command("pretrain_net", shapes, out, *OPTIONS, "VIS_PERIOD", 18)
     fill(small_disk)
     run = Run("pretrain_net", words, tmp_path / "output.txt")
@@ -178,11 +189,11 @@ def test_pictures_on_a_full_disk(shapes, small_disk, tmp_path):
     print(f"pictures: {run.sentence()}")
 
 
-def test_the_list_of_skipped_images_on_a_full_disk(shapes, small_disk, tmp_path):
+def test_the_list_of_skipped_images_on_a_full_disk(shapes, small_disk, mount, tmp_path):
     data, out = shutil.copytree(shapes, tmp_path / "data"), tmp_path / "out"
     next((data / "train").glob("*.png")).write_bytes(b"damaged")
-    out.mkdir()
-    (out / "skipped_images.log").symlink_to(small_disk / "skipped_images.log")
+    (small_disk / "list").touch()
+    mount(small_disk / "list", out / "skipped_images.log")
     fill(small_disk)
     run = Run("pretrain_net", command("pretrain_net", data, out, *OPTIONS), tmp_path / "output.txt")
     assert run.wait() == 1, run.text()[-3000:]

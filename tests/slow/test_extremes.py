@@ -1,14 +1,14 @@
-"""Losses and gradients stay finite for images without objects or with 1,000, of 32 to 4,000 pixels, wide or tall.
+"""Losses and gradients stay finite for images without objects or with 1,000, of 32 to 4,000 pixels, wide or tall."""
 
-4,000 pixels are the longer side: global attention over a square of that size asks for tens of gigabytes on a CPU.
-"""
-
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from PIL import Image
 from reference.small import annotated_image, autoencoder_cfg, detector_cfg
 
+from convmae_det.data.pretraining import PretrainingMapper
 from convmae_det.engine.step import TrainingStep
 
 BATCHES = {
@@ -17,7 +17,11 @@ BATCHES = {
     "32 pixels": [(32, 32, 1)],
     "1:50": [(32, 1600, 3), (1600, 32, 3)],
 }
-LARGE = {"4,000:800 pixels": [(4000, 800, 2)], "4,000:80 pixels": [(80, 4000, 2)]}
+LARGE = {
+    "4,000×800 pixels": [(4000, 800, 2)],
+    "80×4,000 pixels": [(80, 4000, 2)],
+    "4,000×4,000 pixels": [(4000, 4000, 2)],  # global attention of 62,500 tokens to one another
+}
 CASES = [*BATCHES, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
 
 
@@ -32,6 +36,20 @@ def test_a_step_of_the_detector(name):
         step.iter = 0
         step.run_step()  # raises unless all is finite
         print(f"\n{name}: total loss {storage.latest()['total_loss'][0]:.3g}")
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_step_of_pretraining_on_images_of_all_sizes(tmp_path):
+    cfg, batch = autoencoder_cfg(), []
+    for height, width in [(1, 1), (1, 50), (32, 32), (32, 1600), (4000, 80), (4000, 4000)]:
+        path = tmp_path / f"{height}x{width}.jpg"
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)).save(path)
+        batch.append(PretrainingMapper(cfg)({"file_name": str(path)}))
+    model = build_model(cfg)
+    with EventStorage():
+        step = TrainingStep(model, iter([batch]), torch.optim.AdamW(model.parameters()))
+        step.iter = 0
+        step.run_step()
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch.multiprocessing as mp
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from slow.faults import Run, command, session
+from slow.faults import Run, assert_same_weights, command, losses, session
 
 import train_net
 from convmae_det.engine import launch
@@ -58,19 +58,20 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def start(shapes, out, fault, evaluating=False) -> list[Run]:
-    """Two processes, as torchrun starts them."""
+def start(shapes, out, fault=None, *more, script="train_net", evaluating=False) -> list[Run]:
+    """Two processes, as torchrun starts them; `more` options of the script."""
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{free_port()}", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    words = command("train_net", shapes, out, *OPTIONS, "TEST.EVAL_PERIOD", 2 if evaluating else 0)
+    words = command(script, shapes, out, *OPTIONS, "TEST.EVAL_PERIOD", 2 if evaluating else 0, *more)
 
     def harmed(rank):
         def prepare(trainer):
             os.environ.update(group | {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"})
-            harm(trainer, fault, evaluating)
+            if fault:
+                harm(trainer, fault, evaluating)
 
         return prepare
 
-    return [Run("train_net", words, out.with_suffix(f".{rank}.txt"), harmed(rank)) for rank in range(2)]
+    return [Run(script, words, out.with_suffix(f".{rank}.txt"), harmed(rank)) for rank in range(2)]
 
 
 def seconds_since(out: Path) -> float:
@@ -90,7 +91,7 @@ def seconds_since(out: Path) -> float:
 )
 def test_the_other_ends_and_names_it(shapes, tmp_path, rank, name, evaluating):
     out = tmp_path / "out"
-    runs = start(shapes, out, Fault(rank, name), evaluating)
+    runs = start(shapes, out, Fault(rank, name), evaluating=evaluating)
     try:
         assert runs[1 - rank].wait(60 + BOUND) == 1
         seconds = seconds_since(out)
@@ -100,6 +101,23 @@ def test_the_other_ends_and_names_it(shapes, tmp_path, rank, name, evaluating):
         os.kill(runs[rank].process.pid, signal.SIGKILL)
     assert runs[rank].wait() == -signal.SIGKILL
     print(f"process {rank}: {name}{' in evaluation' * evaluating}; the other ended after {seconds:.1f} s, naming it")
+
+
+@pytest.mark.parametrize("script", ["train_net", "pretrain_net"])
+def test_both_go_on_from_the_last_checkpoint(shapes, tmp_path, script):
+    """As if nothing had happened."""
+    options = ("SOLVER.MAX_ITER", 10, "SOLVER.CHECKPOINT_PERIOD", 4, "DATASETS.TEST", ())
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert [run.wait() for run in start(shapes, whole, None, *options, script=script)] == [0, 0]
+    survivor, struck = start(shapes, out, Fault(1, "SIGKILL", 6), *options, script=script)
+    assert (survivor.wait(), struck.wait()) == (1, -signal.SIGKILL)
+    assert "process 1 of 0 to 1 has ended" in survivor.sentence()
+    before = losses(out)
+    assert [run.wait() for run in start(shapes, out, None, "--resume", *options, script=script)] == [0, 0]
+    again = losses(out)[len(before) :]
+    assert again[0][0] == 4 and set(before + again) == set(losses(whole))
+    assert_same_weights(out / "model_final.pth", whole / "model_final.pth")
+    print(f"{script}, process 1: SIGKILL; both went on from iteration 4 and ended as an undisturbed run")
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])

@@ -137,13 +137,15 @@ def spoil(path: Path, how: str):
     def act():
         if how == "vanishes":
             path.unlink()
+        elif how == "is corrupted":
+            path.write_bytes(path.read_bytes()[:-40] + bytes(20) + path.read_bytes()[-20:])
         else:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
     return act
 
 
-@pytest.mark.parametrize("how", ["vanishes", "is cut off"])
+@pytest.mark.parametrize("how", ["vanishes", "is cut off", "is corrupted"])
 @pytest.mark.parametrize("script", ["train_net", "pretrain_net"])
 @pytest.mark.parametrize("readers", [0, 2])
 def test_an_image_that_goes_bad_in_mid_epoch(data, tmp_path, script, how, readers):
@@ -162,13 +164,14 @@ def test_an_image_that_goes_bad_in_mid_epoch(data, tmp_path, script, how, reader
         print(f"{script}, an image {how}: skipped and named")
 
 
-def test_an_image_that_vanishes_before_an_evaluation(data, tmp_path):
+@pytest.mark.parametrize("how", ["vanishes", "is cut off", "is corrupted"])
+def test_an_image_that_goes_bad_before_an_evaluation(data, tmp_path, how):
     path = sorted((data / "val").glob("*.png"))[2]
     words = command("train_net", data, tmp_path / "out", *OPTIONS, "SOLVER.MAX_ITER", 12)
-    run = Run("train_net", words, tmp_path / "output.txt", at_iteration(10, spoil(path, "vanishes")))
+    run = Run("train_net", words, tmp_path / "output.txt", at_iteration(10, spoil(path, how)))
     assert run.wait() == 1 and str(path) in run.sentence()
     assert (tmp_path / "out/last_checkpoint").read_text() == "model_final.pth"
-    print(f"train_net, an image of the evaluation vanishes: {run.sentence()}")
+    print(f"train_net, an image of the evaluation {how}: {run.sentence()}")
 
 
 @pytest.mark.parametrize("script", ["train_net", "pretrain_net"])
