@@ -3,6 +3,7 @@
 
     python tools/benchmark.py pretrain [--arch base] [--batch 16] [--size 224] [--dtype float32] [--json FILE]
     python tools/benchmark.py detect [--sizes 512 1024] [--kinds "backbone inference"] [--batch 1]
+    python tools/benchmark.py count [--size 1024]
     python tools/benchmark.py attention [--size 1024]
     python tools/benchmark.py data [--images FOLDER]
     python tools/benchmark.py evaluate
@@ -10,8 +11,8 @@
 `pretrain`: a training step (forward, loss, backward, AdamW) of the masked autoencoder. `detect`: forward passes and
 training steps of the backbone and of the whole detector. Both against the published form that is kept with the tests:
 dense channels-first maps, 1×1 convolutions, materialised attention with a bias looked up by each block, all patches
-predicted. `attention`: the forms that global attention with a shared bias can take. `data`: reading images for
-training. `evaluate`: COCO's metrics.
+predicted. `count`: operations and memory traffic of both forms, not timed. `attention`: the forms that global attention
+with a shared bias can take. `data`: reading images for training. `evaluate`: COCO's metrics.
 
 Whatever is compared takes turns, so that a change of the machine's speed meets both; times are medians. The machine's
 own rate is that of a large torch.mm, measured in the same turns. On CUDA times are those of events, memory is what
@@ -30,7 +31,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # the published form
 
-from benchmarks import attention, data, evaluate, steps  # noqa: E402
+from benchmarks import attention, count, data, evaluate, steps  # noqa: E402
 from benchmarks.measuring import write_json  # noqa: E402
 from convmae_det.errors import InputError  # noqa: E402
 
@@ -86,6 +87,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     memory.add_argument("--kind", choices=(steps.PRETRAINING, *steps.DETECTION))
 
     for name, module, parents in (
+        ("count", count, [common, network]),
         ("attention", attention, [common, network]),
         ("data", data, [common]),
         ("evaluate", evaluate, [common]),
