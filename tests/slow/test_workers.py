@@ -138,7 +138,8 @@ def spoil(path: Path, how: str):
         if how == "vanishes":
             path.unlink()
         elif how == "is corrupted":
-            path.write_bytes(path.read_bytes()[:-40] + bytes(20) + path.read_bytes()[-20:])
+            content, middle = path.read_bytes(), path.stat().st_size // 2
+            path.write_bytes(content[:middle] + bytes(64) + content[middle + 64 :])
         else:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
