@@ -1,4 +1,7 @@
-"""3,000 iterations of each script: the memory in use and the open files stay what they are after the first 500."""
+"""3,000 iterations of each script: the memory in use and the open files stay what they are after the first 1,000.
+
+Until then, Detectron2's storage fills up with the last 1,000 values of each metric.
+"""
 
 import ctypes
 import gc
@@ -12,7 +15,7 @@ from slow.faults import Run, command
 
 pytestmark = pytest.mark.slow
 
-ITERATIONS, PERIOD, IGNORED = 3000, 100, 500
+ITERATIONS, PERIOD, IGNORED = 3000, 100, 1000
 OPTIONS = (
     *("SOLVER.MAX_ITER", ITERATIONS),
     *("SOLVER.IMS_PER_BATCH", 1),
@@ -61,5 +64,5 @@ def test_memory_and_open_files_stay_flat(shapes, tmp_path, script):
         f"iterations, range {grown:.1f} MB; open files {files[later].min():.0f} to {files[later].max():.0f}"
     )
     assert slope < SLOPE + 2 * noise
-    assert len(set(files[later])) == 1
+    assert files[later].max() == files[~later].max()  # now and then two fewer: no batch is being handed over
     assert len(list(out.glob("model_00*.pth"))) == 2
