@@ -255,8 +255,11 @@ class TransformerStage(nn.Module):
         if self.global_bias is None:
             return None
         if device == "cpu" and not (torch.jit.is_tracing() or torch.compiler.is_compiling()):
-            table = resize_table(self.global_bias.table, grid)  # a view, which says that it has a gradient even if not
-            return TableBias(table if torch.is_grad_enabled() else table.detach(), grid)
+            table = resize_table(self.global_bias.table, grid)
+            if torch.is_grad_enabled():
+                return TableBias(table, grid)
+            # Zeros, as pretraining hands over, are no bias: features then are those of pretraining, bit for bit.
+            return TableBias(table.detach(), grid) if table.any() else None
         return self.global_bias(grid)[None].to(dtype)
 
 

@@ -80,6 +80,7 @@ def test_a_skipped_update_is_not_averaged():
         scale=lambda loss: loss,
         unscale_=lambda _: None,
         is_enabled=lambda: True,
+        get_scale=lambda: 2.0**16,
         step=lambda optimizer: finite() and optimizer.step(),
         update=lambda: None,
     )

@@ -34,6 +34,9 @@ class Workload:
         self.training = kind.endswith("step")
         torch.manual_seed(0)
         self.model = build(kind, form, size, args.arch).to(self.device).train(self.training)
+        for name, parameter in self.model.named_parameters():
+            if name.endswith(("_bias.table", "relative_position_bias_table")):  # zero at the start, which is left out
+                nn.init.normal_(parameter, std=0.02)
         if args.compile and form == OURS:
             compile_in_place(self.model)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True) if self.training else None
