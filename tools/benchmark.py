@@ -39,8 +39,8 @@ from convmae_det.errors import InputError  # noqa: E402
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     torch.set_num_threads(args.threads)
-    if args.task == "memory":
-        steps.print_memory(args)
+    if getattr(args, "form", None):  # the process that measures the memory of one form
+        args.print_memory(args)
         return
     result = args.measure(args)
     args.report(result)
@@ -83,8 +83,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     memory = tasks.add_parser("memory", parents=[common, whole])  # started by the others
     memory.add_argument("--batch", type=int)
     memory.add_argument("--size", type=int)
-    memory.add_argument("--form", choices=steps.FORMS)
+    memory.add_argument("--form", choices=steps.FORMS, required=True)
     memory.add_argument("--kind", choices=(steps.PRETRAINING, *steps.DETECTION))
+    memory.set_defaults(print_memory=steps.print_memory)
 
     for name, module, parents in (
         ("count", count, [common, network]),

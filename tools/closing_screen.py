@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """What `make demo` ends with: how good its detector is, where everything lies, and how to go on with one's own data.
 
-closing_screen.py output/quickstart
+The Makefile runs it, with the folder that the demonstration wrote to:
+
+    closing_screen.py output/quickstart
 """
 
 import argparse

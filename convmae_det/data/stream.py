@@ -43,11 +43,9 @@ def seed_generators(seed: int, position: int) -> None:
 @contextlib.contextmanager
 def generators_kept() -> Iterator[None]:
     """Afterwards, these generators go on as if nothing had been drawn: without workers, the model draws from them."""
-    python_state, numpy_state, torch_state = (
-        random.getstate(),
-        np.random.get_state(),
-        torch.default_generator.get_state(),
-    )
+    python_state = random.getstate()
+    numpy_state = np.random.get_state()
+    torch_state = torch.default_generator.get_state()
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import InputError
 from .attention import TransformerBlock, Window, padding_mask
 from .conv_block import ConvBlock
-from .linear import Linear
+from .linear import Linear, eager_on_cpu
 from .masking import Dense
 from .patch_embed import PatchEmbed
 from .position_embedding import PositionEmbedding
@@ -240,7 +240,7 @@ class TransformerStage(nn.Module):
         biases = {}
         for window in {block.window for block in self.blocks}:
             if window is None:
-                biases[window] = self._bias_of_global_blocks(grid, device, dtype)
+                biases[window] = self._bias_of_global_blocks(grid, tokens.device, dtype)
                 continue
             bias = local_bias
             allowed = padding_mask(window, grid, tokens.device) if self.mask_padding else None
@@ -251,10 +251,10 @@ class TransformerStage(nn.Module):
             biases[window] = bias
         return biases
 
-    def _bias_of_global_blocks(self, grid, device: str, dtype: torch.dtype) -> torch.Tensor | TableBias | None:
+    def _bias_of_global_blocks(self, grid, device: torch.device, dtype: torch.dtype) -> torch.Tensor | TableBias | None:
         if self.global_bias is None:
             return None
-        if device == "cpu" and not (torch.jit.is_tracing() or torch.compiler.is_compiling()):
+        if eager_on_cpu(device):
             table = resize_table(self.global_bias.table, grid)
             if torch.is_grad_enabled():
                 return TableBias(table, grid)

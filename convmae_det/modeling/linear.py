@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 PIECE = 2048  # tokens of which a CPU's cache holds what an MLP computes between its input and its result
-FEW = 20480  # values of which PyTorch makes a convolution without oneDNN
+SMALL_CONVOLUTION = 20480  # values up to which PyTorch makes a convolution without oneDNN
 ONEDNN = torch.backends.mkldnn.is_available()  # asked once, since torch.compile can't ask
 
 
@@ -58,7 +58,13 @@ def _maps(tokens: torch.Tensor) -> torch.Tensor:
 
 def _runs_as_convolution(tokens: torch.Tensor) -> bool:
     plain = tokens.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return ONEDNN and plain and tokens.device.type == "cpu" and tokens.numel() > FEW
+    return ONEDNN and plain and tokens.device.type == "cpu" and tokens.numel() > SMALL_CONVOLUTION
+
+
+def eager_on_cpu(device: torch.device) -> bool:
+    """Whether operations run one by one on a CPU, so that it is for us to see that they find their values in its cache.
+    A trace or a compiler takes the plain form."""
+    return device.type == "cpu" and not (torch.jit.is_tracing() or torch.compiler.is_compiling())
 
 
 def by_pieces(function: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
@@ -68,9 +74,8 @@ def by_pieces(function: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Te
     pass: what is computed on the way neither goes to memory nor is kept. It takes no longer: memory is that slow.
     """
     rows = tokens.flatten(0, -2)
-    whole = tokens.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_compiling()
     training = torch.is_grad_enabled()
-    if whole or len(rows) <= PIECE * (1 + training):
+    if not eager_on_cpu(tokens.device) or len(rows) <= PIECE * (1 + training):
         return function(tokens)
     pieces = rows.split(PIECE)
     if training:

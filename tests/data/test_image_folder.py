@@ -250,20 +250,21 @@ def unprivileged(monkeypatch):
     is_root = os.geteuid() == 0
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as end:
         (Path(folder) / "closed").mkdir(mode=0o700)
-        (Path(folder) / "root/a/b").mkdir(parents=True)
-        fill(Path(folder, "root"), "1.jpg", "a/2.jpg", "a/b/3.jpg")
+        images = Path(folder, "images")
+        (images / "a/b").mkdir(parents=True)
+        fill(images, "1.jpg", "a/2.jpg", "a/b/3.jpg")
         monkeypatch.setenv("XDG_CACHE_HOME", f"{folder}/closed/cache")
-        end.callback(os.chmod, f"{folder}/root/a", 0o700)
+        end.callback(os.chmod, images / "a", 0o700)
         if is_root:
             os.chmod(folder, 0o755)
-            for inner in ("root", "root/a", "root/a/b"):
-                os.chown(f"{folder}/{inner}", 65534, -1)
+            for inner in (images, images / "a", images / "a/b"):
+                os.chown(inner, 65534, -1)
             os.seteuid(65534)
             end.callback(os.seteuid, 0)
         else:
             os.chmod(f"{folder}/closed", 0)
             end.callback(os.chmod, f"{folder}/closed", 0o700)
-        yield Path(folder, "root")
+        yield images
 
 
 @pytest.mark.parametrize("mode, named", [(0o000, "a"), (0o100, "a"), (0o400, "a/b")])

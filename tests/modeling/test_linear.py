@@ -12,7 +12,7 @@ from convmae_det.modeling.linear import PIECE, Linear, Mlp, by_pieces
 
 @pytest.fixture(autouse=True)
 def convolutions_of_any_size(monkeypatch):
-    monkeypatch.setattr(linear, "FEW", 0)
+    monkeypatch.setattr(linear, "SMALL_CONVOLUTION", 0)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
