@@ -11,12 +11,26 @@ entry (y + y', x + x') of the table, so that the biases of all queries and keys 
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
+from torch.utils.flop_counter import flop_registry
 
-from .linear import linear, linear_backward
+LOGITS = 2**21  # at a time, or those of one row of queries: 8 MB in float32, a share of the cache
 
-LOGITS = 2**21  # at a time: 8 MB in float32, a share of the cache
-QUERIES = 384  # at least, even if they have more: fewer make matrix products slow
+softmax_backward = torch.ops.aten._softmax_backward_data.out
+onednn_product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # torch.compile's form of a linear layer
+flop_registry.setdefault(onednn_product, lambda tokens, weight, *_, **__: 2 * tokens.numel() * len(weight))
+
+
+def product(tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """(n, in), (out, in) → (n, out), without gradients; the weight may be a transposed view.
+
+    As :class:`.linear.Linear`, by oneDNN in float32. A convolution would first bring its weight into an order of its
+    own, which pays for layers, not for keys and values that a few queries pass.
+    """
+    if onednn_product is None or tokens.dtype != torch.float32:
+        return F.linear(tokens, weight)
+    return onednn_product(tokens, weight, None, "none", [], "")
 
 
 def attend_by_table(
@@ -37,7 +51,7 @@ class _TableAttention(torch.autograd.Function):
         for image, head in _heads(query):
             this = _Head(query[image, head], key[image, head], value[image, head], table[head], grid)
             for rows, tokens in this.pieces():
-                attended[image, head, tokens] = linear(this.attention(rows, tokens).to(query.dtype), this.value, None)
+                attended[image, head, tokens] = product(this.attention(rows, tokens).to(query.dtype), this.value.T)
         return attended
 
     @staticmethod
@@ -66,42 +80,41 @@ class _Head:
         self.scale = query.shape[-1] ** -0.5
         self.query = query * self.scale
         self.key = key.flip(0)
-        self.value = value.flip(0).T.contiguous()  # (d, L): the weights of the linear layer that attention is
+        self.value = value.flip(0)
         self.bias = table.unfold(0, grid[0], 1).unfold(1, grid[1], 1)  # (h, w, h, w): query, turned key
         self.grid = grid
 
     def pieces(self) -> Iterator[tuple[slice, slice]]:
         """The rows of queries that are computed together, and which of the L tokens they are."""
         h, w = self.grid
-        count = -(-max(LOGITS // (h * w), QUERIES) // w)
+        count = max(1, LOGITS // (h * w * w))
         for first in range(0, h, count):
             last = min(first + count, h)
             yield slice(first, last), slice(first * w, last * w)
 
     def attention(self, rows: slice, tokens: slice) -> torch.Tensor:
         """(queries, L) for turned keys, in the table's precision"""
-        logits = linear(self.query[tokens], self.key, None).to(self.bias.dtype)
+        logits = product(self.query[tokens], self.key).to(self.bias.dtype)
         bias = self.bias[rows]
         logits.view(bias.shape).add_(bias)
-        return logits.softmax(-1)
+        return torch.softmax(logits, -1, out=logits)  # in place, for the cache's sake
 
     def backward(self, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The gradients of query, key, value (L, d) and of the table, from that of the result (L, d)."""
         (h, w), dtype = self.grid, self.query.dtype
-        of_query, of_key, of_value = (torch.zeros_like(t) for t in (self.query, self.key, self.value))
+        of_query = torch.empty_like(self.query)
+        of_key, of_value = (self.query.new_zeros(self.query.T.shape) for _ in range(2))  # (d, L)
         of_rows = self.bias.new_zeros(2 * h - 1, w, w)  # row of the table, column of the query, of the turned key
         for rows, tokens in self.pieces():
             attention = self.attention(rows, tokens)
-            both = [True, True, False]
-            of_attention, of_weight, _ = linear_backward(gradient[tokens], attention.to(dtype), self.value, both)
-            of_value += of_weight
-            of_attention = of_attention.to(attention.dtype)
-            of_logits = torch.ops.aten._softmax_backward_data(of_attention, attention, -1, attention.dtype)
-            of_query[tokens], of_weight, _ = linear_backward(of_logits.to(dtype), self.query[tokens], self.key, both)
-            of_key += of_weight
+            of_value += product(gradient[tokens].T, attention.to(dtype).T)
+            of_logits = product(gradient[tokens], self.value).to(attention.dtype)
+            softmax_backward(of_logits, attention, -1, attention.dtype, grad_input=of_logits)
+            of_query[tokens] = product(of_logits.to(dtype), self.key.T)
+            of_key += product(self.query[tokens].T, of_logits.to(dtype).T)
             for row, of_row in zip(range(h)[rows], of_logits.view(-1, w, h, w), strict=True):
                 of_rows[row : row + h] += of_row.transpose(0, 1)
         of_table = self.bias.new_zeros(2 * h - 1, 2 * w - 1)
         for column, of_column in enumerate(of_rows.unbind(1)):
             of_table[:, column : column + w] += of_column
-        return of_query * self.scale, of_key.flip(0), of_value.T.flip(0), of_table
+        return of_query * self.scale, of_key.T.flip(0), of_value.T.flip(0), of_table

@@ -35,21 +35,43 @@ def by_table(tokens, table, grid):
     heads=st.integers(1, 3),
     width=st.integers(1, 6),
     grid=grids,
-    queries=st.integers(1, 60),
+    rows=st.integers(0, 8),
+    precision=st.sampled_from([(torch.float64, 1e-9), (torch.float32, 1e-4)]),
     seed=st.integers(0, 99),
 )
-def test_equals_attention_with_a_matrix_of_biases(batch, heads, width, grid, queries, seed):
+def test_equals_attention_with_a_matrix_of_biases(batch, heads, width, grid, rows, precision, seed):
     """In results and gradients, however many rows are computed together."""
+    dtype, tolerance = precision
+    h, w = grid
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table_attention, "LOGITS", 1)
-        patch.setattr(table_attention, "QUERIES", queries)
+        patch.setattr(table_attention, "LOGITS", rows * h * w * w)
         torch.manual_seed(seed)
-        tokens, table = random_parts(batch, heads, width, grid)
+        tokens, table = random_parts(batch, heads, width, grid, dtype)
         ours, expected = by_table(tokens, table, grid), whole(tokens, table, grid)
-        assert_close(ours, expected)
+        assert_close(ours, expected, rtol=tolerance, atol=tolerance)
         direction = torch.randn_like(expected)
         gradients = torch.autograd.grad(ours, (tokens, table), direction)
-        assert_close(gradients, torch.autograd.grad(expected, (tokens, table), direction))
+        others = torch.autograd.grad(expected, (tokens, table), direction)
+        assert_close(gradients, others, rtol=tolerance, atol=tolerance)
+
+
+def test_equals_it_on_a_large_grid():
+    """Where a row of logits fills more than one of the kernels' vectors and blocks."""
+    grid = (40, 75)
+    tokens, table = random_parts(1, 1, 4, grid, torch.float32)
+    ours, expected = by_table(tokens, table, grid), whole(tokens, table, grid)
+    assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    direction = torch.randn_like(expected)
+    gradients = torch.autograd.grad(ours, (tokens, table), direction)
+    assert_close(gradients, torch.autograd.grad(expected, (tokens, table), direction), rtol=1e-3, atol=1e-4)
+
+
+def test_without_onednn_it_gives_the_same(monkeypatch):
+    grid = (5, 4)
+    tokens, table = random_parts(1, 2, 8, grid, torch.float32)
+    ours = by_table(tokens, table, grid)
+    monkeypatch.setattr(table_attention, "onednn_product", None)
+    assert_close(by_table(tokens, table, grid), ours, rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_are_those_of_finite_differences():
