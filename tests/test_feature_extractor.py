@@ -1,5 +1,6 @@
 """The encoder for plain PyTorch: the features are the published code's and the detector's, whatever the file."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -326,7 +327,8 @@ import convmae_det
 
 def without_detectron2(program: str, *arguments) -> str:
     command = [sys.executable, "-c", HIDDEN + program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # on which the last bits may depend
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
