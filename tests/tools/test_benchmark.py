@@ -56,4 +56,4 @@ def test_a_run_prints_and_writes_its_figures(tmp_path, task):
         assert row["speedup"] > 0 and f"{row['speedup']:.2f} times as fast" in output
         for form in row["forms"].values():
             assert form["seconds"] > 0 and form["peak_memory_gb"] > 0 and 0 < form["share_of_matmul_rate"]
-    assert ("time a pixel over operations" in output) == (len(figures["workloads"]) == 2)
+    assert ("time over operations" in output) == (len(figures["workloads"]) == 2)

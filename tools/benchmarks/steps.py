@@ -177,9 +177,11 @@ def report(result: dict) -> None:
 
 
 def report_scaling(rows: Sequence[dict]) -> None:
-    """How time grows with the image, against what the operations say."""
+    """How time grows with the image, against what the operations say: in units of the matrix products that took turns
+    with each size, since the machine may change its speed between the sizes."""
     if len(rows) < 2:
         return
-    print(f"\n{rows[0]['kind']}: time a pixel over operations a pixel, relative to {rows[0]['size']}×{rows[0]['size']}")
-    costs = [row["forms"][OURS]["seconds"] / row["forms"][OURS]["forward_gflop_per_image"] for row in rows]
+    first = rows[0]["size"]
+    print(f"\n{rows[0]['kind']}: time over operations, in matrix products, relative to {first}×{first}")
+    costs = [1 / row["forms"][OURS]["share_of_matmul_rate"] for row in rows]
     print("  ".join(f"{row['size']}: {cost / costs[0]:.2f}" for row, cost in zip(rows, costs, strict=True)))
