@@ -19,7 +19,8 @@ LOGITS = 2**21  # at a time, or those of one row of queries: 8 MB in float32, a 
 
 softmax_backward = torch.ops.aten._softmax_backward_data.out
 onednn_product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # torch.compile's form of a linear layer
-flop_registry.setdefault(onednn_product, lambda tokens, weight, *_, **__: 2 * tokens.numel() * len(weight))
+if onednn_product is not None:  # let torch's FlopCounterMode count it
+    flop_registry.setdefault(onednn_product, lambda tokens, weight, *_, **__: 2 * tokens.numel() * len(weight))
 
 
 def product(tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
