@@ -102,13 +102,16 @@ def _add_solver(cfg: CN) -> None:
     solver.EMA.DECAY = 0.0  # above 0, such as 0.9999: also keep, evaluate and save a moving average of the weights
     solver.MAX_TO_KEEP = 0  # checkpoints of CHECKPOINT_PERIOD, the newest; older ones are deleted; 0: all are kept
     solver.PROCESS_TIMEOUT = 1800  # seconds after which a process that waits for another in vain ends the run
-    solver.AMP.DTYPE = "bfloat16"  # of autocast where SOLVER.AMP.ENABLED: bfloat16, or float16 with loss scaling (GPU)
+    solver.AMP.DTYPE = "auto"  # of autocast where SOLVER.AMP.ENABLED: bfloat16; float16 with loss scaling (GPU); auto:
+    # bfloat16 where device and processor have instructions for it, else float16 on a GPU, else float32 throughout
 
 
 def _add_evaluation(cfg: CN) -> None:
     test = cfg.TEST  # its EVAL_PERIOD, in iterations: 0 evaluates at the end alone
     test.EVAL_EPOCHS = 0.0  # evaluate after every so many passes over DATASETS.TRAIN; above 0 it wins over EVAL_PERIOD
     test.BEST_METRIC = ""  # chooses model_best.pth: bbox/AP50, ema/segm/AP, ... of metrics.json; empty: mask (box) AP
+    test.PRECISION = "trained"  # of evaluation and prediction: auto, float32, bfloat16, float16 (GPU), as for training,
+    # or trained: what SOLVER.AMP comes to on this machine, but nothing that it would have to emulate
     test.PATIENCE = 0  # end training after this many evaluations in a row without a better BEST_METRIC; 0: never
 
 

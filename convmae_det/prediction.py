@@ -26,6 +26,7 @@ from .data.jitter import build_augmentations
 from .engine.configuration import read_tool_config
 from .engine.trainer import DetectionTrainer
 from .errors import InputError
+from .precision import announce, autocast, evaluation_precision
 from .visualization.predictions import DRAWN_FROM, draw_instances
 
 Picture = str | os.PathLike | np.ndarray | Image.Image
@@ -43,6 +44,7 @@ class Predictor:
         class_names: list of str, one for each value of `pred_classes`
         category_ids: list of int, the classes' original ids, from DATASETS.CATEGORIES; 1 … N where that is empty
         cfg, model: of Detectron2, on the device and in evaluation mode
+        precision: the precision.Precision that the model runs in
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Predictor:
         score_threshold: float | None = None,
         batch_size: int = 1,
         pairs: Sequence[str] = (),
+        precision: str | None = None,
     ):
         """
         Args:
@@ -62,6 +65,8 @@ class Predictor:
             score_threshold: 0 to 1; None: all that the detector returns, from MODEL.ROI_HEADS.SCORE_THRESH_TEST on
             batch_size: most images that go through the model at once: more keep a GPU busier and need more memory
             pairs: KEY VALUE pairs that change the configuration, such as ["INPUT.MIN_SIZE_TEST", "800"]
+            precision: trained (as SOLVER.AMP says, where the device has it), auto, float32, bfloat16 or, on a GPU,
+                float16; None: TEST.PRECISION
 
         Raises:
             InputError: a file that can't be read, a key or value that won't do, a configuration that isn't a
@@ -71,7 +76,11 @@ class Predictor:
             raise InputError(f"the score threshold is {score_threshold}; it must lie between 0 and 1")
         if batch_size < 1:
             raise InputError(f"the batch size is {batch_size}; it must be at least 1")
+        if precision is not None:
+            pairs = [*pairs, "TEST.PRECISION", precision]
         self.cfg = read_tool_config(str(config_file), pairs, device)
+        self.precision = evaluation_precision(self.cfg)
+        announce(self.precision)
         self.class_names, self.category_ids = read_classes(self.cfg)
         self.metadata = Metadata(name="predictor", thing_classes=self.class_names)
         self.score_threshold, self.batch_size = score_threshold, batch_size
@@ -137,7 +146,8 @@ class Predictor:
 
     @torch.no_grad()
     def _run(self, batch: list[dict]) -> list[tuple[dict, Instances]]:
-        results = [output["instances"].to("cpu") for output in self.model(batch)]
+        with autocast(self.cfg.MODEL.DEVICE, self.precision.dtype):
+            results = [output["instances"].to("cpu") for output in self.model(batch)]
         if self.score_threshold is not None:
             results = [instances[instances.scores >= self.score_threshold] for instances in results]
         return list(zip(batch, results, strict=True))

@@ -1,6 +1,7 @@
 """Imports point one way: scripts → engine → the two models → encoder, decoder, reconstruction → building blocks."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,8 @@ SCRIPTS = {path.stem for path in [*ROOT.glob("*.py"), *(ROOT / "tools").glob("*.
 
 MODELS = {"masked_autoencoder", "backbone"}
 PARTS = {"encoder", "decoder", "reconstruction", "window_schedule"}
-BLOCKS = {"linear", "patch_embed", "conv_block", "attention", "relative_position", "position_embedding", "masking"}
-BLOCKS |= {"feature_maps", "table_attention"}
+BLOCKS = {"mlp", "patch_embed", "conv_block", "attention", "relative_position", "position_embedding", "masking"}
+BLOCKS |= {"feature_maps"}
 
 # what `checkpoint` takes from `modeling`: functions that resize tables, and the table of presets, to name what it reads
 OF_MODELING = {"position_embedding.resize", "relative_position.resize_table", "encoder.PRESETS"}
@@ -86,11 +87,27 @@ def test_only_scripts_and_the_predictor_import_the_engine():
             assert not {name for name in imports(module) if inside(name, "convmae_det.engine")}, module
 
 
-def test_modeling_imports_nothing_of_the_package_but_errors():
-    for module in modules_of("modeling"):
+@pytest.mark.parametrize("part, below", [("modeling", ("modeling", "ops", "errors")), ("ops", ("ops", "errors"))])
+def test_modeling_imports_nothing_of_the_package_but_operations_and_errors(part, below):
+    for module in modules_of(part):
         for name in imports(module):
             if inside(name, "convmae_det"):
-                assert inside(name, "convmae_det.modeling", "convmae_det.errors"), (module, name)
+                assert inside(name, *(f"convmae_det.{package}" for package in below)), (module, name)
+
+
+def test_what_runs_where_is_decided_in_one_module():
+    """No other part of a network asks for processor, compiler or environment."""
+    questions = {"get_cpu_capability", "is_compiling", "environ", "cpuinfo"}
+    for module in [*modules_of("modeling"), *modules_of("ops")]:
+        words = set(re.findall(r"\w+", MODULES[module].read_text(encoding="utf-8")))
+        if module != "convmae_det.ops.choice":
+            assert not words & questions, module
+
+
+def test_precision_is_decided_without_a_model():
+    for name in imports("convmae_det.precision"):
+        assert not inside(name, "detectron2")
+        assert not inside(name, "convmae_det") or inside(name, "convmae_det.errors"), name
 
 
 def test_every_module_of_modeling_has_its_layer():

@@ -8,6 +8,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 from reference.small import autoencoder_cfg, detector_cfg, randomise
 
+from convmae_det import precision
 from convmae_det.data.mapper import DetectionMapper
 from convmae_det.errors import InputError
 from convmae_det.prediction import Predictor
@@ -148,6 +149,35 @@ def test_the_threshold_leaves_out_what_is_less_certain(predictor, make, paths):
     assert 0 < len(kept) < len(found)
 
 
+@pytest.mark.parametrize(
+    ("has", "pairs", "argument", "expected"),
+    [
+        (True, ["SOLVER.AMP.ENABLED", True], None, torch.bfloat16),
+        (False, ["SOLVER.AMP.ENABLED", True], None, torch.float32),
+        (False, ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "float16"], None, torch.float32),
+        (True, ["SOLVER.AMP.ENABLED", True], "float32", torch.float32),
+        (True, ["TEST.PRECISION", "float32"], "bfloat16", torch.bfloat16),
+        (True, [], None, torch.float32),
+    ],
+)
+def test_it_runs_in_the_precision_of_training_or_another(make, paths, monkeypatch, has, pairs, argument, expected):
+    monkeypatch.setattr(precision, "processor_has_bfloat16", lambda: has)
+    narrow, seen = make(*pairs, precision=argument), set()
+    narrow.model.roi_heads.box_head.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    found = narrow(paths[0])
+    assert seen == {expected} and (narrow.precision.dtype or torch.float32) == expected
+    assert found.scores.dtype == found.pred_boxes.tensor.dtype == torch.float32 and len(found)
+    assert found.pred_masks.dtype == torch.bool
+
+
+def test_evaluation_finds_the_same_in_mixed_precision(make, paths):
+    narrow = make(precision="bfloat16")
+    mapper = DetectionMapper(narrow.cfg, False)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        (expected,) = narrow.model([mapper({"file_name": str(paths[0])})])
+    assert_same(narrow(paths[0]), expected["instances"])
+
+
 def test_classes_have_their_names_and_original_ids(predictor, make, paths):
     assert predictor.class_names == ["dog", "cat", "cow", "traffic light"]
     assert predictor.category_ids == [7, 90, 91, 200]
@@ -192,6 +222,8 @@ def test_configurations_that_will_not_do(make, pairs, sentence):
         ({"score_threshold": 50}, "score threshold is 50"),
         ({"batch_size": 0}, "batch size is 0"),
         ({"device": "gpu"}, "'gpu'"),
+        ({"precision": "half"}, "TEST.PRECISION is 'half'"),
+        ({"precision": "float16", "device": "cpu"}, "TEST.PRECISION float16 needs a GPU"),
     ],
 )
 def test_options_that_will_not_do(make, options, sentence):

@@ -5,7 +5,7 @@
     analyze.py --config-file ... --sizes 512 1024 --batch-size 2 --train --json costs.json MODEL.CONVMAE.WINDOW_SIZE 14
 
 Images are square, random, and so are the weights. An operation is a multiplication or an addition of a matrix product,
-a convolution or attention; fvcore counts them, in a forward pass for one image, a multiply-add as one, here as two.
+a convolution or attention, counted in a forward pass for one image; a multiply-add is two.
 Detectors run with a score threshold of 0 unless you set it, so that they find as many objects as they may, which is the
 most that the mask head can cost. Time is the median of --repeats passes, with --train of optimizer steps. Memory is the
 peak with weights (with --train gradients and optimizer, too): on a GPU of what torch holds, on the CPU of what a
@@ -15,7 +15,6 @@ process of its own holds beyond the imported libraries.
 import argparse
 import itertools
 import json
-import math
 import re
 import statistics
 import sys
@@ -29,9 +28,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
-from detectron2.utils.analysis import FlopCountAnalysis
 from detectron2.utils.events import EventStorage
-from fvcore.nn.jit_handles import get_shape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
@@ -39,11 +36,13 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks.measuring import cuda_peak, machine, print_peak, process_peak, seconds
+from benchmarks.operations import REST, OperationCount
 from convmae_det.checkpoint.writing import atomic_write
 from convmae_det.engine.configuration import read_tool_config
 from convmae_det.engine.step import TrainingStep
 from convmae_det.errors import InputError
 from convmae_det.export import quiet
+from convmae_det.precision import Precision, announce, autocast, evaluation_precision, training_precision
 from convmae_det.run_config import is_detector
 from convmae_det.solver.optimizer import build_optimizer
 
@@ -60,8 +59,6 @@ PARTS = (
     (r"fusion\.", "fusion"),
     (r"decoder\.", "decoder"),
 )
-OTHER = "the rest"
-UNCOUNTED = ("layer_norm", "group_norm", "batch_norm", "upsample_nearest2d", "upsample_bilinear2d")  # no products
 OBJECTS = 8  # in an image to train on
 
 
@@ -72,14 +69,13 @@ class Pass:
         torch.manual_seed(0)
         self.model = build_model(cfg).train(train)
         self.inputs = [random_input(cfg, size, objects=train) for _ in range(batch_size)]
-        self.step = None
+        self.device, self.dtype, self.step = cfg.MODEL.DEVICE, precision_of(cfg, train).dtype, None
         if train:
-            amp = cfg.SOLVER.AMP
             self.step = TrainingStep(
                 self.model,
                 itertools.repeat(self.inputs),
                 build_optimizer(cfg, self.model),
-                autocast_dtype=getattr(torch, amp.DTYPE) if amp.ENABLED else None,
+                autocast_dtype=self.dtype,
             )
 
     def __call__(self) -> None:
@@ -88,29 +84,20 @@ class Pass:
                 self.step.iter = 0
                 self.step.run_step()
         else:
-            with torch.no_grad():
+            with torch.no_grad(), autocast(self.device, self.dtype):
                 self.model(self.inputs)
 
     def operations(self) -> Counter:
         """Operations of each part in a forward pass for one image."""
         self.model.eval()
-        with torch.no_grad(), quiet():
-            counter = FlopCountAnalysis(self.model, self.inputs[:1])
-            counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-            counter.set_op_handle("aten::scaled_dot_product_attention", attention_multiply_adds)
-            counter.set_op_handle(**{f"aten::{name}": lambda inputs, outputs: 0 for name in UNCOUNTED})
-            inclusive = counter.by_module()
-        parts = Counter()
-        for name, module in self.model.named_modules():
-            inside = sum(inclusive[f"model.{name}.{child}".replace("..", ".")] for child, _ in module.named_children())
-            parts[part_of(f"{name}.")] += 2 * (inclusive[f"model.{name}".rstrip(".")] - inside)
-        return parts
+        parts = ((part_of(f"{name}."), module) for name, module in self.model.named_modules())
+        with torch.no_grad(), OperationCount(parts) as counter:
+            self.model(self.inputs[:1])
+        return counter.operations
 
 
-def attention_multiply_adds(inputs: list, outputs: list) -> int:
-    """Of the products query · key and weights · value; shapes (…, S, d), (…, T, d), (…, T, e)."""
-    query, key, value = (get_shape(tensor) for tensor in inputs[:3])
-    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+def precision_of(cfg: CfgNode, train: bool) -> Precision:
+    return training_precision(cfg) if train else evaluation_precision(cfg)
 
 
 def random_input(cfg: CfgNode, size: int, objects: bool) -> dict:
@@ -130,7 +117,7 @@ def part_of(name: str) -> str:
     for pattern, part in PARTS:
         if match := re.match(pattern, name):
             return match.expand(part)
-    return OTHER
+    return REST
 
 
 def parameters(model: nn.Module) -> Counter:
@@ -207,6 +194,8 @@ def check(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 def analyze(cfg: CfgNode, args: argparse.Namespace) -> dict:
     """All figures; for each image size seconds a pass, operations by part, and bytes at the peak."""
+    precision = precision_of(cfg, args.train)
+    announce(precision)
     kind, rows, counts = cfg.MODEL.DEVICE.split(":")[0], [], Counter()
     with tqdm(total=len(args.sizes) * (args.repeats + 3), desc="passes", disable=None) as progress:
         for size in sorted(set(args.sizes)):
@@ -233,6 +222,7 @@ def analyze(cfg: CfgNode, args: argparse.Namespace) -> dict:
     return {
         "config_file": args.config_file,
         **machine(kind),
+        "precision": str(precision),
         "train": args.train,
         "batch_size": args.batch_size,
         "parameters": {part: counts[part] for part in ordered(counts)},
@@ -243,7 +233,7 @@ def analyze(cfg: CfgNode, args: argparse.Namespace) -> dict:
 def ordered(parts) -> list[str]:
     """Parts in the order of PARTS, stages by number."""
     names = [name for _, name in PARTS]
-    return sorted(parts, key=lambda part: (names.index(part) if part in names else len(names) * (part == OTHER), part))
+    return sorted(parts, key=lambda part: (names.index(part) if part in names else len(names) * (part == REST), part))
 
 
 def peak_memory(cfg: CfgNode, args: argparse.Namespace, size: int) -> int:
@@ -269,7 +259,8 @@ def report(result: dict) -> None:
     """Prints the tables."""
     first, batch = result["sizes"][0], result["batch_size"]
     kind = "optimizer step" if result["train"] else "forward pass"
-    print(f"{result['config_file']}: {kind}, batch {batch}, {result['device']}, torch {result['torch']}\n")
+    print(f"{result['config_file']}: {kind}, batch {batch}, {result['device']}, torch {result['torch']}")
+    print(f"Precision: {result['precision']}\n")
     rows = []
     for part in ordered({*result["parameters"], *first["operations"]}):
         operations = [row["operations"].get(part, 0) for row in result["sizes"]]

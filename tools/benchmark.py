@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measures speed and memory against plain forms, in one run.
+"""Measures speed and memory against plain forms and against peers, in one run.
 
     python tools/benchmark.py pretrain [--arch base] [--batch 16] [--size 224] [--dtype float32] [--json FILE]
-    python tools/benchmark.py detect [--sizes 512 1024] [--kinds "backbone inference"] [--batch 1]
+    python tools/benchmark.py detect [--sizes 512 1024] [--kinds "backbone inference"] [--batch 1] [--peers "Swin-B"]
     python tools/benchmark.py count [--size 1024]
     python tools/benchmark.py attention [--size 1024]
     python tools/benchmark.py data [--images FOLDER]
@@ -14,9 +14,15 @@ dense channels-first maps, 1×1 convolutions, materialised attention with a bias
 predicted. `count`: operations and memory traffic of both forms, not timed. `attention`: the forms that global attention
 with a shared bias can take. `data`: reading images for training. `evaluate`: COCO's metrics.
 
+With `--arch base`, the published networks of other methods take part, as peers: in `pretrain` the masked autoencoders
+of ViT-B (MAE) and Hiera-B, in `detect`, for the backbone, ViTDet's ViT-B (Detectron2), Swin-B, Hiera-B and ConvNeXt-B
+(timm); `--peers` chooses some or, without a name, none. benchmarks/peers.py says what shapes they have.
+
 Whatever is compared takes turns, so that a change of the machine's speed meets both; times are medians. The machine's
-own rate is that of a large torch.mm, measured in the same turns. On CUDA times are those of events, memory is what
-torch holds; on the CPU memory is how far two steps in a process of their own raise the peak of the resident set.
+own rate is that of a large torch.mm, measured in the same turns. Operations are those of products, convolutions and
+attention, a multiply-add as two, by formulas of our own (benchmarks/operations.py). On CUDA times are those of events,
+memory is what torch holds; on the CPU memory is how far two steps in a process of their own raise the peak of the
+resident set.
 """
 
 import argparse
@@ -31,9 +37,10 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # the published form
 
-from benchmarks import attention, count, data, evaluate, steps  # noqa: E402
+from benchmarks import attention, count, data, evaluate, peers, steps  # noqa: E402
 from benchmarks.measuring import write_json  # noqa: E402
 from convmae_det.errors import InputError  # noqa: E402
+from convmae_det.precision import DTYPES, announce, choose_precision, name_of  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,6 +49,10 @@ def main(arguments: list[str] | None = None) -> None:
     if getattr(args, "form", None):  # the process that measures the memory of one form
         args.print_memory(args)
         return
+    if hasattr(args, "dtype"):
+        precision = choose_precision(args.dtype, args.device, "--dtype")
+        announce(precision)
+        args.dtype = name_of(precision.dtype)
     result = args.measure(args)
     args.report(result)
     if args.json:
@@ -56,7 +67,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
     network = argparse.ArgumentParser(add_help=False)
     network.add_argument("--arch", default="base")
-    network.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of autocast")
+    network.add_argument("--dtype", default="float32", choices=DTYPES, help="of autocast")
     network.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     whole = argparse.ArgumentParser(add_help=False, parents=[network])
     whole.add_argument("--compile", action="store_true", help="torch.compile our form")
@@ -83,7 +94,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     memory = tasks.add_parser("memory", parents=[common, whole])  # started by the others
     memory.add_argument("--batch", type=int)
     memory.add_argument("--size", type=int)
-    memory.add_argument("--form", choices=steps.FORMS, required=True)
+    memory.add_argument("--form", choices=(*steps.FORMS, *peers.PRETRAINING, *peers.BACKBONES), required=True)
     memory.add_argument("--kind", choices=(steps.PRETRAINING, *steps.DETECTION))
     memory.set_defaults(print_memory=steps.print_memory)
 
@@ -96,7 +107,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         task = tasks.add_parser(name, parents=parents)
         module.add_arguments(task)
         task.set_defaults(measure=module.measure, report=module.report)
-    for task in (pretrain, detect):
+    for task, names in ((pretrain, peers.PRETRAINING), (detect, peers.BACKBONES)):
+        chosen = f"some of {', '.join(names)}, or none; default: all"
+        task.add_argument("--peers", nargs="*", choices=names, metavar="NAME", help=chosen)
         task.set_defaults(report=steps.report)
     return parser.parse_args(arguments)
 

@@ -70,8 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
     if truth:
         inputs = truth.listed(inputs)
     predictor = Predictor(
-        args.config_file, args.weights, args.device, args.score_threshold, args.batch_size, args.pairs
+        args.config_file, args.weights, args.device, args.score_threshold, args.batch_size, args.pairs, args.precision
     )
+    print(f"Precision: {predictor.precision}", file=sys.stderr)
     output = Output(args, predictor, truth)
     run = Run(predictor, output, image_ids(inputs, truth), args.max_frames)
     status = 0
@@ -99,6 +100,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         f"pictures show those from {DRAWN_FROM} on, results.json holds all that the detector returns")  # fmt: skip
     add("--classes", metavar="NAME", nargs="+", default=[], help="names or ids: leaves out objects of other classes")
     add("--device", default="", help="auto, cpu, cuda or cuda:N; default: MODEL.DEVICE")
+    add("--precision", help="trained, auto, float32, bfloat16 or float16 (GPU); default: TEST.PRECISION")
     add("--batch-size", metavar="N", type=int, default=1, help="images that go through the model at once")
     add("--annotations", metavar="FILE.json", help="in COCO's format: gives image ids by file name, and what is shown "
         "beside the predictions")  # fmt: skip

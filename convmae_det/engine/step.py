@@ -17,6 +17,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import TrainingError
+from ..precision import autocast
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class TrainingStep(SimpleTrainer):
     def _forward(self, batch: list[dict], part: int) -> dict[str, torch.Tensor]:
         entropy = [self.seed, self.iter, part, comm.get_rank()]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
-        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+        with autocast(self.device, self.autocast_dtype):
             try:
                 return self.model(batch)
             except FloatingPointError:  # Detectron2's RPN looks at its proposals

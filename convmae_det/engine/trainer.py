@@ -29,6 +29,7 @@ from ..data import loader
 from ..errors import InputError
 from ..modeling.decoder import Decoder
 from ..modeling.encoder import Encoder
+from ..precision import TRAINED, announce, autocast, evaluation_precision, read_in_float32, training_precision
 from ..solver.optimizer import build_optimizer, gradient_clipper
 from ..solver.schedule import resolve_schedule
 from .average import AverageSaver, build_average
@@ -63,13 +64,14 @@ class Trainer(DefaultTrainer):
         model = self.build_model(self.cfg)
         optimizer = self.build_optimizer(self.cfg, model)
         devices = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
-        amp = cfg.SOLVER.AMP
+        precision = training_precision(cfg)
+        announce(precision)
         self._trainer = TrainingStep(
             create_ddp_model(model, broadcast_buffers=False, **devices),
             None,
             optimizer,
             accumulation_steps=self.cfg.SOLVER.ACCUMULATION_STEPS,
-            autocast_dtype=getattr(torch, amp.DTYPE) if amp.ENABLED else None,
+            autocast_dtype=precision.dtype,
             clip_gradients=gradient_clipper(cfg),
             average=build_average(model, cfg.SOLVER.EMA.DECAY),
             seed=self.cfg.SEED,
@@ -94,6 +96,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         model = build_from(cfg)
+        read_in_float32(model)
         counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]
         logger.info(f"{type(model).__name__} on {cfg.MODEL.DEVICE}: {counts[0]:,} parameters, {counts[1]:,} trained")
         if cfg.MODEL.COMPILE:
@@ -223,6 +226,8 @@ class DetectionTrainer(Trainer):
     def build_hooks(self) -> list[hooks.HookBase]:
         resolve_evaluation(self.cfg, len(self.dataset))
         test, metric, best = self.cfg.TEST, best_metric(self.cfg), None
+        if test.PRECISION != TRAINED:
+            announce(evaluation_precision(self.cfg), "Precision of evaluations")
         all_hooks = [*super().build_hooks(), Evaluation(test.EVAL_PERIOD, self._evaluate)]
         if metric and comm.is_main_process():
             model = self._trainer.average.module if metric.startswith("ema/") else self.checkpointer.model
@@ -253,7 +258,8 @@ class DetectionTrainer(Trainer):
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict:
         """COCO's metrics on DATASETS.TEST, in percent: {"bbox": {"AP": …}, "segm": …}, or one of these for each
         data set if there are several. Prints a line for each. Empty on all processes but the main one."""
-        results = super().test(cfg, model, evaluators)
+        with autocast(cfg.MODEL.DEVICE, evaluation_precision(cfg).dtype):
+            results = super().test(cfg, model, evaluators)
         names = cfg.DATASETS.TEST
         for name in names if comm.is_main_process() else ():
             scores = results if len(names) == 1 else results[name]
@@ -275,6 +281,7 @@ class DetectionTrainer(Trainer):
         path = checkpoints.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
         if not path:
             raise InputError("MODEL.WEIGHTS is empty: --eval-only needs the weights to evaluate")
+        announce(evaluation_precision(cfg))
         return cls.test(cfg, cls.build_trained_model(cfg, path))
 
     @classmethod

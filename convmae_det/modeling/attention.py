@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import nn
 
-from .linear import Linear, Mlp, by_pieces
-from .relative_position import TableBias, decomposed_bias
-from .table_attention import attend_by_table
+from ..ops.attention import TableBias, attend
+from ..ops.linear import Linear
+from ..ops.pointwise import pointwise
+from .mlp import Mlp
+from .relative_position import decomposed_bias
 
 
 class Window(NamedTuple):
@@ -81,10 +83,7 @@ class Attention(nn.Module):
         if self.rel_pos_h is not None:
             own = decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, grid)
             bias = own if bias is None else own + bias
-        if isinstance(bias, TableBias):
-            attended = attend_by_table(query, key, value, *bias)
-        else:
-            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        attended = attend(query, key, value, bias)
         return self.proj(attended.transpose(1, 2).reshape(b, s, c))
 
 
@@ -115,7 +114,7 @@ class TransformerBlock(nn.Module):
     def forward(self, tokens: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """tokens (N, …, C) → the same shape; a window needs (N, h, w, C)."""
         tokens = tokens + self.drop_path(self._attend(self.norm1(tokens), bias))
-        return tokens + self.drop_path(by_pieces(lambda piece: self.mlp(self.norm2(piece)), tokens))
+        return tokens + self.drop_path(pointwise(tokens, self.norm2, self.mlp))
 
     def _attend(self, tokens: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         grid = tokens.shape[1:-1]

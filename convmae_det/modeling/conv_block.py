@@ -7,7 +7,9 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-from .linear import Linear, Mlp, by_pieces
+from ..ops.linear import Linear
+from ..ops.pointwise import pointwise
+from .mlp import Mlp
 
 
 class ConvBlock(nn.Module):
@@ -28,10 +30,9 @@ class ConvBlock(nn.Module):
 
     def forward(self, tokens: torch.Tensor, layout) -> torch.Tensor:
         """tokens and result: as `layout` arranges them, (..., C); `layout` is one of modeling/masking.py."""
-        pointwise = by_pieces(lambda piece: self.pointwise1(self.norm1(piece)), tokens)
-        mixed = layout.convolve(self._convolve, pointwise)
+        mixed = layout.convolve(self._convolve, pointwise(tokens, self.norm1, self.pointwise1))
         tokens = tokens + self.drop_path(self.pointwise2(mixed))
-        return tokens + self.drop_path(by_pieces(lambda piece: self.mlp(self.norm2(piece)), tokens))
+        return tokens + self.drop_path(pointwise(tokens, self.norm2, self.mlp))
 
     def _convolve(self, dense: torch.Tensor) -> torch.Tensor:
         """(N, h, w, C) → (N, h, w, C). The permuted views are torch's channels_last format: nothing is copied."""

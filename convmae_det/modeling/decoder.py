@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ..ops.linear import Linear
 from .attention import TransformerBlock
-from .linear import Linear
 from .patch_embed import fold
 from .position_embedding import PositionEmbedding
 

@@ -13,13 +13,14 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
+from ..ops.attention import table_bias
+from ..ops.linear import Linear
 from .attention import TransformerBlock, Window, padding_mask
 from .conv_block import ConvBlock
-from .linear import Linear, eager_on_cpu
 from .masking import Dense
 from .patch_embed import PatchEmbed
 from .position_embedding import PositionEmbedding
-from .relative_position import RelativePositionBias, TableBias, resize_table
+from .relative_position import RelativePositionBias, resize_table
 
 PATCH_SIZES = (4, 2, 2)  # each stage's stride relative to the one before
 STRIDE = 16  # pixels along the side of a stage-3 token
@@ -231,8 +232,8 @@ class TransformerStage(nn.Module):
 
     def attention_biases(self, tokens: torch.Tensor, grid: tuple[int, int]) -> dict:
         """For each kind of attention among the blocks, what is added to its logits: relative position bias and padding
-        mask, (1 or N·windows, heads or 1, S, S) in the dtype of the attention, or None. Built once for all blocks. On
-        the CPU, global attention takes the table itself (modeling/table_attention.py)."""
+        mask, (1 or N·windows, heads or 1, S, S) in the dtype of the attention, or None. Built once for all blocks; what
+        stands for those of global attention, ops/attention.py decides."""
         device = tokens.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else tokens.dtype
@@ -240,7 +241,8 @@ class TransformerStage(nn.Module):
         biases = {}
         for window in {block.window for block in self.blocks}:
             if window is None:
-                biases[window] = self._bias_of_global_blocks(grid, tokens.device, dtype)
+                table = resize_table(self.global_bias.table, grid) if self.global_bias else None
+                biases[window] = None if table is None else table_bias(table, grid, dtype)
                 continue
             bias = local_bias
             allowed = padding_mask(window, grid, tokens.device) if self.mask_padding else None
@@ -250,17 +252,6 @@ class TransformerStage(nn.Module):
                 bias = bias.repeat(tokens.shape[0], 1, 1, 1)
             biases[window] = bias
         return biases
-
-    def _bias_of_global_blocks(self, grid, device: torch.device, dtype: torch.dtype) -> torch.Tensor | TableBias | None:
-        if self.global_bias is None:
-            return None
-        if eager_on_cpu(device):
-            table = resize_table(self.global_bias.table, grid)
-            if torch.is_grad_enabled():
-                return TableBias(table, grid)
-            # Zeros, as pretraining hands over, are no bias: features then are those of pretraining, bit for bit.
-            return TableBias(table.detach(), grid) if table.any() else None
-        return self.global_bias(grid)[None].to(dtype)
 
 
 def run_block(block: nn.Module, *args, recompute: bool):

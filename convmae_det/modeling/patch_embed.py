@@ -7,7 +7,7 @@ acts on the last three axes, (..., h, w, C), and so serves dense maps (N, h, w, 
 import torch
 from torch import nn
 
-from .linear import Linear
+from ..ops.linear import Linear
 
 
 def fold(tokens: torch.Tensor, size: int) -> torch.Tensor:

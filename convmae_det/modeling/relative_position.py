@@ -5,11 +5,11 @@ Grids are (h, w) in stage-3 tokens, L = h·w, raster order. Displacements are qu
 While a model is traced for export, h and w are tensors, and no branch depends on them: the trace serves all grids.
 """
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from ..ops.attention import look_up, slide
 
 
 def resize_table(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -40,19 +40,6 @@ class RelativePositionBias(nn.Module):
         return look_up(resize_table(self.table, grid), grid)
 
 
-class TableBias(NamedTuple):
-    """A bias that is looked up where it is used, by :func:`.table_attention.attend_by_table`."""
-
-    table: torch.Tensor  # (heads, 2h−1, 2w−1)
-    grid: tuple[int, int]
-
-
-def look_up(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """(heads, 2h−1, 2w−1) → (heads, L, L): the entry for each query and key."""
-    h, w = grid
-    return _slide(_slide(table, 1, h), 2, w).reshape(-1, h * w, h * w)
-
-
 def decomposed_bias(query: torch.Tensor, rel_pos_h: torch.Tensor, rel_pos_w: torch.Tensor, grid) -> torch.Tensor:
     """Query-dependent bias split into a row and a column term (ViTDet, arXiv 2203.16527, from MViTv2).
 
@@ -70,17 +57,4 @@ def _displacements(table: torch.Tensor, size: int) -> torch.Tensor:
     """(2s₀−1, d) → (size, size, d): the entry for query − key."""
     if torch.jit.is_tracing() or table.shape[0] != 2 * size - 1:
         table = F.interpolate(table.T[None], size=2 * size - 1, mode="linear")[0].T
-    return _slide(table, 0, size).transpose(1, 2)
-
-
-def _slide(table: torch.Tensor, axis: int, size: int) -> torch.Tensor:
-    """(…, 2·size−1, …) → (…, size, …, size): `axis` becomes that of the queries, the last one is that of the keys.
-
-    The displacement grows with the query and falls with the key, so a sliding window over the table, turned around, is
-    the lookup: no index is stored. ONNX knows such windows of a constant size only; a trace looks up by index.
-    """
-    if not torch.jit.is_tracing():
-        return table.unfold(axis, size, 1).flip(-1)
-    tokens = torch.arange(size, device=table.device)
-    index = tokens[:, None] - tokens + size - 1
-    return table.index_select(axis, index.flatten()).unflatten(axis, (size, size)).movedim(axis + 1, -1)
+    return slide(table, 0, size).transpose(1, 2)

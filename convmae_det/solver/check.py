@@ -4,10 +4,10 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from ..errors import InputError
+from ..precision import AMP_DTYPES, require_gpu
 
 SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR")
 CLIP_TYPES = ("value", "norm", "full_model")
-AMP_DTYPES = ("bfloat16", "float16")
 
 
 def check_solver(cfg: CfgNode) -> None:
@@ -21,8 +21,8 @@ def check_solver(cfg: CfgNode) -> None:
     _require(clip.CLIP_VALUE > 0, "CLIP_GRADIENTS.CLIP_VALUE", clip.CLIP_VALUE, "be above 0")
     _require(clip.NORM_TYPE > 0, "CLIP_GRADIENTS.NORM_TYPE", clip.NORM_TYPE, "be above 0")
     _require(solver.AMP.DTYPE in AMP_DTYPES, "AMP.DTYPE", solver.AMP.DTYPE, f"be one of {_or(AMP_DTYPES)}")
-    if solver.AMP.ENABLED and solver.AMP.DTYPE == "float16" and not cfg.MODEL.DEVICE.startswith("cuda"):
-        raise InputError(f"SOLVER.AMP.DTYPE float16 needs a GPU, but MODEL.DEVICE is {cfg.MODEL.DEVICE}; use bfloat16")
+    if solver.AMP.ENABLED:
+        require_gpu(solver.AMP.DTYPE, cfg.MODEL.DEVICE, "SOLVER.AMP.DTYPE")
 
 
 def _check_length(solver: CfgNode) -> None:

@@ -260,7 +260,7 @@ def test_the_batch_is_cut_to_what_a_pass_may_hold(pretrain, tmp_path):
 
 
 def test_mixed_precision(pretrain, tmp_path):
-    assert pretrain("SOLVER.AMP.ENABLED", True) == 0
+    assert pretrain("SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "bfloat16") == 0
     assert pretrain("OUTPUT_DIR", tmp_path / "single") == 0
     mixed, single = (dict(noted_losses(tmp_path / name)) for name in ("out", "single"))
     assert mixed != single and list(mixed.values()) == pytest.approx(list(single.values()), rel=0.02)

@@ -261,6 +261,23 @@ def test_the_state_holds_seed_and_loss_scale():
     assert other.scaler.get_scale() == 2.0**4
 
 
+@pytest.mark.parametrize("then", [None, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("first", [None, torch.bfloat16, torch.float16])
+def test_a_run_goes_on_in_another_precision(first, then):
+    """Of a GPU's float16 the loss scale is taken on if it is scaled again, else it starts as in a new run."""
+    model, data = Regression(), [images(2)]
+    before, _ = one_step(model, data, autocast_dtype=first)
+    if first == torch.float16:
+        before.scaler.update(2.0**4)
+    after = TrainingStep(model, data, torch.optim.SGD(model.parameters(), lr=0.1), autocast_dtype=then)
+    new = after.scaler.get_scale()
+    after.load_state_dict(before.state_dict())
+    assert after.scaler.get_scale() == (2.0**4 if first == then == torch.float16 else new)
+    with EventStorage(1):
+        after.run_step()
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
 class Draws(nn.Module):
     def __init__(self):
         super().__init__()

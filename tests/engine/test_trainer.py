@@ -10,6 +10,7 @@ import yaml
 from detectron2.engine import HookBase
 from reference.small import detector_cfg
 
+from convmae_det import precision
 from convmae_det.data.shapes import register_shapes, write_shapes
 from convmae_det.engine.output_folder import end_last_line
 from convmae_det.engine.trainer import DetectionTrainer
@@ -111,6 +112,108 @@ def test_a_checkpoint_holds_tensors_and_plain_values_alone(make_cfg, tmp_path):
         "model_0000003.pth",
         "model_final.pth",
     ]
+
+
+# --- precision
+
+MIXED = ("SOLVER.AMP.ENABLED", True)
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    """``processor(has_bfloat16)``: this machine from now on."""
+    return lambda has: monkeypatch.setattr(precision, "processor_has_bfloat16", lambda: has)
+
+
+class Watch(HookBase):
+    """The types inside the network, in training and in evaluation."""
+
+    def before_train(self):
+        self.seen = {True: set(), False: set()}
+        self.trainer.checkpointer.model.roi_heads.box_head.register_forward_hook(self._see)
+
+    def _see(self, module, inputs, output):
+        self.seen[module.training].add(output.dtype)
+
+
+def lines(caplog, start):
+    return [record for record in caplog.records if record.getMessage().startswith(start)]
+
+
+def test_auto_without_bfloat16_is_float32_bit_for_bit(make_cfg, processor, tmp_path, caplog):
+    processor(False)
+    with caplog.at_level(logging.INFO, "convmae_det"):
+        auto, recorded = train(make_cfg(*MIXED))
+    (line,) = lines(caplog, "Precision")
+    assert (
+        line.getMessage()
+        == "Precision: float32, for this processor has no bfloat16 instructions (SOLVER.AMP.DTYPE auto)"
+    )
+    single, expected = train(make_cfg("OUTPUT_DIR", str(tmp_path / "single")))
+    assert recorded.losses == expected.losses
+    assert all(torch.equal(value, weights(auto)[name]) for name, value in weights(single).items())
+
+
+@pytest.mark.parametrize(
+    ("has", "options", "training", "evaluation"),
+    [
+        (True, MIXED, torch.bfloat16, torch.bfloat16),
+        (False, MIXED, torch.float32, torch.float32),
+        (True, (*MIXED, "TEST.PRECISION", "float32"), torch.bfloat16, torch.float32),
+        (True, ("TEST.PRECISION", "bfloat16"), torch.float32, torch.bfloat16),
+        (False, (*MIXED, "SOLVER.AMP.DTYPE", "bfloat16"), torch.bfloat16, torch.float32),  # not emulated unasked
+    ],
+)
+def test_training_and_evaluation_have_their_precision(
+    make_cfg, processor, caplog, tmp_path, has, options, training, evaluation
+):
+    processor(has)
+    cfg = make_cfg(*options, "SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", 1, "DATASETS.TEST", DATA[1:])
+    trainer, watch = DetectionTrainer(cfg), Watch()
+    trainer.register_hooks([watch])
+    with caplog.at_level(logging.INFO, "convmae_det"):
+        trainer.train()
+    assert watch.seen == {True: {training}, False: {evaluation}}
+    assert yaml.safe_load((tmp_path / "out/config.yaml").read_text())["SOLVER"]["AMP"]["DTYPE"] == cfg.SOLVER.AMP.DTYPE
+
+
+def test_emulated_precision_is_warned_of_once(make_cfg, processor, caplog):
+    processor(False)
+    with caplog.at_level(logging.INFO, "convmae_det"):
+        train(make_cfg(*MIXED, "SOLVER.AMP.DTYPE", "bfloat16", "SOLVER.MAX_ITER", 1))
+    (line,) = lines(caplog, "Precision")
+    assert line.getMessage() == "Precision: bfloat16, as SOLVER.AMP.DTYPE says"
+    (warning,) = lines(caplog, "SOLVER.AMP.DTYPE bfloat16 is emulated")
+    assert warning.levelno == logging.WARNING
+
+
+def test_a_run_that_is_only_evaluated_says_its_precision(make_cfg, processor, caplog, tmp_path):
+    processor(True)
+    cfg = make_cfg("DATASETS.TEST", DATA[1:], "MODEL.WEIGHTS", str(tmp_path / "model.pth"))
+    torch.save({"model": DetectionTrainer.build_model(cfg).state_dict()}, tmp_path / "model.pth")
+    for options, sentence in (
+        (MIXED, "bfloat16, which this processor has (SOLVER.AMP.DTYPE auto)"),
+        (("TEST.PRECISION", "float32"), "float32, as TEST.PRECISION says"),
+    ):
+        cfg.merge_from_list(list(options))
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "convmae_det"):
+            DetectionTrainer.evaluate(cfg)
+        assert [line.getMessage() for line in lines(caplog, "Precision")] == [f"Precision: {sentence}"]
+
+
+@pytest.mark.parametrize("name", ["half", "float16"])
+def test_a_precision_of_evaluations_that_will_not_do_ends_a_run_before_it_starts(make_cfg, name):
+    with pytest.raises(InputError, match=rf"TEST\.PRECISION .*{name}"):
+        DetectionTrainer(make_cfg("TEST.PRECISION", name))
+
+
+def test_a_run_resumes_on_a_machine_with_another_precision(make_cfg, processor):
+    processor(True)
+    _, first = train(make_cfg(*MIXED), stop_after=1)
+    processor(False)
+    _, second = train(make_cfg(*MIXED), resume=True)
+    assert sorted(first.losses | second.losses) == [0, 1, 2, 3]
 
 
 def test_resuming_without_a_checkpoint_begins_and_says_so(make_cfg, caplog):

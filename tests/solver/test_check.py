@@ -66,6 +66,7 @@ def test_float16_is_for_gpus():
     check_solver(detector_cfg(*options, "cuda"))
     with pytest.raises(InputError, match=r"SOLVER\.AMP\.DTYPE float16"):
         check_solver(detector_cfg(*options, "cpu"))
+    check_solver(detector_cfg(*options, "cpu", "SOLVER.AMP.ENABLED", False))
 
 
 def test_the_defaults_pass():

@@ -1,18 +1,19 @@
-"""Operations are those of an independent counter and of a count by hand, and every figure reaches table and files."""
+"""Operations are those of formulas, and every figure reaches table and files."""
 
 import json
 import runpy
 import sys
+from collections import Counter
 
 import pytest
 import torch
 from detectron2.modeling import build_model
 from PIL import Image
-from reference.small import AUTOENCODER, DETECTOR, ENCODER, autoencoder_cfg, detector_cfg
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from reference import operations
+from reference.small import AUTOENCODER, DETECTOR, ENCODER, SHAPE, autoencoder_cfg, detector_cfg
 
 import analyze
+from convmae_det import precision
 from convmae_det.errors import InputError
 from convmae_det.export import quiet
 
@@ -33,49 +34,32 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_operations_are_those_that_torch_counts(name):
-    with quiet():
-        run = analyze.Pass(NETWORKS[name], 64, batch_size=1, train=False)
-        parts = run.operations()
-        with FlopCounterMode(display=False) as counter:
+def test_operations_are_those_of_the_formulas(name):
+    """Heads, whose operations depend on what is found, are those of their layers' shapes in the same pass."""
+    run = analyze.Pass(NETWORKS[name], 64, batch_size=1, train=False)
+    grid = (4, 4)
+    if name == "pretraining":
+        expected = operations.autoencoder(grid, dict(dim=16, depth=1), **SHAPE)
+    else:
+        windows, decomposed = [(3, 0), None, (3, 1)], name == "simple feature pyramid"
+        expected = operations.encoder(grid=grid, windows=windows, decomposed=decomposed, **SHAPE)
+        with operations.layers(run.model) as layers:
             run()
-    assert sum(parts.values()) == counter.get_total_flops()
-    assert min(parts.values()) == 0 and not parts[analyze.OTHER]  # the image's normalisation, say
-    expected = {"stage 1", "stage 2", "stage 3"}
-    expected |= {"fusion", "decoder"} if name == "pretraining" else {"feature pyramid", "box head", "mask head"}
-    assert {part for part, operations in parts.items() if operations} >= expected
+        parts = Counter()
+        for layer, number in layers.items():
+            parts[analyze.part_of(layer)] += number
+        heads = {"feature pyramid", "region proposals", "box head", "mask head"}
+        assert heads <= parts.keys()
+        expected += Counter({part: parts[part] for part in heads})
+    assert run.operations() == expected
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_has_its_part(name):
     model = build_model(NETWORKS[name])
     parts = analyze.parameters(model)
-    assert analyze.OTHER not in parts
+    assert analyze.REST not in parts
     assert sum(parts.values()) == sum(parameter.numel() for parameter in model.parameters())
-
-
-def test_operations_of_base_pretraining():
-    """Counted by hand for 224×224: 22.45 GFLOP an image."""
-    cfg = autoencoder_cfg()
-    cfg.MODEL.CONVMAE.merge_from_list(
-        ["EMBED_DIMS", [], "DEPTHS", [], "NUM_HEADS", 0, "MLP_RATIOS", [], "PRETRAIN_IMAGE_SIZE", 224]
-    )
-    cfg.MODEL.MAE.merge_from_list(["DECODER_EMBED_DIM", 512, "DECODER_DEPTH", 8, "DECODER_NUM_HEADS", 16])
-    operations = analyze.Pass(cfg, 224, batch_size=1, train=False).operations()
-    assert sum(operations.values()) / 1e9 == pytest.approx(22.45, abs=0.01)
-
-
-def test_attention_is_counted_by_hand():
-    """Two heads, 5 queries and 7 keys of width 3, values of width 4: 2·5·7·(3 + 4) multiply-adds."""
-
-    class Attention(nn.Module):
-        def forward(self, query, key, value):
-            return nn.functional.scaled_dot_product_attention(query, key, value)
-
-    inputs = (torch.rand(1, 2, 5, 3), torch.rand(1, 2, 7, 3), torch.rand(1, 2, 7, 4))
-    counter = analyze.FlopCountAnalysis.__mro__[1](Attention(), inputs)
-    counter.set_op_handle("aten::scaled_dot_product_attention", analyze.attention_multiply_adds)
-    assert counter.total() == 2 * 5 * 7 * (3 + 4)
 
 
 @pytest.fixture
@@ -101,6 +85,27 @@ def test_a_detector_is_measured_in_training(folder, capsys):
     )
     with Image.open("costs.png") as picture:
         assert picture.width > 1000 and len(picture.convert("RGB").getcolors(2**24)) > 50
+
+
+@pytest.mark.parametrize("words", [[], ["--train"]])
+def test_passes_have_the_precision_of_the_configuration(folder, capsys, monkeypatch, words):
+    seen, build = set(), analyze.build_model
+    monkeypatch.setattr(precision, "processor_has_bfloat16", lambda: True)
+    monkeypatch.setattr(analyze, "peak_memory", lambda *_: 1)
+    monkeypatch.setattr(analyze.Pass, "operations", lambda self: Counter(box=1))
+
+    def watched(cfg):
+        model = build(cfg)
+        model.roi_heads.box_head.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+        return model
+
+    monkeypatch.setattr(analyze, "build_model", watched)
+    mixed = ("SOLVER.AMP.ENABLED", True)
+    run(*words, "--sizes", "64", "--repeats", "1", "--json", "costs.json", settings=ENCODER + DETECTOR + mixed)
+    assert seen == {torch.bfloat16}
+    expected = "bfloat16, which this processor has (SOLVER.AMP.DTYPE auto)"
+    assert f"Precision: {expected}" in capsys.readouterr().out
+    assert json.loads((folder / "costs.json").read_text())["precision"] == expected
 
 
 def test_pretraining_is_measured(folder, capsys):

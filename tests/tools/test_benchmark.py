@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference import operations
 from reference.convmae import take_weights
 
-from benchmarks import steps
+import benchmark
+from benchmarks import measuring, steps
+from convmae_det.modeling.encoder import PRESETS
 
 ROOT = Path(__file__).parents[2]
 SMALL = argparse.Namespace(arch="tiny", batch=2, dtype="float32", device="cpu", threads=1, compile=False)
@@ -26,34 +29,59 @@ def test_both_forms_compute_the_same(kind):
 @pytest.mark.parametrize("kind", ["detector inference", "detector training step"])
 def test_both_detectors_run(kind):
     for form in steps.FORMS:
-        workload = steps.Workload(kind, form, 64, SMALL)
+        workload = steps.Workload(kind, form, 64, argparse.Namespace(**vars(SMALL) | {"batch": 1}))
         workload()
         assert workload.forward().isfinite()
 
 
-def test_the_visible_form_needs_fewer_operations():
-    plain, ours = (steps.Workload(steps.PRETRAINING, form, 64, SMALL).forward_flops() for form in steps.FORMS)
-    assert 0 < ours < plain
+@pytest.mark.parametrize(("form", "gflop"), [(steps.PUBLISHED, 34.44), (steps.OURS, 22.45)])
+def test_operations_are_those_of_the_method(form, gflop):
+    """By formulas, which give 34.4 GFLOP for an image of 224×224 and the base model, for the visible blocks 22.5."""
+    published = form == steps.PUBLISHED
+    counted = steps.Workload(steps.PRETRAINING, form, 64, SMALL).forward_flops()
+    assert counted == SMALL.batch * operations.autoencoder((4, 4), published=published, **PRESETS["tiny"]).total()
+    base = operations.autoencoder((14, 14), published=published, **PRESETS["base"])
+    assert base.total() / 1e9 == pytest.approx(gflop, abs=0.01)
 
 
-def test_operations_of_the_base_model_are_those_of_the_method():
-    """GFLOP an image forward, counted by hand for 224×224: 34.4 for the published form, 22.5 for the visible blocks."""
-    base = argparse.Namespace(**vars(SMALL) | {"arch": "base", "batch": 1})
-    workload = steps.Workload(steps.PRETRAINING, steps.OURS, 224, base)
-    assert workload.forward_flops() / 1e9 == pytest.approx(22.5, abs=0.1)
+def test_the_processor_is_named(monkeypatch):
+    machine = measuring.machine("cpu")
+    assert machine["torch"] == torch.__version__
+    assert machine["device"] == (
+        f"{measuring.processor()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    )
+    monkeypatch.setattr(Path, "read_text", lambda path: "processor : 0\nmodel name\t: A CPU @ 2 GHz: new\n" * 2)
+    assert measuring.processor() == "A CPU @ 2 GHz: new"
+    monkeypatch.setattr(Path, "read_text", lambda path: "processor : 0\n")  # ARM
+    assert measuring.processor()
 
 
-@pytest.mark.parametrize(
-    "task", [["pretrain", "--size=32"], ["detect", "--sizes", "64", "96", "--kinds", "backbone inference"]]
-)
-def test_a_run_prints_and_writes_its_figures(tmp_path, task):
-    path = tmp_path / "figures.json"
-    options = ["--arch=tiny", "--batch=1", "--repeats=1", "--device=cpu", "--threads=1", f"--json={path}"]
-    command = [sys.executable, str(ROOT / "tools/benchmark.py"), *task, *options]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    figures = json.loads(path.read_text())
+OPTIONS = ["--arch=tiny", "--batch=1", "--repeats=1", "--device=cpu", "--threads=1"]
+
+
+def check(figures: dict, output: str) -> None:
+    assert figures["device"] in output.splitlines()[0]
     for row in figures["workloads"]:
         assert row["speedup"] > 0 and f"{row['speedup']:.2f} times as fast" in output
         for form in row["forms"].values():
             assert form["seconds"] > 0 and form["peak_memory_gb"] > 0 and 0 < form["share_of_matmul_rate"]
-    assert ("time over operations" in output) == (len(figures["workloads"]) == 2)
+
+
+def test_a_run_prints_and_writes_its_figures(tmp_path):
+    path = tmp_path / "figures.json"
+    command = [sys.executable, str(ROOT / "tools/benchmark.py"), "pretrain", "--size=32", *OPTIONS, f"--json={path}"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    check(json.loads(path.read_text()), output)
+    assert "time over operations" not in output
+
+
+def test_a_run_tells_how_time_grows_with_the_image(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(steps, "peak_memory", lambda *_: 10**9)
+    monkeypatch.setitem(measuring.MATMUL_SIZE, "cpu", 64)
+    path = tmp_path / "figures.json"
+    kinds = ["--kinds", "backbone inference"]
+    benchmark.main(["detect", "--sizes", "64", "96", *kinds, *OPTIONS, f"--json={path}"])
+    figures, output = json.loads(path.read_text()), capsys.readouterr().out
+    check(figures, output)
+    small, large = (1 / row["forms"][steps.OURS]["share_of_matmul_rate"] for row in figures["workloads"])
+    assert f"relative to 64×64\n64: 1.00  96: {large / small:.2f}\n" in output

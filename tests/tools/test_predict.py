@@ -84,6 +84,12 @@ def test_results_are_those_of_evaluation(run, place, folder, pairs):
     assert files() == ["results.json"]
 
 
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_the_precision_is_said(run, capsys, name):
+    assert run("images", "--no-pictures", "--precision", name) == 0
+    assert f"Precision: {name}, as TEST.PRECISION says" in capsys.readouterr().err
+
+
 def test_every_image_of_a_folder_is_drawn_under_its_own_name(run, capsys):
     assert run("images") == 0
     assert files() == ["a.jpg", "b.jpg", "inner/a.jpg", "overview.png", "results.json"]

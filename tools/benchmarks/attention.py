@@ -15,8 +15,8 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
 from convmae_det.modeling.encoder import PRESETS
-from convmae_det.modeling.relative_position import look_up
-from convmae_det.modeling.table_attention import attend_by_table
+from convmae_det.ops.attention import look_up
+from convmae_det.ops.table_attention import attend_by_table
 
 from .measuring import cuda_peak, machine, medians, print_peak, process_peak
 

@@ -7,14 +7,14 @@ is the point of working piece by piece.
 import argparse
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from .measuring import machine
+from .operations import REST, OperationCount
 from .steps import FORMS, PRETRAINING, Workload
 
 # Stages by names of modules, ours and those of the published form.
@@ -33,37 +33,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(batch=1, compile=False)
 
 
-class Count(TorchDispatchMode):
+class Count(OperationCount):
     """Operations and bytes of what runs while it is active, by the stage whose module is at work."""
 
     def __init__(self, model: nn.Module, cache: float):
-        super().__init__()
-        self.cache, self.stages = cache, ["rest"]
-        self.operations, self.traffic = Counter(), Counter()
-        self.handles = []
-        for name, module in model.named_modules():
-            stage = next((stage for stage, pattern in STAGES if re.fullmatch(pattern + r"(\.\d+)?", name)), None)
-            if stage:
-                self.handles.append(module.register_forward_pre_hook(lambda *_, stage=stage: self.stages.append(stage)))
-                self.handles.append(module.register_forward_hook(lambda *_: self.stages.pop() and None))
-
-    def __exit__(self, *error):
-        for handle in self.handles:
-            handle.remove()
-        return super().__exit__(*error)
+        super().__init__(stages_of(model))
+        self.cache, self.traffic = cache, Counter()
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        result = operation(*args, **(kwargs or {}))
-        if counted := flop_registry.get(operation.overloadpacket):
-            self.operations[self.stages[-1]] += counted(*args, **(kwargs or {}), out_val=result)
+        result = super().__torch_dispatch__(operation, types, args, kwargs)
         if not is_view(operation):
             tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
-            self.traffic[self.stages[-1]] += sum(map(self.bytes_of, tensors))
+            self.traffic[self.part] += sum(map(self.bytes_of, tensors))
         return result
 
     def bytes_of(self, tensor: torch.Tensor) -> int:
         whole = tensor.untyped_storage().nbytes()
         return min(tensor.numel() * tensor.element_size(), whole) if whole > self.cache else 0
+
+
+def stages_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in model.named_modules():
+        for stage, pattern in STAGES:
+            if re.fullmatch(pattern + r"(\.\d+)?", name):
+                yield stage, module
 
 
 def is_view(operation) -> bool:
@@ -91,12 +84,13 @@ def count(kind: str, form: str, size: int, args: argparse.Namespace) -> dict:
         workload.run()
     return {
         stage: {"gflop": counter.operations[stage] / 1e9, "gigabytes": counter.traffic[stage] / 1e9}
-        for stage in [*(stage for stage, _ in STAGES), "rest"]
+        for stage in [*(stage for stage, _ in STAGES), REST]
         if counter.operations[stage] or counter.traffic[stage]
     }
 
 
 def report(result: dict) -> None:
+    print(f"{result['device']}, torch {result['torch']}")
     for kind, forms in result["counts"].items():
         size = result["sizes"][kind]
         print(f"{result['arch']}, {kind.split()[0]}, one image of {size}×{size} pixels, forward:")

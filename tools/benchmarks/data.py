@@ -31,7 +31,7 @@ from convmae_det.data.pretraining import build_pretraining_loader
 from convmae_det.data.stream import build_stream_loader
 from convmae_det.errors import InputError
 
-from .measuring import medians
+from .measuring import machine, medians
 
 PLAIN, OURS = "plain form", "convmae_det"
 BATCH = 16
@@ -63,12 +63,11 @@ def measure(args: argparse.Namespace) -> dict:
             passes = {
                 (task, form): reader(build, len(items)) for task in loaders for form, build in loaders[task].items()
             }
-            seconds = medians(passes, args.repeats, "cpu")
+            seconds, measured_on = medians(passes, args.repeats, "cpu"), machine("cpu")
     finally:
         torch.set_num_threads(threads)
     result = {
-        "device": "CPU, 1 thread",
-        "torch": torch.__version__,
+        **measured_on,
         "images": {
             "source": args.images or "noise",
             "count": len(items),

@@ -19,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 
 from convmae_det.errors import InputError
 
-from .measuring import medians
+from .measuring import machine, medians
 
 REFERENCE = "pycocotools"
 FASTER = {
@@ -58,10 +58,11 @@ def measure(args: argparse.Namespace) -> dict:
         for name, value in difference.items():
             if not value <= TOLERANCE:
                 sys.exit(f"error: {task} of {name} differs from {REFERENCE}'s by {value:g}")
-    return {"images": args.count, "detections": args.detections, "tasks": tasks}
+    return {**machine("cpu"), "images": args.count, "detections": args.detections, "tasks": tasks}
 
 
 def report(result: dict) -> None:
+    print(f"{result['device']}, torch {result['torch']}")
     print(f"{result['images']} images with {result['detections']} detections each")
     for task, figures in result["tasks"].items():
         print(f"{task}: AP {100 * figures['AP']:.3f}")

@@ -1,6 +1,7 @@
 """Times and memory, of functions that take turns."""
 
 import json
+import platform
 import statistics
 import subprocess
 import sys
@@ -84,8 +85,19 @@ def resident_peak() -> int:
 
 def machine(device: str) -> dict:
     """What the figures of a device, "cpu" or "cuda", belong to."""
-    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{processor()}, {capability}, {threads} threads"
     return {"device": name, "torch": torch.__version__}
+
+
+def processor() -> str:
+    """What the CPU is called; at least its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def write_json(result: dict, path: str) -> None:

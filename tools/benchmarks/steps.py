@@ -1,4 +1,4 @@
-"""Training steps and forward passes of the networks, ours and in the published form."""
+"""Training steps and forward passes of the networks: ours, the published form and peers."""
 
 import argparse
 import sys
@@ -10,20 +10,24 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from reference import convmae
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from analyze import random_input
 from convmae_det.config import add_convmae_config
 from convmae_det.engine.trainer import compile_in_place
+from convmae_det.errors import InputError
 from convmae_det.modeling.encoder import PRESETS
 from convmae_det.modeling.window_schedule import attention_windows
 
+from . import peers
 from .measuring import MATMUL, cuda_peak, machine, matrix_product, medians, print_peak, process_peak
+from .operations import OperationCount
 
 PUBLISHED, OURS = "published form", "convmae_det"
 FORMS = (PUBLISHED, OURS)
 PRETRAINING = "pretraining step"
 DETECTION = ("backbone inference", "backbone training step", "detector inference", "detector training step")
+PEERS = {PRETRAINING: peers.PRETRAINING, DETECTION[0]: peers.BACKBONES, DETECTION[1]: peers.BACKBONES}  # by kind
+PEERS_ARCH = "base"
 
 
 class Workload:
@@ -43,7 +47,8 @@ class Workload:
         self.run = getattr(self, kind.split()[0])
         generator = torch.Generator().manual_seed(0)
         self.images = torch.randn(args.batch, 3, size, size, generator=generator).to(self.device)
-        self.noise = torch.rand(args.batch, (size // 16) ** 2, generator=generator).to(self.device)
+        unit = getattr(self.model, "mask_unit", 16)  # pixels along the side of what is hidden as one
+        self.noise = torch.rand(args.batch, (size // unit) ** 2, generator=generator).to(self.device)
         self.batch = [random_input(configuration(kind, size, args.arch), size, True) for _ in range(args.batch)]
 
     def __call__(self) -> None:
@@ -65,7 +70,9 @@ class Workload:
         return run(self.images, self.noise).loss
 
     def backbone(self) -> torch.Tensor:
-        return sum(feature.float().square().mean() for feature in self.model(self.images).values())
+        features = self.model(self.images)
+        features = features.values() if isinstance(features, dict) else features
+        return sum(feature.float().square().mean() for feature in features)
 
     def detector(self) -> torch.Tensor:
         if not self.training:
@@ -74,10 +81,10 @@ class Workload:
             return sum(self.model(self.batch).values())
 
     def forward_flops(self) -> int:
-        """Multiplications and additions of matrix products and convolutions in one forward pass."""
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        """Multiplications and additions of matrix products, convolutions and attention in one forward pass."""
+        with torch.no_grad(), OperationCount() as counter:
             self.run()
-        return counter.get_total_flops()
+        return counter.operations.total()
 
 
 def configuration(kind: str, size: int, arch: str):
@@ -93,6 +100,8 @@ def configuration(kind: str, size: int, arch: str):
 
 def build(kind: str, form: str, size: int, arch: str) -> nn.Module:
     """The network; the published form of a detector has the published backbone under Detectron2's pyramid and heads."""
+    if form not in FORMS:
+        return PEERS[kind][form](size)
     grid = (size // 16, size // 16)
     if kind == PRETRAINING and form == PUBLISHED:
         return convmae.MaskedAutoencoder(**PRESETS[arch], grid=grid)
@@ -125,9 +134,17 @@ def print_memory(args: argparse.Namespace) -> None:
     print_peak(lambda: run_twice(args.kind, args.form, args.size, args))
 
 
-def compare(kind: str, size: int, args: argparse.Namespace) -> dict:
-    """The figures of both forms of one workload, the matrix product taking turns with them."""
+def forms_of(kind: str, size: int, args: argparse.Namespace) -> list[str]:
+    """What is compared: the forms of our network and, if it is as large as they are, peers."""
     forms = [form for form in FORMS if form == OURS or size <= args.published_up_to]
+    if args.arch != PEERS_ARCH:
+        return forms
+    return forms + [name for name in PEERS.get(kind, {}) if args.peers is None or name in args.peers]
+
+
+def compare(kind: str, size: int, args: argparse.Namespace) -> dict:
+    """The figures of all forms of one workload, the matrix product taking turns with them."""
+    forms = forms_of(kind, size, args)
     memory = {form: peak_memory(kind, form, size, args) for form in forms}
     workloads: dict[str, Callable] = {form: Workload(kind, form, size, args) for form in forms}
     flops = {form: workload.forward_flops() for form, workload in workloads.items()}
@@ -145,16 +162,22 @@ def compare(kind: str, size: int, args: argparse.Namespace) -> dict:
         }
         for form in forms
     }
-    ratios = {}
-    if PUBLISHED in forms:
-        ratios = {
-            "speedup": median[PUBLISHED] / median[OURS],
-            "memory_ratio": memory[OURS] / memory[PUBLISHED],
+    ratios = {
+        "peers": {
+            name: {"time_ratio": median[OURS] / median[name], "operations_ratio": flops[OURS] / flops[name]}
+            for name in forms
+            if name not in FORMS
         }
+    }
+    if PUBLISHED in forms:
+        ratios["speedup"] = median[PUBLISHED] / median[OURS]
+        ratios["memory_ratio"] = memory[OURS] / memory[PUBLISHED]
     return {"kind": kind, "size": size, "matmul_gflops": rate / 1e9, "forms": rows, **ratios}
 
 
 def measure(kinds: Sequence[str], sizes: Sequence[int], args: argparse.Namespace) -> dict:
+    if args.peers and args.arch != PEERS_ARCH:
+        raise InputError(f"--peers are networks of base size: use --arch {PEERS_ARCH}, not {args.arch}")
     rows = [compare(kind, size, args) for kind in kinds for size in sizes]
     settings = {name: getattr(args, name) for name in ("arch", "batch", "dtype", "compile", "repeats")}
     return {"task": args.task, **machine(args.device), **settings, "workloads": rows}
@@ -172,6 +195,11 @@ def report(result: dict) -> None:
             )
         if "speedup" in row:
             print(f"{OURS} is {row['speedup']:.2f} times as fast, with {row['memory_ratio']:.0%} of the memory")
+        for name, ratios in row["peers"].items():
+            print(
+                f"{OURS} takes {ratios['time_ratio']:.2f} times the time of {name}, "
+                f"with {ratios['operations_ratio']:.2f} times its operations"
+            )
     for kind in dict.fromkeys(row["kind"] for row in result["workloads"]):
         report_scaling([row for row in result["workloads"] if row["kind"] == kind])
 

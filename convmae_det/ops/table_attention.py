@@ -13,23 +13,22 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
-from torch.utils.flop_counter import flop_registry
+
+from . import choice
 
 LOGITS = 2**21  # at a time, or those of one row of queries: 8 MB in float32, a share of the cache
 
 softmax_backward = torch.ops.aten._softmax_backward_data.out
 onednn_product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # torch.compile's form of a linear layer
-if onednn_product is not None:  # let torch's FlopCounterMode count it
-    flop_registry.setdefault(onednn_product, lambda tokens, weight, *_, **__: 2 * tokens.numel() * len(weight))
 
 
 def product(tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """(n, in), (out, in) → (n, out), without gradients; the weight may be a transposed view.
 
-    As :class:`.linear.Linear`, by oneDNN in float32. A convolution would first bring its weight into an order of its
-    own, which pays for layers, not for keys and values that a few queries pass.
+    Where :class:`.linear.Linear` is a convolution, by oneDNN, too. A convolution would first bring its weight into an
+    order of its own, which pays for layers, not for keys and values that a few queries pass.
     """
-    if onednn_product is None or tokens.dtype != torch.float32:
+    if onednn_product is None or not choice.product_is_onednn(tokens.dtype):
         return F.linear(tokens, weight)
     return onednn_product(tokens, weight, None, "none", [], "")
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from convmae_det.modeling import table_attention
-from convmae_det.modeling.relative_position import look_up
-from convmae_det.modeling.table_attention import attend_by_table
+from convmae_det.ops import choice, table_attention
+from convmae_det.ops.attention import TableBias, attend, look_up, table_bias
+from convmae_det.ops.table_attention import attend_by_table
 
 grids = st.tuples(st.integers(1, 7), st.integers(1, 7))
 
@@ -66,12 +66,41 @@ def test_equals_it_on_a_large_grid():
     assert_close(gradients, torch.autograd.grad(expected, (tokens, table), direction), rtol=1e-3, atol=1e-4)
 
 
-def test_without_onednn_it_gives_the_same(monkeypatch):
+def with_gradients(attended, tokens, table):
+    torch.manual_seed(1)
+    direction = torch.randn(attended.shape, dtype=attended.dtype)
+    return [attended, *torch.autograd.grad(attended, (tokens, table), direction)]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_both_kinds_of_products_give_the_same(force, monkeypatch, there):
     grid = (5, 4)
     tokens, table = random_parts(1, 2, 8, grid, torch.float32)
-    ours = by_table(tokens, table, grid)
-    monkeypatch.setattr(table_attention, "onednn_product", None)
-    assert_close(by_table(tokens, table, grid), ours, rtol=1e-5, atol=1e-5)
+    force(linear="product")
+    expected = with_gradients(by_table(tokens, table, grid), tokens, table)
+    force(linear="convolution")
+    if not there:
+        monkeypatch.setattr(table_attention, "onednn_product", None)
+    assert_close(with_gradients(by_table(tokens, table, grid), tokens, table), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("grid", [(16, choice.MATRIX_TOKENS // 16), (19, 27)])
+def test_the_bias_of_a_table_is_the_same_on_both_sides_of_the_size_where_its_form_changes(force, grid):
+    tokens, table = random_parts(1, 2, 4, grid)
+    bias = table_bias(table, grid, torch.float64)
+    assert isinstance(bias, TableBias) == (grid[0] * grid[1] > choice.MATRIX_TOKENS)
+    ours = attend(*tokens.permute(2, 0, 3, 1, 4), bias)
+    expected = with_gradients(whole(tokens, table, grid), tokens, table)
+    assert_close(with_gradients(ours, tokens, table), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", choice.FORMS["attention"])
+def test_zeros_are_no_bias_where_nothing_is_trained(force, form):
+    force(attention=form)
+    table = torch.zeros(2, 5, 5, requires_grad=True)
+    assert table_bias(table, (3, 3), torch.float32) is not None
+    with torch.no_grad():
+        assert table_bias(table, (3, 3), torch.float32) is None
 
 
 def test_gradients_are_those_of_finite_differences():

@@ -1,0 +1,113 @@
+"""Which form of an operation runs: one rule for all, by device, processor, precision and size.
+
+Nothing is timed to decide, so that a run repeats itself bit for bit on the same machine. docs/performance.md has the
+measurements behind the numbers here. A compiler, a trace and torch.func's transforms always get the plain forms.
+
+The environment variable CONVMAE_OPS overrides the rule, to measure what it is worth: `linear=product attention=table`.
+"""
+
+import functools
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from ..errors import InputError
+
+FORMS = {
+    "linear": ("product", "convolution"),  # torch's matrix product, or the 1×1 convolution that a linear layer also is
+    "attention": ("matrix", "table"),  # relative position biases looked up for all pairs of tokens, or where needed
+    "pieces": ("whole", "pieces"),  # a large map passes pointwise layers at once, or some thousand tokens at a time
+    "regions": ("exact", "padded"),  # a head sees the regions that there are, or up to a quarter more
+}
+
+SMALL_CONVOLUTION = 20480  # values up to which PyTorch makes a convolution without oneDNN
+MATRIX_TOKENS = 512  # up to which all biases and logits of an image stay in a cache: 1 MB a head
+PIECE = 2048  # tokens of which a cache holds what an MLP computes between its input and its result
+RECOMPUTED_TOKENS = 8 * PIECE  # up to which a training step is faster if it keeps what else it would compute twice
+
+
+def runs_eagerly(device: torch.device) -> bool:
+    """Whether operations run one by one on a CPU, so that it is for us to see that its cache holds their values."""
+    return device.type == "cpu" and not is_transformed()
+
+
+def is_transformed() -> bool:
+    """Whether a compiler, a trace or torch.func's transforms look on, which want plain operations."""
+    compiled = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return compiled or torch._C._are_functorch_transforms_active()
+
+
+def linear_is_convolution(tokens: torch.Tensor) -> bool:
+    """For tokens (…, C) of a linear layer: in float32, on a processor whose vectors MKL doesn't use."""
+    if not runs_eagerly(tokens.device) or tokens.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        return False
+    return _chosen("linear", "convolution", onednn_is_wider() and tokens.numel() > SMALL_CONVOLUTION)
+
+
+def product_is_onednn(dtype: torch.dtype) -> bool:
+    """The same for a product of two matrices that are no layer's, where :mod:`.table_attention` asks for it."""
+    return dtype == torch.float32 and _chosen("linear", "convolution", onednn_is_wider())
+
+
+def bias_stays_table(device: torch.device, tokens: int) -> bool:
+    """For global attention on a grid of so many tokens, with biases from a table."""
+    return runs_eagerly(device) and _chosen("attention", "table", tokens > MATRIX_TOKENS)
+
+
+def piece_of(tokens: torch.Tensor) -> int | None:
+    """How many of the tokens (n, C) pass pointwise layers together; None: all.
+
+    In a training step pieces are computed once more in the backward pass.
+    """
+    if not runs_eagerly(tokens.device):
+        return None
+    most = RECOMPUTED_TOKENS if torch.is_grad_enabled() else PIECE
+    return PIECE if _chosen("pieces", "pieces", len(tokens) > most) else None
+
+
+def padded_regions(regions: torch.Tensor) -> int:
+    """How many regions a head sees in place of the R that are there, (R, …): up to a quarter more, in steps of which
+    there are four between each power of two and the next."""
+    count = len(regions)
+    step = 2 ** max(0, count.bit_length() - int(__import__("os").environ.get("BITS","3")))
+    if not runs_eagerly(regions.device):
+        return count
+    return -(-count // step) * step if _chosen("regions", "padded", True) else count
+
+
+@functools.cache
+def onednn_is_wider() -> bool:
+    """Whether PyTorch's convolutions, by oneDNN, use wider vectors than its matrix products, by MKL: that is so with
+    AVX-512 of another maker than MKL's."""
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return wide and torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available() and vendor() != "Intel"
+
+
+@functools.cache
+def vendor() -> str:
+    """The processor's maker: Intel, AMD, or "" where it can't be told."""
+    try:
+        described = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        described = platform.processor()
+    names = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD"}
+    return next((name for mark, name in names.items() if mark in described), "")
+
+
+def _chosen(operation: str, form: str, by_rule: bool) -> bool:
+    """Whether `form` of the `operation` runs: by the rule, unless CONVMAE_OPS says otherwise."""
+    forced = overrides().get(operation)
+    return by_rule if forced is None else forced == form
+
+
+@functools.cache
+def overrides() -> dict[str, str]:
+    """The forms that CONVMAE_OPS asks for. Raises InputError: it names others than FORMS."""
+    pairs = [pair.partition("=") for pair in os.environ.get("CONVMAE_OPS", "").split()]
+    for operation, _, form in pairs:
+        if form not in FORMS.get(operation, ()):
+            known = ", ".join(f"{name}={form}" for name, forms in FORMS.items() for form in forms)
+            raise InputError(f"CONVMAE_OPS holds {operation}={form}: choose among {known}, or unset it")
+    return {operation: form for operation, _, form in pairs}

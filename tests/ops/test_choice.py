@@ -1,0 +1,103 @@
+"""The rule that chooses forms is one of device, processor, precision and size, and can be overridden."""
+
+import pytest
+import torch
+
+from convmae_det.errors import InputError
+from convmae_det.ops import choice
+
+WIDE = torch.zeros(choice.SMALL_CONVOLUTION + 1, 1)
+KERNELS = pytest.mark.skipif(
+    not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()), reason="without MKL or oneDNN"
+)
+
+
+@pytest.fixture(autouse=True)
+def asked_anew(monkeypatch):
+    """Answers about the machine are kept; here each test has its own."""
+    monkeypatch.delenv("CONVMAE_OPS", raising=False)
+    asked = (choice.onednn_is_wider, choice.vendor, choice.overrides)
+    for question in asked:
+        question.cache_clear()
+    yield
+    for question in asked:
+        question.cache_clear()
+
+
+def processor(monkeypatch, vendor: str, vectors: str) -> None:
+    monkeypatch.setattr(choice, "vendor", lambda: vendor)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
+
+
+@KERNELS
+@pytest.mark.parametrize(
+    ("vendor", "vectors", "convolution"),
+    [
+        ("AMD", "AVX512", True),
+        ("AMD", "AVX2", False),
+        ("Intel", "AVX512", False),
+        ("Intel", "AVX2", False),
+        ("", "AVX512", True),
+        ("", "DEFAULT", False),
+    ],
+)
+def test_linear_layers_are_convolutions_where_mkl_leaves_vectors_unused(monkeypatch, vendor, vectors, convolution):
+    processor(monkeypatch, vendor, vectors)
+    assert choice.linear_is_convolution(WIDE) == choice.product_is_onednn(torch.float32) == convolution
+
+
+@KERNELS
+def test_other_precisions_and_small_maps_are_products(monkeypatch):
+    processor(monkeypatch, "AMD", "AVX512")
+    assert choice.linear_is_convolution(WIDE)
+    assert not choice.linear_is_convolution(WIDE[1:])
+    assert not choice.linear_is_convolution(WIDE.double()) and not choice.linear_is_convolution(WIDE.bfloat16())
+    assert not choice.product_is_onednn(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not choice.linear_is_convolution(WIDE)
+
+
+def everything(tokens: torch.Tensor) -> list[bool]:
+    return [
+        choice.linear_is_convolution(tokens),
+        choice.bias_stays_table(tokens.device, 10**6),
+        choice.piece_of(tokens) is not None,
+    ]
+
+
+def test_on_a_gpu_plain_forms_run(monkeypatch):
+    processor(monkeypatch, "AMD", "AVX512")
+    assert everything(torch.zeros(10**6, 1, device="meta")) == [False] * 3  # a device that is no CPU
+
+
+@KERNELS
+def test_traces_and_transforms_get_plain_forms(monkeypatch):
+    processor(monkeypatch, "AMD", "AVX512")
+    found = []
+
+    def look(tokens):
+        found.append(everything(torch.zeros(10**5, 1)))
+        return tokens.sum()
+
+    look(torch.zeros(3))
+    torch.jit.trace(look, torch.zeros(3), check_trace=False)
+    torch.func.grad(look)(torch.zeros(3))
+    assert found == [[True] * 3, [False] * 3, [False] * 3]
+
+
+def test_the_vendor_is_one_that_is_known():
+    assert choice.vendor() in ("Intel", "AMD", "")
+
+
+def test_the_environment_overrides_the_rule(monkeypatch):
+    monkeypatch.setenv("CONVMAE_OPS", "linear=convolution attention=matrix pieces=pieces")
+    assert choice.linear_is_convolution(torch.zeros(2, 1))
+    assert not choice.bias_stays_table(torch.device("cpu"), 10**6)
+    assert choice.piece_of(torch.zeros(2, 1)) == choice.PIECE
+
+
+@pytest.mark.parametrize("value", ["linear=fast", "softmax=table", "linear"])
+def test_what_is_no_form_is_refused(monkeypatch, value):
+    monkeypatch.setenv("CONVMAE_OPS", value)
+    with pytest.raises(InputError, match="CONVMAE_OPS .* choose among linear=product"):
+        choice.piece_of(torch.zeros(2, 1))
