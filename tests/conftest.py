@@ -21,6 +21,11 @@ class TorchRandom:
 
 hypothesis.register_random(TorchRandom)  # so that an example that fails once fails again
 
+# No test depends on a clock; fixtures of a test serve all its examples.
+clocks = (hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture)
+hypothesis.settings.register_profile("convmae_det", deadline=None, suppress_health_check=clocks)
+hypothesis.settings.load_profile("convmae_det")
+
 
 @pytest.fixture(autouse=True)
 def seeded():

@@ -180,7 +180,7 @@ def detections(draw):
     return boxes, classes.long(), scores, torch.rand(len(places), 4, 4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(detections(), st.randoms(use_true_random=False))
 def test_order_does_not_matter_to_the_comparison(found, random):
     order = list(range(len(found[0])))
@@ -189,7 +189,7 @@ def test_order_does_not_matter_to_the_comparison(found, random):
     assert comparison == (len(order), len(order), len(order), 0, 0, 0) and comparison.agrees
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(detections(), st.integers(0, 59), st.sampled_from(["boxes", "classes", "scores", "masks", "missing"]))
 def test_every_difference_shows_in_the_comparison(found, index, what):
     index %= len(found[0])

@@ -240,7 +240,7 @@ def test_arguments_that_will_not_do(arguments, complaint):
 # --- as a module of PyTorch
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(height=st.integers(1, 100), width=st.integers(1, 100))
 def test_images_of_any_size(height, width):
     encoder = create_encoder(SHAPE)

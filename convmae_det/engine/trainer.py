@@ -15,6 +15,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.modeling import build_model
+from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
+from detectron2.modeling.roi_heads.keypoint_head import KRCNNConvDeconvUpsampleHead
+from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
@@ -29,6 +32,7 @@ from ..data import loader
 from ..errors import InputError
 from ..modeling.decoder import Decoder
 from ..modeling.encoder import Encoder
+from ..ops.regions import pad_regions
 from ..precision import TRAINED, announce, autocast, evaluation_precision, read_in_float32, training_precision
 from ..solver.optimizer import build_optimizer, gradient_clipper
 from ..solver.schedule import resolve_schedule
@@ -41,6 +45,8 @@ from .progress import Progress
 from .step import TrainingStep
 
 logger = logging.getLogger(__name__)
+
+HEADS = (MaskRCNNConvUpsampleHead, FastRCNNConvFCHead, KRCNNConvDeconvUpsampleHead)  # which work region by region
 
 LOG_PERIOD = 20  # iterations between lines in the log and in metrics.json
 
@@ -97,6 +103,7 @@ class Trainer(DefaultTrainer):
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         model = build_from(cfg)
         read_in_float32(model)
+        pad_regions(model, HEADS)
         counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]
         logger.info(f"{type(model).__name__} on {cfg.MODEL.DEVICE}: {counts[0]:,} parameters, {counts[1]:,} trained")
         if cfg.MODEL.COMPILE:

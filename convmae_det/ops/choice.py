@@ -19,7 +19,7 @@ FORMS = {
     "linear": ("product", "convolution"),  # torch's matrix product, or the 1×1 convolution that a linear layer also is
     "attention": ("matrix", "table"),  # relative position biases looked up for all pairs of tokens, or where needed
     "pieces": ("whole", "pieces"),  # a large map passes pointwise layers at once, or some thousand tokens at a time
-    "regions": ("exact", "padded"),  # a head sees the regions that there are, or up to a quarter more
+    "regions": ("exact", "padded"),  # a head sees the regions that there are, or up to half as many more
 }
 
 SMALL_CONVOLUTION = 20480  # values up to which PyTorch makes a convolution without oneDNN
@@ -68,10 +68,9 @@ def piece_of(tokens: torch.Tensor) -> int | None:
 
 
 def padded_regions(regions: torch.Tensor) -> int:
-    """How many regions a head sees in place of the R that are there, (R, …): up to a quarter more, in steps of which
-    there are four between each power of two and the next."""
+    """How many regions a head sees in place of the R that are there, (R, …): a power of two, or one and a half."""
     count = len(regions)
-    step = 2 ** max(0, count.bit_length() - int(__import__("os").environ.get("BITS","3")))
+    step = 2 ** max(0, (count - 1).bit_length() - 2)
     if not runs_eagerly(regions.device):
         return count
     return -(-count // step) * step if _chosen("regions", "padded", True) else count

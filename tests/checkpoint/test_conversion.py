@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from convmae_det.checkpoint.conversion import convolution, relative_position_index, to_official, to_ours
@@ -32,7 +32,6 @@ def test_round_trip_is_bit_exact(golden, file):
     assert recognise(ours, file).layout == "ours"
 
 
-@settings(deadline=None)
 @given(st.sampled_from([1, 2, 4]), st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(1, 3))
 def test_a_folded_convolution_is_the_linear_layer(size, inputs, outputs, rows, columns):
     weight = torch.randn(outputs, inputs, size, size, dtype=torch.float64)
@@ -43,7 +42,6 @@ def test_a_folded_convolution_is_the_linear_layer(size, inputs, outputs, rows, c
     assert torch.equal(convolution(size).to_official(linear), weight)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 3))
 def test_a_published_bias_table_and_its_index_give_our_bias(size, heads):
     name = "windowed_rel_pos_bias.relative_position_bias_table"

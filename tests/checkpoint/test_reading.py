@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -176,7 +176,6 @@ def test_a_list_is_no_checkpoint(tmp_path):
         read(tmp_path / "weights.pth")
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1, exclude_max=True))
 def test_every_truncated_file_is_refused(saved, folder, share):
     path = folder / "truncated.pth"
@@ -185,7 +184,6 @@ def test_every_truncated_file_is_refused(saved, folder, share):
         read(path)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4))
 def test_every_damaged_file_is_refused_or_read_right(saved, folder, flips):
     damaged = bytearray(saved)
@@ -201,7 +199,6 @@ def test_every_damaged_file_is_refused_or_read_right(saved, folder, flips):
         assert same(content)
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1, exclude_max=True))
 def test_truncated_safetensors_are_refused(folder, share):
     path = folder / "truncated.safetensors"

@@ -36,7 +36,7 @@ def write_png(path, pixels, color_type):
     return path
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9).map(lambda shape: (*shape, 3))))
 def test_colour_is_kept(tmp_path_factory, pixels):
     path = saved(tmp_path_factory.mktemp("image"), pixels)
@@ -198,7 +198,7 @@ def test_truncated_file_is_named(tmp_path, suffix, share):
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow may warn of the damage first
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_damaged_file_raises_nothing_but_input_errors(tmp_path_factory, data):
     path = saved(tmp_path_factory.mktemp("image"), RGB, data.draw(st.sampled_from([".png", ".jpg", ".tif", ".gif"])))

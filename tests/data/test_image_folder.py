@@ -74,7 +74,7 @@ names = st.text("aB1é.", min_size=1, max_size=3).filter(lambda name: name.strip
 paths = st.lists(st.lists(names, max_size=3).map(lambda parts: "/".join([*parts, "x.png"])), min_size=1, max_size=8)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(paths=paths, seed=st.integers(0, 99))
 def test_the_order_is_not_that_of_the_file_system(tmp_path_factory, paths, seed):
     root = tmp_path_factory.mktemp("root")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from detectron2.data import transforms as T
 from detectron2.structures.masks import polygons_to_bitmask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convmae_det.data.jitter import build_augmentations
@@ -19,7 +19,7 @@ def augment(cfg, image, is_train=True):
     return augmented.image, transforms
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(height=sides, width=sides, size=st.integers(8, 200), scales=st.tuples(*[st.floats(0.1, 2)] * 2), seed=sides)
 def test_images_are_scaled_into_the_square_and_cropped(cfg, height, width, size, scales, seed):
     cfg.INPUT.LSJ.IMAGE_SIZE = size

@@ -45,7 +45,7 @@ def images_and_parts(draw, longest):
     return (height, width), (top, left, draw(st.integers(1, height - top)), draw(st.integers(1, width - left)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(images_and_parts(40), st.integers(1, 8), st.sampled_from([".jpg", ".png", ".tif"]), st.sampled_from([*CHANNELS]))
 def test_a_part_is_that_of_the_whole(tmp_path_factory, image_and_part, orientation, suffix, format):
     """Bit for bit, in every format and orientation, where all pixels are needed."""
@@ -73,9 +73,7 @@ def test_a_part_of_every_mode(tmp_path, mode):
     assert np.array_equal(pixels, read_image(path)[3:13, 4:16])
 
 
-@settings(
-    max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
-)  # shrinking takes minutes
+@settings(max_examples=30, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking takes minutes
 @given(
     size=st.tuples(st.integers(8, 48), st.integers(8, 48)),
     part=st.tuples(*[st.floats(0, 1)] * 4),
@@ -170,7 +168,7 @@ def test_errors_of_the_choice_are_not_the_files(tmp_path):
 # The mapper.
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     size=st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
     scale=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
@@ -184,7 +182,7 @@ def test_crops_are_those_of_torchvision(size, scale, seed):
     assert crop == tuple(expected) and torch.equal(torch.rand(1), after)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     seed=st.integers(0, 999),

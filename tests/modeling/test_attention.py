@@ -45,7 +45,7 @@ def stage_of(windows, relative_position="shared", grid=(4, 4), dim=8, heads=2) -
     return randomise(TransformerStage(4, dim, heads, 2, [0.0] * depth, position, windows, relative_position, grid))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     heads=st.integers(1, 4),
     width=st.integers(1, 6),
@@ -70,7 +70,7 @@ def test_fused_equals_materialised_attention(heads, width, length, biased, seed)
     assert_near(results[0], results[1], 1e-8)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(grid=grids, window=windows, seed=st.integers(0, 99))
 def test_padding_of_windows_changes_no_real_token(grid, window, seed):
     """Two images, with the shared bias; against attention over the whole unpadded map, masked to the windows."""
@@ -93,7 +93,7 @@ def test_padding_of_windows_changes_no_real_token(grid, window, seed):
     assert_near(of_ours[1], of_theirs[1], 1e-8)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(grid=grids, window=windows, data=st.data())
 def test_the_receptive_field_is_the_window(grid, window, data):
     stage = stage_of([window])
@@ -106,7 +106,7 @@ def test_the_receptive_field_is_the_window(grid, window, data):
     assert torch.equal(reached, number == number[token])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(grid=grids, window=windows, n=st.integers(1, 3))
 def test_split_and_join_are_inverse(grid, window, n):
     tokens = torch.randn(n, *grid, 3)
@@ -117,7 +117,7 @@ def test_split_and_join_are_inverse(grid, window, n):
     assert (split == 0).sum() == padding  # each token once, the rest zero
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(grid=grids, window=windows)
 def test_padding_mask_parts_real_tokens_from_padding(grid, window):
     mask = padding_mask(window, grid)
@@ -136,7 +136,7 @@ def test_no_mask_is_built_where_nothing_is_padded():
     assert stage.attention_biases(torch.zeros(2, 8, 4, 8), (8, 4)) == {Window(4): None, None: None}
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(grid=grids, window=windows)
 def test_decomposed_attention_looks_at_padding_as_vitdet_does(grid, window):
     """The second published code pads with zeros and doesn't mask; its weights are trained with that."""

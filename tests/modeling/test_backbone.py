@@ -27,7 +27,7 @@ def small_backbone(*options):
 # --- features
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(h=st.integers(1, 3), w=st.integers(1, 3))
 def test_features_have_the_shapes_that_output_shape_tells(h, w):
     backbone = small_backbone()

@@ -11,7 +11,7 @@ from convmae_det.modeling.conv_block import ConvBlock
 from convmae_det.modeling.masking import Dense, VisibleBlocks
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     dim=st.integers(2, 6),
     ratio=st.sampled_from([1, 2, 4]),

@@ -15,7 +15,7 @@ def small_decoder() -> Decoder:
     return randomise(Decoder(in_dim=6, dim=8, depth=2, num_heads=2, mlp_ratio=2, patch_values=5, grid=(3, 4)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(dims=st.lists(st.integers(1, 5), min_size=2, max_size=4), grid=st.tuples(st.integers(1, 3), st.integers(1, 3)))
 def test_fusion_heads_are_strided_convolutions_one_for_each_earlier_stage(dims, grid):
     ratios = [2**i for i in range(len(dims) - 1, 0, -1)]

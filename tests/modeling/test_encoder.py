@@ -52,7 +52,7 @@ def test_norms_have_the_published_eps():
             assert module.eps == (1e-5 if early else 1e-6), name
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(h=st.integers(1, 5), w=st.integers(1, 5), channels=st.sampled_from([1, 3, 4]), n=st.integers(1, 2))
 def test_any_multiple_of_16_and_1_3_or_4_channels(h, w, channels, n):
     encoder = detector_encoder((3, 3), in_channels=channels)
@@ -77,7 +77,7 @@ def test_a_grid_needs_a_multiple_of_16(size):
         grid_of("SOME.KEY", size)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     widths=st.tuples(*[st.integers(1, 4)] * 3),
     depths=st.tuples(*[st.integers(1, 2)] * 3),

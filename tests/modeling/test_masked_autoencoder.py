@@ -70,7 +70,7 @@ def compare_with_the_plain_form(shape: dict, mask_ratio: float, seed: int, dtype
     assert_near(plain.published(gradients(ours)), gradients(theirs), of_gradients)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     widths=st.tuples(*[st.integers(1, 3)] * 3),
     depths=st.tuples(*[st.integers(1, 2)] * 3),
@@ -103,7 +103,7 @@ def test_visible_path_equals_the_dense_masked_form_in_float32(seed, grid, mask_r
     compare_with_the_plain_form(shape, mask_ratio, seed, torch.float32, (1e-5, 1e-4))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 999), grid=st.tuples(st.integers(2, 5), st.integers(2, 5)))
 def test_hidden_pixels_change_no_visible_latent_bit_for_bit(seed, grid):
     torch.manual_seed(seed)

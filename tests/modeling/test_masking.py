@@ -26,7 +26,7 @@ def layouts(draw):
     return VisibleBlocks(torch.rand(n, h * w).argsort(1)[:, :visible].sort(1).values, (h, w)), (h, w), n
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(1, 3), length=st.integers(2, 60), ratio=st.floats(0.05, 0.95))
 def test_the_lowest_noise_stays_visible_in_raster_order(n, length, ratio):
     count = int(length * (1 - ratio))
@@ -47,7 +47,7 @@ def test_a_ratio_that_hides_nothing_or_everything_is_refused(length, ratio):
         draw_visible(torch.rand(2, length), ratio)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(1, 3), groups=st.integers(2, 6), count=st.integers(1, 8))
 def test_complementary_sets_are_a_partition_of_each_image(n, groups, count):
     noise = torch.rand(n, groups * count)
@@ -69,7 +69,7 @@ def test_a_ratio_that_gives_no_equal_sets_is_refused(length, ratio):
         draw_complementary(torch.rand(2, length), ratio)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(layouts(), st.sampled_from([1, 2, 4]), st.integers(1, 3))
 def test_place_and_select_are_inverse_on_visible_blocks(drawn, s, c):
     layout, (h, w), n = drawn
@@ -80,7 +80,7 @@ def test_place_and_select_are_inverse_on_visible_blocks(drawn, s, c):
     assert (placed != 0).sum() == (blocks != 0).sum()  # zero everywhere else
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(layouts(), st.sampled_from([1, 2]))
 def test_select_takes_the_blocks_that_the_indices_name(drawn, s):
     layout, (h, w), n = drawn
@@ -91,7 +91,7 @@ def test_select_takes_the_blocks_that_the_indices_name(drawn, s):
             assert torch.equal(blocks[image, k], dense[image, y * s : (y + 1) * s, x * s : (x + 1) * s])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(layouts(), st.sampled_from([1, 2, 4]))
 def test_place_and_select_are_adjoint(drawn, s):
     layout, (h, w), n = drawn

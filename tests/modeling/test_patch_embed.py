@@ -11,7 +11,7 @@ from convmae_det.modeling.patch_embed import PatchEmbed, fold, unfold
 sizes = st.sampled_from([1, 2, 4])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     lead=st.lists(st.integers(1, 3), max_size=2),
     h=st.integers(1, 3),
@@ -30,7 +30,7 @@ def test_fold_orders_row_column_channel_and_unfold_undoes_it(lead, h, w, size, c
     assert torch.equal(unfold(patches, size), tokens)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(in_dim=st.integers(1, 4), dim=st.integers(2, 5), h=st.integers(1, 3), w=st.integers(1, 3), size=sizes)
 def test_patch_embedding_is_a_strided_convolution(in_dim, dim, h, w, size):
     embed = PatchEmbed(in_dim, dim, size)

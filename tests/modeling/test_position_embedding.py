@@ -13,7 +13,7 @@ from convmae_det.modeling.position_embedding import PositionEmbedding, resize, s
 grids = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(grid=grids, quarter=st.integers(1, 6))
 def test_sincos_equals_the_loop_over_tokens(grid, quarter):
     assert_close(sincos(4 * quarter, grid).flatten(1, 2), plain.sincos(4 * quarter, grid))
@@ -24,7 +24,7 @@ def test_sincos_tells_all_positions_apart():
     assert torch.cdist(table, table).add(torch.eye(35)).min() > 1e-2
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(trained=grids, grid=grids)
 def test_resize_is_bicubic_over_the_map(trained, grid):
     table = torch.randn(1, *trained, 3)

@@ -15,7 +15,7 @@ from convmae_det.modeling.reconstruction import (
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(n=st.integers(1, 2), c=st.sampled_from([1, 3, 4]), h=st.integers(1, 3), w=st.integers(1, 3))
 def test_patches_are_in_raster_order_with_row_column_channel_inside(n, c, h, w):
     images = torch.randn(n, c, 16 * h, 16 * w)

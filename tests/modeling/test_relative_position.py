@@ -24,7 +24,7 @@ def random_bias(grid, heads=2) -> RelativePositionBias:
     return bias
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(grid=grids, heads=st.integers(1, 3))
 def test_lookup_equals_the_index_formula(grid, heads):
     bias, (h, w) = random_bias(grid, heads), grid
@@ -35,7 +35,7 @@ def test_lookup_equals_the_index_formula(grid, heads):
     assert torch.equal(bias(grid), bias.table.flatten(1)[:, torch.tensor(index)])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(trained=grids, data=st.data())
 def test_a_smaller_grid_takes_the_centre_of_the_table(trained, data):
     """Exactly: a displacement has the same bias on both grids."""
@@ -58,7 +58,7 @@ def test_a_grid_that_is_larger_one_way_and_smaller_the_other():
     assert_close(resized, resize_table(table[:, :, 2:5], (5, 2)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(trained=grids, grid=grids)
 def test_resizing_keeps_symmetry_constants_and_the_centre(trained, grid):
     table = torch.randn(1, 2 * trained[0] - 1, 2 * trained[1] - 1)
@@ -74,7 +74,7 @@ def test_a_table_is_zero_at_the_start():
     assert bias.table.shape == (3, 7, 9) and not bias((4, 5)).any()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(grid=st.tuples(st.integers(1, 4), st.integers(1, 4)), heads=st.integers(1, 2))
 def test_decomposed_bias_equals_a_double_loop(grid, heads):
     (h, w), d = grid, 3
@@ -87,7 +87,7 @@ def test_decomposed_bias_equals_a_double_loop(grid, heads):
         assert_close(bias[:, :, q, k], expected)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(trained=grids, grid=grids)
 def test_decomposed_bias_on_other_grids_is_that_of_vitdet(trained, grid):
     length, d = grid[0] * grid[1], 3

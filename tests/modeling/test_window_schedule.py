@@ -11,7 +11,7 @@ from convmae_det.modeling.window_schedule import attention_windows, default_glob
 CONVMAE = "MODEL.CONVMAE."
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(depth=st.integers(1, 40))
 def test_default_global_blocks_are_evenly_spaced_and_end_in_the_last(depth):
     blocks = default_global_blocks(depth)
@@ -24,7 +24,7 @@ def test_base_has_the_published_global_blocks():
     assert default_global_blocks(11) == [0, 3, 6, 10]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(depth=st.integers(2, 12), size=st.integers(1, 9), shift=st.booleans(), data=st.data())
 def test_local_blocks_alternate_between_plain_and_shifted_windows(depth, size, shift, data):
     chosen = data.draw(st.lists(st.integers(0, depth - 1), min_size=1, max_size=depth - 1, unique=True))

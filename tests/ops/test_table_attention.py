@@ -29,7 +29,7 @@ def by_table(tokens, table, grid):
     return attend_by_table(*tokens.permute(2, 0, 3, 1, 4), table, grid)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     batch=st.integers(1, 3),
     heads=st.integers(1, 3),

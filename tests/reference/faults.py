@@ -23,7 +23,6 @@ def examples(count: int) -> hypothesis.settings:
         max_examples=count,
         derandomize=True,
         database=None,
-        deadline=None,
         phases=phases,
         suppress_health_check=list(hypothesis.HealthCheck),
     )

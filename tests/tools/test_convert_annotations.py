@@ -94,7 +94,7 @@ def test_the_result_is_what_training_reads(yolo):
 numbers = st.floats(0, 1).map(lambda value: round(value, 4))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(numbers, numbers), min_size=3, max_size=9), st.integers(0, 2))
 def test_any_polygon_stays_as_it_is(tmp_path_factory, corners, number):
     """Also one that crosses itself, or falls apart into several pieces once it is made of pixels."""

@@ -25,7 +25,7 @@ def test_what_a_run_wrote_after_its_checkpoint_gives_way(tmp_path):
     assert curve == [(19, 1), (39, 1), (59, 1), (79, 1), (99, 1), (110, 2), (130, 2)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), min_size=1, max_size=6))
 def test_the_last_value_wins_whatever_the_restarts(tmp_path_factory, attempts):
     """Attempt a runs from `start` on for `length` iterations; each iteration's value says which wrote it."""

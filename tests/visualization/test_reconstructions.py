@@ -59,7 +59,7 @@ class Perfect(nn.Module):
 
 
 @pytest.mark.parametrize("masking", MASKINGS)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(rows=st.integers(2, 5), half_columns=st.integers(1, 3), n=st.integers(1, 3))
 def test_each_panel_shows_its_pixels_and_no_others(masking, rows, half_columns, n):
     model = build(*MASKINGS[masking])
