@@ -68,7 +68,8 @@ def piece_of(tokens: torch.Tensor) -> int | None:
 
 
 def padded_regions(regions: torch.Tensor) -> int:
-    """How many regions a head sees in place of the R that are there, (R, …): a power of two, or one and a half."""
+    """How many regions a head sees in place of the R that are there, (R, …): a power of two, or halfway to the
+    next, so that the kernels that are compiled for each number are few."""
     count = len(regions)
     step = 2 ** max(0, (count - 1).bit_length() - 2)
     if not runs_eagerly(regions.device):

@@ -1,7 +1,7 @@
 """Heads that see a number of regions of their own in each step, in few numbers of regions.
 
-oneDNN compiles a kernel for each shape that it meets and keeps it. The regions of an image are never as many as those of
-the last one, so that a detector on a CPU would go on compiling for hundreds of steps, and fill a gigabyte with kernels.
+oneDNN compiles a kernel for each shape that it meets, and keeps it. The regions of an image are never as many as those
+of the last one, so that a detector on a CPU would go on compiling for hundreds of steps, and fill a gigabyte.
 """
 
 import torch
