@@ -7,6 +7,7 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
+from ..ops.depthwise import DepthwiseConv2d
 from ..ops.linear import Linear
 from ..ops.pointwise import pointwise
 from .mlp import Mlp
@@ -22,7 +23,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-5)
         self.pointwise1 = Linear(dim, dim)
-        self.depthwise = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+        self.depthwise = DepthwiseConv2d(dim, kernel_size)
         self.pointwise2 = Linear(dim, dim)
         self.norm2 = nn.LayerNorm(dim, eps=1e-5)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))

@@ -17,6 +17,7 @@ from ..errors import InputError
 
 FORMS = {
     "linear": ("product", "convolution"),  # torch's matrix product, or the 1×1 convolution that a linear layer also is
+    "depthwise": ("plain", "grouped"),  # gradients of a depthwise convolution's weights, or the diagonals of groups
     "attention": ("matrix", "table"),  # relative position biases looked up for all pairs of tokens, or where needed
     "pieces": ("whole", "pieces"),  # a large map passes pointwise layers at once, or some thousand tokens at a time
     "regions": ("exact", "padded"),  # a head sees the regions that there are, or up to half as many more
@@ -39,16 +40,32 @@ def is_transformed() -> bool:
     return compiled or torch._C._are_functorch_transforms_active()
 
 
+def runs_in_float32(tensor: torch.Tensor) -> bool:
+    """:func:`runs_eagerly`, and in float32."""
+    return runs_eagerly(tensor.device) and tensor.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
 def linear_is_convolution(tokens: torch.Tensor) -> bool:
     """For tokens (…, C) of a linear layer: in float32, on a processor whose vectors MKL doesn't use."""
-    if not runs_eagerly(tokens.device) or tokens.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-        return False
-    return _chosen("linear", "convolution", onednn_is_wider() and tokens.numel() > SMALL_CONVOLUTION)
+    by_rule = onednn_is_wider() and tokens.numel() > SMALL_CONVOLUTION
+    return runs_in_float32(tokens) and _chosen("linear", "convolution", by_rule)
 
 
 def product_is_onednn(dtype: torch.dtype) -> bool:
     """The same for a product of two matrices that are no layer's, where :mod:`.table_attention` asks for it."""
     return dtype == torch.float32 and _chosen("linear", "convolution", onednn_is_wider())
+
+
+def depthwise_group(maps: torch.Tensor) -> int:
+    """For maps (N, C, h, w) of a depthwise convolution: the channels of a group in which oneDNN computes the gradients
+    of its weights, as many as a vector holds; 0: each channel by itself."""
+    group = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
+    by_rule = torch.backends.mkldnn.is_available()
+    return (
+        group
+        if maps.shape[1] % group == 0 and runs_in_float32(maps) and _chosen("depthwise", "grouped", by_rule)
+        else 0
+    )
 
 
 def bias_stays_table(device: torch.device, tokens: int) -> bool:
