@@ -5,6 +5,7 @@
     python tools/benchmark.py detect [--sizes 512 1024] [--kinds "backbone inference"] [--batch 1] [--peers "Swin-B"]
     python tools/benchmark.py count [--size 1024]
     python tools/benchmark.py attention [--size 1024]
+    python tools/benchmark.py forms [--sides 8 14 20 24 32 48 64 96] [--operations linear attention]
     python tools/benchmark.py data [--images FOLDER]
     python tools/benchmark.py evaluate
 
@@ -12,7 +13,8 @@
 training steps of the backbone and of the whole detector. Both against the published form that is kept with the tests:
 dense channels-first maps, 1×1 convolutions, materialised attention with a bias looked up by each block, all patches
 predicted. `count`: operations and memory traffic of both forms, not timed. `attention`: the forms that global attention
-with a shared bias can take. `data`: reading images for training. `evaluate`: COCO's metrics.
+with a shared bias can take. `forms`: those of each operation among which convmae_det/ops/choice.py chooses, on the CPU.
+`data`: reading images for training. `evaluate`: COCO's metrics.
 
 With `--arch base`, the published networks of other methods take part, as peers: in `pretrain` the masked autoencoders
 of ViT-B (MAE) and Hiera-B, in `detect`, for the backbone, ViTDet's ViT-B (Detectron2), Swin-B, Hiera-B and ConvNeXt-B
@@ -37,7 +39,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # the published form
 
-from benchmarks import attention, count, data, evaluate, peers, steps  # noqa: E402
+from benchmarks import attention, count, data, evaluate, forms, peers, steps  # noqa: E402
 from benchmarks.measuring import write_json  # noqa: E402
 from convmae_det.errors import InputError  # noqa: E402
 from convmae_det.precision import DTYPES, announce, choose_precision, name_of  # noqa: E402
@@ -101,6 +103,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for name, module, parents in (
         ("count", count, [common, network]),
         ("attention", attention, [common, network]),
+        ("forms", forms, [common]),
         ("data", data, [common]),
         ("evaluate", evaluate, [common]),
     ):

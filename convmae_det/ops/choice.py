@@ -60,12 +60,8 @@ def depthwise_group(maps: torch.Tensor) -> int:
     """For maps (N, C, h, w) of a depthwise convolution: the channels of a group in which oneDNN computes the gradients
     of its weights, as many as a vector holds; 0: each channel by itself."""
     group = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
-    by_rule = torch.backends.mkldnn.is_available()
-    return (
-        group
-        if maps.shape[1] % group == 0 and runs_in_float32(maps) and _chosen("depthwise", "grouped", by_rule)
-        else 0
-    )
+    divides = maps.shape[1] % group == 0 and runs_in_float32(maps)
+    return group if divides and _chosen("depthwise", "grouped", torch.backends.mkldnn.is_available()) else 0
 
 
 def bias_stays_table(device: torch.device, tokens: int) -> bool:

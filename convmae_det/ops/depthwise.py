@@ -1,8 +1,8 @@
 """Depthwise convolution of dense maps, with fast gradients of its weights.
 
-oneDNN computes these gradients of a depthwise convolution at a fiftieth of a processor's rate. Those of a convolution in
-groups of as many channels as a vector holds it computes at the full rate, so that the whole of them, of which each group
-needs its diagonal alone, takes half to a third of the time.
+oneDNN computes these gradients of a depthwise convolution at a fiftieth of a processor's rate. Those of a convolution
+in groups of as many channels as a vector holds it computes at the full rate, so that all of them, of which the diagonal
+of each group alone is needed, take half to a third of the time.
 """
 
 import torch
@@ -39,10 +39,9 @@ class _Depthwise(torch.autograd.Function):
         of_maps = _backward(gradient, maps, weight, len(weight), 0) if ctx.needs_input_grad[0] else None
         grouped = weight.new_zeros(len(weight), ctx.group, *weight.shape[2:])  # its values are not looked at
         of_groups = _backward(gradient, maps, grouped, len(weight) // ctx.group, 1)
-        of_weight = (
-            of_groups.unflatten(0, (-1, ctx.group)).diagonal(dim1=1, dim2=2).movedim(-1, 1).reshape(weight.shape)
-        )
-        return of_maps, of_weight, gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None, None
+        diagonals = of_groups.unflatten(0, (-1, ctx.group)).diagonal(dim1=1, dim2=2)  # (groups, k, k, channels of one)
+        of_bias = gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+        return of_maps, diagonals.movedim(-1, 1).reshape(weight.shape), of_bias, None
 
 
 def _backward(gradient, maps, weight, groups: int, wanted: int) -> torch.Tensor:
