@@ -36,7 +36,7 @@ test-slow: $(READY) ## run the tests that take minutes
 DEMO := output/quickstart
 SHAPES := datasets/shapes
 demo: export DETECTRON2_DATASETS := datasets
-demo: $(READY) ## draw a small data set, pretrain on it, train the tiny detector from that, look at it (about 7 minutes)
+demo: $(READY) ## draw a small data set, pretrain on it, train the tiny detector from that, look at it (6 to 10 minutes)
 	@echo "1/7 Drawing the shapes data set into $(SHAPES)"
 	@$(RUN) -m convmae_det.data.shapes
 	@echo "2/7 Pretraining the tiny encoder in $(DEMO)/pretrain"

@@ -17,7 +17,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .checkpoint.encoder_shape import EncoderShape
-from .checkpoint.fitting import Weights
+from .checkpoint.fitting import Strictness, Weights
 from .checkpoint.formats import OFFICIAL
 from .checkpoint.loading import load, read_weights
 from .errors import InputError
@@ -122,12 +122,7 @@ def create_encoder(
         features,
         *statistics(cfg, shape.in_channels),
     )
-    report = load(model, weights)
-    unlike = [*report.resized, *report.new, *(name for name in report.left_out if name.startswith("encoder."))]
-    if unlike and is_of_detector(weights):
-        raise InputError(
-            f"{weights.path} is of another detector than its configuration: see {unlike[0]}; {NAME_CONFIG}"
-        )
+    load(model, weights, Strictness.EXACT if is_of_detector(weights) else Strictness.ENCODER)
     return model
 
 

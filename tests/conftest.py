@@ -32,6 +32,15 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def python():
+    """To be started in place of sys.executable: it has imported the large libraries already."""
+    from reference.warm_python import WarmPython
+
+    with WarmPython() as warm:
+        yield warm.executable
+
+
 @pytest.fixture
 def catalog():
     """Data sets that a test registers are forgotten after it."""

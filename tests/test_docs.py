@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from convmae_det.config import add_convmae_config
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 BLOCK = re.compile(r"^```(\w+)( cpu)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHELL = ["bash", "-eu", "-o", "pipefail"]
 SOURCES = ("configs", "convmae_det", "docs", "tools", "train_net.py", "pretrain_net.py", "README.md", "setup.cfg")
 
 # A demonstration of seconds, in place of that of `make demo`.
@@ -40,21 +40,25 @@ def blocks(page: Path, language: str) -> list[str]:
     return [text for kind, cpu, text in BLOCK.findall(page.read_text()) if kind == language and cpu]
 
 
-def run_in(folder: Path, program: list[str], text: str) -> None:
-    """Runs `text`, given to `program`; where it fails, what it said is shown."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+@pytest.fixture(scope="module")
+def run_in(python):
+    """``run_in(folder, program, text)`` runs `text`, given to the `program`, or shows what it said when it failed."""
+    path = os.pathsep.join([str(Path(python).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "DETECTRON2_DATASETS": "datasets"}
-    done = subprocess.run(
-        program, cwd=folder, env=environment, text=True, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
+
+    def run_in(folder: Path, program: list[str], text: str) -> None:
+        streams = {"input": text, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        done = subprocess.run(program, cwd=folder, env=environment, text=True, **streams)
+        assert done.returncode == 0, done.stdout[-6000:]
+
+    return run_in
 
 
 @pytest.fixture(scope="module")
-def demonstration(tmp_path_factory):
+def demonstration(run_in, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demonstration")
     link_sources(folder)
-    run_in(folder, ["bash", "-eu", "-o", "pipefail"], DEMONSTRATION)
+    run_in(folder, SHELL, DEMONSTRATION)
     return folder
 
 
@@ -64,15 +68,15 @@ def link_sources(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh") or blocks(page, "python")], ids=name)
-def test_commands_run(page, demonstration, tmp_path):
+def test_commands_run(page, demonstration, run_in, tmp_path):
     commands, programs = blocks(page, "sh"), blocks(page, "python")
     link_sources(tmp_path)
     for results in ("datasets", "output"):
         shutil.copytree(demonstration / results, tmp_path / results)
     if commands:
-        run_in(tmp_path, ["bash", "-eu", "-o", "pipefail"], "set -x\n" + "\n".join(commands))
+        run_in(tmp_path, SHELL, "set -x\n" + "\n".join(commands))
     if programs:
-        run_in(tmp_path, [sys.executable, "-"], "\n".join(programs))
+        run_in(tmp_path, ["python", "-"], "\n".join(programs))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -111,16 +111,16 @@ assert not [name for name in sys.modules if name.startswith(("detectron2", "conv
 """
 
 
-def run_alone(tmp_path, modules, run, image) -> list[torch.Tensor]:
-    """What a fresh process gives that imports `modules` and runs the lines `run`."""
+def run_alone(python, tmp_path, modules, run, image) -> list[torch.Tensor]:
+    """What a process of `python` gives that imports `modules` and runs the lines `run`."""
     np.save(tmp_path / "image.npy", image.numpy())
     result = tmp_path / "result.npz"
     code = ALONE.format(modules=modules, image=str(tmp_path / "image.npy"), run=run, result=str(result))
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=tmp_path)
+    subprocess.run([python, "-c", code], check=True, cwd=tmp_path)
     return [torch.from_numpy(array) for array in np.load(result).values()]
 
 
-def test_torchscript_needs_torch_and_torchvision_alone(tmp_path):
+def test_torchscript_needs_torch_and_torchvision_alone(python, tmp_path):
     (detector, content), path = exported("mask R-CNN", "torchscript"), tmp_path / "detector.pt"
     path.write_bytes(content)
     lines = (
@@ -129,7 +129,8 @@ def test_torchscript_needs_torch_and_torchvision_alone(tmp_path):
         f"assert extra[{export.DESCRIPTION!r}] .decode() == {DESCRIPTION!r}\n"
         "with torch.no_grad(): outputs = network(torch.from_numpy(image))"
     )
-    assert_same(detector, lambda image: run_alone(tmp_path, "torch, torchvision, numpy as np", lines, image), SIZES[1:])
+    modules = "torch, torchvision, numpy as np"
+    assert_same(detector, lambda image: run_alone(python, tmp_path, modules, lines, image), SIZES[1:])
 
 
 def test_onnx_needs_onnxruntime_alone(tmp_path):
@@ -142,7 +143,8 @@ def test_onnx_needs_onnxruntime_alone(tmp_path):
         "outputs = session.run(None, {'image': image})\n"
         "assert 'torch' not in sys.modules"
     )
-    assert_same(detector, lambda image: run_alone(tmp_path, "onnxruntime, numpy as np", lines, image), SIZES[1:])
+    modules = "onnxruntime, numpy as np"
+    assert_same(detector, lambda image: run_alone(sys.executable, tmp_path, modules, lines, image), SIZES[1:])
 
 
 def test_the_description_says_what_a_program_needs():

@@ -1,8 +1,6 @@
 """The encoder for plain PyTorch: the features are the published code's and the detector's, whatever the file."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -325,21 +323,12 @@ import convmae_det
 """
 
 
-def without_detectron2(program: str, *arguments) -> str:
-    command = [sys.executable, "-c", HIDDEN + program, *map(str, arguments)]
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # on which the last bits may depend
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_without_detectron2(run, tmp_path):
+def test_without_detectron2(run, python, tmp_path):
     """Files of pretraining and of detectors give the same features, and what can't work says why."""
     _, path = run(detector())
     images = torch.randn(1, 3, 50, 70)
     torch.save(images, tmp_path / "images.pt")
-    printed = without_detectron2(
-        """
+    program = """
 folder, golden = sys.argv[1:]
 images = torch.load(f"{folder}/images.pt")
 with torch.no_grad():
@@ -353,15 +342,14 @@ for use in (lambda: convmae_det.Predictor, lambda: convmae_det.from_pretrained(f
     except (ImportError, ValueError) as error:
         print(type(error).__name__, error)
 print("detectron2" in sys.modules, "Predictor" in dir(convmae_det), hasattr(convmae_det, "predict"))
-""",
-        tmp_path,
-        GOLDEN,
-    )
+"""
+    done = subprocess.run([python, "-c", HIDDEN + program, tmp_path, GOLDEN], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     own, published, hub = torch.load(tmp_path / "features.pt")
     assert_near(own, features(create_encoder(pretrained=path), images), 0)
     assert_near(hub, own, 0)
     assert_near(published, features(create_encoder(pretrained=GOLDEN / "det_window8_checkpoint.pth"), images), 0)
-    predictor, from_pretrained, rest = printed.strip().splitlines()
+    predictor, from_pretrained, rest = done.stdout.strip().splitlines()
     assert predictor.startswith("ImportError convmae_det.Predictor needs Detectron2") and "make setup" in predictor
     assert from_pretrained.startswith("InputError") and "make setup" in from_pretrained
     assert rest == "False True False"

@@ -5,6 +5,7 @@
     convert_weights.py INPUT OUTPUT --config-file configs/mask_rcnn_convmae_b_sfp.yaml [KEY VALUE ...]
     convert_weights.py INPUT OUTPUT --to official                    # the published layout
     convert_weights.py INPUT OUTPUT --to encoder                     # without FPN, heads and decoder
+    convert_weights.py INPUT OUTPUT --key teacher                    # one of several encoders in a file
     convert_weights.py INPUT --inspect
 
 With --config-file, position tables are resized to what that model has; its KEY VALUE pairs follow the file's. Without,
@@ -13,6 +14,7 @@ a detector's weights keep their sizes, and others are made to fit the default de
 """
 
 import argparse
+import dataclasses
 import re
 import sys
 
@@ -24,7 +26,7 @@ from detectron2.modeling import build_model
 from tabulate import tabulate
 
 from convmae_det.checkpoint.conversion import to_official
-from convmae_det.checkpoint.fitting import CONFIGURED, POSITION, RELATIVE, Weights, encoder_prefix, fit
+from convmae_det.checkpoint.fitting import CONFIGURED, COUNTER, POSITION, RELATIVE, Weights, encoder_prefixes, fit
 from convmae_det.checkpoint.inspection import describe
 from convmae_det.checkpoint.loading import read_weights
 from convmae_det.checkpoint.report import Report
@@ -36,11 +38,11 @@ from convmae_det.errors import InputError
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     if args.inspect:
-        print(tabulate(describe(args.input).items(), tablefmt="plain"))
+        print(tabulate(describe(args.input, args.key).items(), tablefmt="plain"))
         return
     if not args.output:
         raise InputError("OUTPUT is missing: name the file to write, or ask for --inspect")
-    state, report = convert(read_weights(args.input), args)
+    state, report = convert(read_weights(args.input, args.key), args)
     print(report)
     write({"model": state, "__author__": "convmae_det", "matching_heuristics": False}, args.output)
     print(f"{args.output}: {len(state)} tensors written")
@@ -52,6 +54,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("output", metavar="OUTPUT", nargs="?", help="the file to write")
     parser.add_argument("--config-file", metavar="FILE", default="", help="of the model that is to take the weights")
     parser.add_argument("--to", choices=["official", "encoder"], help="another layout than the model's")
+    parser.add_argument("--key", metavar="WORDS", default="", help="which encoder of INPUT, if it holds several")
     parser.add_argument("--inspect", action="store_true", help="only say what INPUT holds")
     parser.add_argument("opts", metavar="KEY VALUE", nargs="*", help="keys of the configuration to set")
     return parser.parse_intermixed_args(arguments)
@@ -60,33 +63,28 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def convert(weights: Weights, args: argparse.Namespace) -> tuple[dict[str, torch.Tensor], Report]:
     if args.to == "encoder":
         encoder = {name: tensor for name, tensor in weights.tensors.items() if name.startswith(weights.prefix)}
-        weights = Weights(weights.path, weights.format, encoder, weights.prefix)
-    if args.to == "official" and not args.config_file:
-        state, report = whole(weights)
-    elif weights.prefix.startswith("backbone.") and not args.config_file:
+        weights = dataclasses.replace(weights, tensors=encoder, entries={})
+    if not args.config_file and (args.to == "official" or weights.prefix.startswith("backbone.")):
         state, report = fit(weights, as_in_the_file(weights, args.opts))
     else:
         model = empty_model(weights, args)
         state, report = fit(weights, model.state_dict(), {name for name, _ in model.named_buffers()})
     if args.to == "official":
-        state = to_official(state, encoder_prefix(state).removesuffix("encoder."))
+        (prefix,) = encoder_prefixes(state)
+        state = to_official(state, prefix.removesuffix("encoder."))
     return state, report
 
 
-def whole(weights: Weights) -> tuple[dict[str, torch.Tensor], Report]:
-    state = weights.at(weights.prefix or "encoder.")
-    return state, Report(weights.path, f"{weights.format.name}, {weights.shape}", matched=list(state))
-
-
 def as_in_the_file(weights: Weights, opts: list[str]) -> dict[str, torch.Tensor]:
-    """The shapes of a detector in which everything has the file's size; the encoder's are complete."""
+    """The shapes and types of a model in which everything has the file's size; the encoder's are complete."""
+    prefix = weights.prefix or "encoder."
     args = argparse.Namespace(config_file="", opts=["MODEL.CONVMAE.RELATIVE_POSITION", "none", *opts])
     backbone = empty_model(weights, args).backbone.bottom_up
-    target = {weights.prefix + name: tensor for name, tensor in backbone.encoder.state_dict().items()}
-    for name, tensor in weights.tensors.items():
-        outside = not name.startswith(weights.prefix) and not re.search(CONFIGURED, name)
-        if outside or re.search(f"{POSITION}|{RELATIVE}", name):
-            target[name] = tensor
+    target = {prefix + name: tensor for name, tensor in backbone.encoder.state_dict().items()}
+    for name, tensor in weights.at([prefix]).items():
+        outside = not name.startswith(prefix) and not re.search(CONFIGURED, name)
+        if outside or re.search(rf"{POSITION}|{RELATIVE}|^{re.escape(prefix)}norm\.", name):
+            target[name] = tensor if re.search(COUNTER, name) else tensor.float()
     return target
 
 

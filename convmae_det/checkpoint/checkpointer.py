@@ -5,16 +5,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from ..errors import InputError
+from .finding import unwrap
+from .fitting import Strictness, Weights
+from .loading import load
 from .reading import check_finite, local_path, one_line, read
-from .report import collapse_blocks, size
 from .writing import atomic_write, write
-
-MAX_LISTED = 6  # problems named in one error
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -57,43 +56,25 @@ class Checkpointer(DetectionCheckpointer):
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """Loads the model and the named checkpointables, by default all; returns what else the file holds.
 
-        Raises InputError: the file can't be read, holds numbers that are not finite, or any parameter of the model is
-        missing or has another shape there.
+        Raises InputError: the file can't be read, holds numbers that are not finite, or is of another model.
         """
-        self._path = str(local_path(path))
-        try:  # not Detectron2's, which takes a ? in a path for the query of a URL
-            return super(DetectionCheckpointer, self).load(self._path, checkpointables)
+        file = local_path(path)
+        content = read(file)
+        check_finite(content, file)
+        tensors, entries = unwrap(content, file)
+        load(self.model, Weights.of_a_run(file, tensors), Strictness.EXACT)
+        for key in self.checkpointables if checkpointables is None else checkpointables:
+            if key in entries:
+                self._load_state(key, entries.pop(key), file)
+        return entries
+
+    def _load_state(self, key: str, state: Any, path: Path) -> None:
+        try:
+            self.checkpointables[key].load_state_dict(state)
         except InputError:
             raise
         except Exception as error:  # states that aren't what their owners wrote fail in their own ways
             raise InputError(
-                f"{self._path} doesn't hold the state of such a run ({type(error).__name__}: {one_line(error)}): name "
+                f"{path} doesn't hold the state of such a run ({type(error).__name__}: {one_line(error)}): name "
                 "another checkpoint, or give it as MODEL.WEIGHTS to start anew from its weights"
             ) from error
-
-    def _load_file(self, filename: str) -> dict:
-        content = read(filename)
-        content = content if "model" in content else {"model": content}
-        model = content["model"]
-        if not (isinstance(model, dict) and all(isinstance(x, torch.Tensor) for x in model.values())):
-            raise InputError(
-                f"{filename} holds no weights under 'model': name a checkpoint of train_net.py or pretrain_net.py"
-            )
-        check_finite(content, filename)
-        content.pop("matching_heuristics", None)  # by which Detectron2 would guess what weights are meant for
-        return content
-
-    def _log_incompatible_keys(self, incompatible) -> None:
-        """Weights without a use are only logged; a model with random parts is never what was meant."""
-        problems = [(name, "is missing") for name in incompatible.missing_keys]
-        problems += [
-            (name, f"is {size(found)}, not {size(wanted)}") for name, found, wanted in incompatible.incorrect_shapes
-        ]
-        if problems:
-            lines = collapse_blocks(problems)
-            more = [f"and {len(lines) - MAX_LISTED} more"] * (len(lines) > MAX_LISTED)
-            raise InputError(
-                f"{self._path} is of another model than the configuration describes: "
-                f"{'; '.join(lines[:MAX_LISTED] + more)}"
-            )
-        super()._log_incompatible_keys(incompatible)

@@ -1,10 +1,12 @@
 """Decides for every parameter of a model where its value comes from, and for every weight of a file where it goes.
 
-Nothing here changes a model: :func:`fit` gives the tensors to load, and raises before anything is loaded.
+Nothing here changes a model: :func:`fit` gives the tensors to load, and raises before anything is loaded. It is the one
+policy for weights that begin a run, resume it, average it or are evaluated; how much must fit is its `strictness`.
 """
 
+import enum
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +17,12 @@ from ..errors import InputError
 from ..modeling.position_embedding import resize
 from ..modeling.relative_position import resize_table
 from .encoder_shape import EncoderShape, encoder_shape
-from .formats import Format
+from .finding import without_wrappers
+from .formats import OURS, Format
 from .report import Report, collapse_blocks, part_of, size
 
 LANDMARK = "stage1.patch_embed.proj.weight"
+INSIDE = ("stage1.", "stage2.", "stage3.", "norm.")
 
 POSITION = r"position_embedding\.table$"
 BIAS = r"(local|global)_bias\.table$"
@@ -28,17 +32,29 @@ RELATIVE = rf"{BIAS}|{DECOMPOSED}"
 # Layers with an output for each class: another number of them is no mistake, but one's own classes.
 CLASS_LAYERS = r"(box_predictor(\.\d+)?|^head)\.(cls_score|bbox_pred)\.|(mask_head|sem_seg_head)\.predictor\."
 
+MAX_LISTED = 6  # problems named in one sentence
+
 CONFIGURED = r"anchor_generator|^pixel_(mean|std)$"  # buffers that older Detectron2 saved
 COUNTER = r"\.num_batches_tracked$"
 NOT_IN_FILE, NOT_IN_MODEL = "not in the file", "not in the model"
+BESIDE = "beside the weights"
 NO_SUCH_LAYER = "the model has no such layer"
 LEFT_OUT = (
     (r"^(decoder|fusion)\.", "only pretraining has a decoder"),
     (r"^head\.(\d\.)?(weight|bias|running_mean|running_var|num_batches_tracked)$|^fc_norm\.", "the classifier's head"),
     (CONFIGURED, "follows from the configuration"),
     (COUNTER, "only counts batches"),
+    (r"(^|\.)n_averaged$", "only counts updates of the average"),
     (RELATIVE, "MODEL.CONVMAE.RELATIVE_POSITION is another, or no block needs it"),
 )
+
+
+class Strictness(enum.IntEnum):
+    """What a file must hold of a model; each refuses what those before it do, and more."""
+
+    ENCODER = 0  # all of the encoder, all or nothing of each other part: to begin a run
+    WHOLE = 1  # every parameter, tables of positions of any size: to evaluate
+    EXACT = 2  # every parameter in its size: to resume a run, and its average
 
 
 @dataclass
@@ -48,50 +64,81 @@ class Weights:
     path: str
     format: Format
     tensors: dict[str, torch.Tensor]
-    prefix: str  # before stage1.… in the names of `tensors`
-    entries: dict[str, Any] = field(default_factory=dict)  # what the file holds beside tensors: epoch, optimizer, …
+    prefix: str | None  # before stage1.… in the names of `tensors`; None: they are the model's own, whatever that is
+    entries: dict[str, Any] = field(default_factory=dict)  # what the file holds beside them: epoch, optimizer, …
+    start: str = ""  # of the names of `tensors` in the file, such as "student."
+    under: str = ""  # where the file has them, if not where it ought to: keys and `start`, with wrappers
+
+    @classmethod
+    def of_a_run(cls, path: Any, tensors: dict[str, torch.Tensor]) -> "Weights":
+        """Those that a model wrote, for this very model: nothing is renamed."""
+        return cls(str(path), Format("checkpoint of a run", (), OURS), without_wrappers(tensors), prefix=None)
 
     @property
     def shape(self) -> EncoderShape:
         return encoder_shape(self.tensors, self.prefix)
 
-    def at(self, prefix: str) -> dict[str, torch.Tensor]:
-        """The tensors, with another prefix of the encoder's names."""
+    @property
+    def kind(self) -> str:
+        kind = f"{self.format.name} under {self.under}" if self.under else self.format.name
+        return kind if self.prefix is None else f"{kind}, {self.shape}"
+
+    def at(self, prefixes: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The tensors by the names of a model whose encoder has another prefix. Raises InputError: it has none."""
+        if self.prefix is None:
+            return dict(self.tensors)
+        if len(prefixes) != 1:
+            raise InputError(
+                f"the model has {len(prefixes)} ConvMAE encoders, at {', '.join(prefixes)}: load into one at a time"
+                if prefixes
+                else "the model has no ConvMAE encoder: set MODEL.BACKBONE.NAME to build_convmae_backbone, "
+                "build_convmae_fpn_backbone or build_convmae_sfp_backbone"
+            )
+        (prefix,) = prefixes
+        if self.start and prefix == self.start + self.prefix:  # the model that the file is of: all names are the same
+            beside = {name: entry for name, entry in self.entries.items() if isinstance(entry, torch.Tensor)}
+            return beside | {self.start + name: tensor for name, tensor in self.tensors.items()}
         return {
-            prefix + name.removeprefix(self.prefix) if name.startswith(self.prefix) else name: tensor
+            prefix + inner if (inner := inner_name(name, [self.prefix])) else name: tensor
             for name, tensor in self.tensors.items()
         }
 
 
-def encoder_prefix(names: Collection[str]) -> str:
-    """What stands before stage1.… in the names of a model. Raises InputError if it has no ConvMAE encoder."""
-    found = [name.removesuffix(LANDMARK) for name in names if name == LANDMARK or name.endswith(f".{LANDMARK}")]
-    if len(found) != 1:
-        raise InputError(
-            "the model has no ConvMAE encoder: set MODEL.BACKBONE.NAME to build_convmae_backbone, "
-            "build_convmae_fpn_backbone or build_convmae_sfp_backbone"
-        )
-    return found[0]
+def encoder_prefixes(names: Collection[str]) -> list[str]:
+    """What stands before stage1.… in the names of a model, for each of its ConvMAE encoders."""
+    return [name.removesuffix(LANDMARK) for name in names if name == LANDMARK or name.endswith(f".{LANDMARK}")]
+
+
+def inner_name(name: str, prefixes: Sequence[str]) -> str:
+    """The name within the encoder; empty for what isn't of the encoder."""
+    of_encoder = (prefix for prefix in prefixes if name.startswith(prefix or INSIDE))
+    return next((name.removeprefix(prefix) for prefix in of_encoder), "")
 
 
 def fit(
-    weights: Weights, target: Mapping[str, torch.Tensor], fixed: Collection[str] = ()
+    weights: Weights,
+    target: Mapping[str, torch.Tensor],
+    fixed: Collection[str] = (),
+    strictness: Strictness = Strictness.ENCODER,
 ) -> tuple[dict[str, torch.Tensor], Report]:
-    """The tensors to load into a model whose state dict is `target`, which only needs shapes, and the report.
+    """The tensors to load into a model whose state dict is `target`, which only needs shapes and types, and the report.
 
     `fixed` names the model's buffers: a position table there takes the file's grid, one that is a parameter is resized.
-    Raises InputError, listing all, if a parameter of the encoder has no source or another shape, or a part of the model
-    (decoder, FPN, a head) has a source for some of its parameters only.
+    Counters of batches may be missing. Raises InputError if a parameter of the encoder has no source or another shape,
+    if one has whole numbers for a source, if a part of the model (decoder, FPN, a head) has a source for some of its
+    parameters only, or if `strictness` asks for more.
     """
-    prefix = encoder_prefix(target)
-    source = weights.at(prefix)
-    report = Report(weights.path, f"{weights.format.name}, {weights.shape}")
+    prefixes = encoder_prefixes(target)
+    source = weights.at(prefixes)
+    report = Report(weights.path, weights.kind)
     alike = {part_of(name) for name in target if name in source}
     state, problems = {}, []
     for name, wanted in target.items():
         tensor = source.pop(name, None)
         if tensor is None:
-            value, problem = _without_source(name, wanted, report, prefix, alike, name in fixed)
+            value, problem = _without_source(name, wanted, report, inner_name(name, prefixes), alike, name in fixed)
+        elif tensor.is_floating_point() != wanted.is_floating_point():
+            value, problem = None, between(str(tensor.dtype), str(wanted.dtype))
         elif tensor.shape == wanted.shape:
             value, problem = tensor, None
             report.matched.append(name)
@@ -101,15 +148,21 @@ def fit(
             state[name] = value
         if problem:
             problems.append((name, problem))
-    problems += _leave_out(source, report, prefix, alike)
-    if problems:
-        raise InputError(_complaint(weights, encoder_shape(target, prefix), problems, prefix))
-    report.left_out |= {key: "not a weight" for key in weights.entries}
+    problems += _leave_out(source, report, prefixes, alike)
+    if strictness >= Strictness.WHOLE:  # without the biases that it was trained with, the encoder is another one
+        problems += [(name, NOT_IN_MODEL) for name in report.left_out if re.search(RELATIVE, name)]
+    if complaint := _complaint(weights, target, problems, report, strictness):
+        raise InputError(complaint)
+    report.left_out |= {key: BESIDE for key in weights.entries if key not in target}
     return state, report
 
 
-def _without_source(name, wanted, report: Report, prefix: str, alike: set[str], fixed: bool):
-    """(value, problem) for a parameter that the file doesn't have."""
+def between(found: str, wanted: str) -> str:
+    return f"{found} in the file, {wanted} in the model"
+
+
+def _without_source(name, wanted, report: Report, inner: str, alike: set[str], fixed: bool):
+    """(value, problem) for a parameter that the file doesn't have, `inner` its name in the encoder."""
     if re.search(RELATIVE, name):
         report.new[name] = f"{NOT_IN_FILE}: starts at zero"
         return torch.zeros(wanted.shape), None
@@ -120,8 +173,8 @@ def _without_source(name, wanted, report: Report, prefix: str, alike: set[str], 
         report.new[name] = "only counts batches"
         return None, None
     # The final norm belongs to the fusion of the scales: where that and the decoder are new, it may be, too.
-    norm = name.startswith(f"{prefix}norm.") and "decoder" not in alike
-    if part_of(name) in alike and not norm or name.startswith(prefix) and not norm:
+    norm = inner.startswith("norm.") and "decoder" not in alike
+    if (part_of(name) in alike or inner) and not norm:
         return None, NOT_IN_FILE
     report.new[name] = NOT_IN_FILE
     return None, None
@@ -130,41 +183,46 @@ def _without_source(name, wanted, report: Report, prefix: str, alike: set[str], 
 def _of_another_shape(name, tensor, wanted, report: Report, fixed: bool):
     """(value, problem) for a parameter that has another shape in the file."""
     shapes = tuple(tensor.shape), tuple(wanted.shape)
-    if fixed and re.search(POSITION, name) and shapes[0][-1] == shapes[1][-1]:
+    resized = resized_table(name, tensor, wanted.shape)
+    if resized is not None and fixed:  # a position table
         report.matched.append(name)  # the model takes the file's grid (modeling/position_embedding.py)
         return tensor, None
-    resized = resized_table(name, tensor, wanted.shape)
     if resized is not None:
         report.resized[name] = shapes
         return resized, None
-    if re.search(CLASS_LAYERS, name) and shapes[0][1:] == shapes[1][1:]:
+    if re.search(CLASS_LAYERS, name) and tensor.ndim and shapes[0][1:] == shapes[1][1:]:
         report.left_out[name] = f"another number of classes: {shapes[0][0]} outputs, {shapes[1][0]} in the model"
         report.new[name] = "for another number of classes"
         return None, None
-    return None, f"{size(shapes[0])} in the file, {size(shapes[1])} in the model"
+    return None, between(size(shapes[0]), size(shapes[1]))
 
 
 def resized_table(name: str, table: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:
     """A position table resized to `shape`; None if `name` is none, or if more than its grid differs."""
-    if re.search(POSITION, name) and table.ndim == len(shape) and table.shape[-1] == shape[-1]:
+    if table.ndim != len(shape) or not table.numel():
+        return None
+    if re.search(POSITION, name) and (table.shape[0], table.shape[-1]) == (shape[0], shape[-1]):
         return resize(table.float(), tuple(shape[1:3])).to(table.dtype)
-    if re.search(BIAS, name) and table.ndim == len(shape) and table.shape[0] == shape[0]:
+    if re.search(BIAS, name) and table.shape[0] == shape[0]:
         grid = tuple((length + 1) // 2 for length in shape[1:])
         return resize_table(table.float(), grid).to(table.dtype).contiguous()
-    if re.search(DECOMPOSED, name) and table.ndim == len(shape) and table.shape[1] == shape[1]:
+    if re.search(DECOMPOSED, name) and table.shape[1] == shape[1]:
         return F.interpolate(table.float().T[None], size=shape[0], mode="linear")[0].T.to(table.dtype).contiguous()
     return None
 
 
-def _leave_out(rest: Mapping[str, torch.Tensor], report: Report, prefix: str, alike: set[str]) -> list[tuple[str, str]]:
+def _leave_out(
+    rest: Mapping[str, torch.Tensor], report: Report, prefixes: Sequence[str], alike: set[str]
+) -> list[tuple[str, str]]:
     """Gives the weights that the model doesn't have their reason; those that no reason excuses are problems."""
     problems = []
-    filled = {name.rpartition(".")[0] for name in report.matched}
+    filled = {name.rpartition(".")[0] for name in report.matched} - {""}
     for name in rest:
         reason = next((reason for pattern, reason in LEFT_OUT if re.search(pattern, name)), NO_SUCH_LAYER)
-        if name.startswith(f"{prefix}norm."):
+        inner = inner_name(name, prefixes)
+        if inner.startswith("norm."):
             reason = "the detector has no final norm"
-        known = name.startswith(prefix) or name.rpartition(".")[0] in filled
+        known = inner or name.rpartition(".")[0] in filled
         if known and reason == NO_SUCH_LAYER or part_of(name) == "decoder" and "decoder" in alike:
             problems.append((name, NOT_IN_MODEL))
         elif name.startswith("fusion.") and "decoder" in alike:
@@ -174,11 +232,43 @@ def _leave_out(rest: Mapping[str, torch.Tensor], report: Report, prefix: str, al
     return problems
 
 
-def _complaint(weights: Weights, model: EncoderShape, problems: list[tuple[str, str]], prefix: str) -> str:
+def _complaint(
+    weights: Weights,
+    target: Mapping[str, torch.Tensor],
+    problems: list[tuple[str, str]],
+    report: Report,
+    strictness: Strictness,
+) -> str | None:
+    """What is wrong, and what to do; None: nothing."""
+    new = [(name, reason) for name, reason in report.new.items() if not re.search(COUNTER, name)]
+    resized = [(name, between(*map(size, shapes))) for name, shapes in report.resized.items()]
+    if strictness == Strictness.EXACT and (problems or new or resized):
+        lines = collapse_blocks([*problems, *new, *resized])
+        more = [f"and {len(lines) - MAX_LISTED} more"] * (len(lines) > MAX_LISTED)
+        kind = "detector" if "detector" in weights.format.name else "model"
+        return (
+            f"{weights.path} is of another {kind} than its configuration: {'; '.join(lines[:MAX_LISTED] + more)}; "
+            "take the config.yaml of the run that wrote it"
+        )
+    if problems:
+        return _list_of(problems, weights, target)
+    if strictness == Strictness.WHOLE and new:
+        return (
+            f"{weights.path} is not of the model that the configuration describes: it lacks {len(new)} weights, such "
+            f"as {new[0][0]}; take a checkpoint of train_net.py and the config.yaml beside it"
+        )
+    return None
+
+
+def _list_of(problems: list[tuple[str, str]], weights: Weights, target: Mapping[str, torch.Tensor]) -> str:
     lines = "\n".join(f"  {line}" for line in collapse_blocks(problems))
+    prefixes = encoder_prefixes(target)
     alone = "take the file's encoder alone: tools/convert_weights.py --to encoder"
-    if any(name.startswith(prefix) for name, _ in problems):
-        advice = "; ".join(_advice(weights.shape, model)) or "name a file that is complete"
+    if any(inner_name(name, prefixes) for name, _ in problems):
+        model = encoder_shape(target, prefixes[0])
+        advice = (
+            "; ".join(_advice(weights.shape, model)) or "take the config.yaml that it was trained with, or another file"
+        )
         advice = f"the file's encoder is {weights.shape}, the model's is {model}: {advice}"
     elif any(name.endswith(".running_mean") and problem == NOT_IN_MODEL for name, problem in problems):
         keys = "MODEL.FPN.NORM, MODEL.ROI_BOX_HEAD.NORM and MODEL.ROI_MASK_HEAD.NORM"

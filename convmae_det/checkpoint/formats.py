@@ -1,15 +1,10 @@
 """The kinds of files that hold weights, told apart by the names of their tensors and never by the file's name."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
-import torch
-
 from ..errors import InputError
-
-WRAPPERS = ("model", "state_dict", "model_ema")  # where a file may keep its tensors; the first that is there counts
-SAVED_THROUGH = ("module.", "_orig_mod.")  # put before names by DistributedDataParallel and torch.compile
 
 OFFICIAL, OURS = "official", "ours"
 
@@ -21,6 +16,10 @@ class Format(NamedTuple):
     prefix: str = ""  # what stands before the encoder's names
     advice: str = ""  # to those who are refused
 
+    def fits(self, names: Iterable[str]) -> bool:
+        text = "\n".join(names)
+        return all(re.search(landmark, text, re.MULTILINE) for landmark in self.landmarks)
+
 
 def foreign(name: str, landmark: str) -> Format:
     advice = "its layers don't fit: choose one of the ConvMAE checkpoints that docs/checkpoints.md lists"
@@ -29,13 +28,15 @@ def foreign(name: str, landmark: str) -> Format:
 
 PUBLISHED = r"patch_embed1\.proj\.weight$"
 OWN = r"stage1\.patch_embed\.proj\.weight$"
+BEFORE_ENCODER = re.compile(rf"(|.*\.)(?:{PUBLISHED}|{OWN})")
+DETECTION = r"^(proposal_generator|roi_heads|sem_seg_head|head\.cls_score)\.|_bias\.table$|\.rel_pos_h$"
 FPN, SFP = "backbone.bottom_up.", "backbone.net."  # Detectron2's pyramid, ViTDet's simple one: where the encoder is
 
-# The first row counts whose landmarks are all found.
+# The first row counts whose prefix fits, and whose landmarks are all found.
 FORMATS = (
     Format(
         "UperNet segmentation checkpoint",
-        (PUBLISHED, r"blocks3\.0\.gamma_1$"),
+        (rf"^{PUBLISHED}", r"^blocks3\.0\.gamma_1$"),
         None,
         advice="its blocks carry scales and biases of their own: use the pretraining checkpoint that it was made from",
     ),
@@ -49,7 +50,9 @@ FORMATS = (
     Format("encoder", (rf"^{OWN}",), OURS),
     Format("detector with FPN", (rf"^backbone\.bottom_up\.encoder\.{OWN}",), OURS, f"{FPN}encoder."),
     Format("detector with simple feature pyramid", (rf"^backbone\.net\.encoder\.{OWN}",), OURS, f"{SFP}encoder."),
-    Format("detector without pyramid", (rf"^backbone\.encoder\.{OWN}",), OURS, "backbone.encoder."),
+    Format("detector without pyramid", (rf"^backbone\.encoder\.{OWN}", DETECTION), OURS, "backbone.encoder."),
+)
+OF_OTHERS = (
     foreign("Swin Transformer", r"(^|\.)layers\.0\.blocks\.0\."),
     foreign("plain ViT (MAE, DeiT, BEiT, ViTDet)", r"(^|\.)patch_embed\.proj\.weight$"),
     foreign("plain ViT (transformers)", r"embeddings\.patch_embeddings\."),
@@ -59,28 +62,18 @@ FORMATS = (
 )
 
 
-def unwrap(checkpoint: Mapping[str, Any], path: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors of a file by name, and its other entries (epoch, optimizer, …). `path` is named in errors."""
-    entries = dict(checkpoint)
-    wrapper = next((key for key in WRAPPERS if isinstance(entries.get(key), Mapping)), None)
-    state = entries.pop(wrapper) if wrapper else entries
-    tensors = {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    if not tensors:
-        found = f"only {', '.join(map(str, checkpoint))}" if checkpoint else "nothing"
-        raise InputError(f"{path} holds no weights, {found}: name a file whose tensors lie under {', '.join(WRAPPERS)}")
-    if state is entries:
-        entries = {name: value for name, value in entries.items() if name not in tensors}
-    for prefix in SAVED_THROUGH:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors, entries
+def recognise(names: Collection[str], path: Any, prefix: str | None = None) -> Format:
+    """The format of a file with these tensors, `prefix` standing before its encoder's; None: before the first one's.
 
-
-def recognise(names: Collection[str], path: Any) -> Format:
-    """The format of a file with these tensors. Raises InputError if it is none of ConvMAE, naming what it is."""
-    text = "\n".join(names)
-    for format in FORMATS:
-        if all(re.search(landmark, text, re.MULTILINE) for landmark in format.landmarks):
+    What stands before the names of the format is passed over, such as "student." in "student.backbone.bottom_up.".
+    Raises InputError if it is none of ConvMAE, naming what it is.
+    """
+    if prefix is None:
+        prefix = next((before[1] for before in map(BEFORE_ENCODER.fullmatch, names) if before), None)
+    starts = [] if prefix is None else ["", *(prefix[: dot.end()] for dot in re.finditer(r"\.", prefix))]
+    known = [(start, format) for start in starts for format in FORMATS if start + format.prefix == prefix]
+    for start, format in known or [("", format) for format in OF_OTHERS]:
+        if format.fits(name.removeprefix(start) for name in names if name.startswith(start)):
             if format.layout is None:
                 raise InputError(f"{path} holds the weights of another network, {format.name}; {format.advice}")
             return format

@@ -14,12 +14,16 @@ PIXELS = 16  # along the side of a stage-3 token
 CLASS_SCORES = r"^head\.(\d\.)?weight$|box_predictor\.(\d\.)?cls_score\.weight$"
 
 
-def describe(path: str | Path) -> dict[str, str]:
-    """What is known of the file at `path`, by what it is called. Raises InputError: no file of ConvMAE weights."""
-    weights = read_weights(path)
+def describe(path: str | Path, key: str = "") -> dict[str, str]:
+    """What is known of the file at `path`, by what it is called; `key` names one of several encoders.
+
+    Raises InputError: no file of ConvMAE weights.
+    """
+    weights = read_weights(path, key)
     shape, tensors = weights.shape, weights.tensors
     facts = {
         "kind": weights.format.name,
+        **({"under": weights.under} if weights.under else {}),
         "encoder": str(shape),
         "attention heads": str(shape.num_heads or "not told by the file"),
         "input channels": str(shape.in_channels),

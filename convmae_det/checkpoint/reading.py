@@ -19,6 +19,11 @@ from ..errors import InputError
 
 TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch.save began a file before torch 1.6
 RESAVE = "where you trust its source, load it with the program that wrote it and save tensors alone"
+SPREAD = (
+    "holds tensors that are spread over processes, as FSDP's are: in the program that wrote it, save "
+    "tensor.full_tensor() of each, or what torch.distributed.checkpoint.state_dict.get_model_state_dict gives with "
+    "full_state_dict=True"
+)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -50,6 +55,12 @@ def local_path(path: str) -> Path:
             raise InputError(f"{path} can't be downloaded ({one_line(error)}): download it yourself") from error
     file = Path(path).expanduser()
     try:
+        folder = file if file.is_dir() else file.parent
+        if (file == folder or file.suffix == ".distcp" or file.name == ".metadata") and any(folder.glob("*.distcp")):
+            raise InputError(
+                f"{file} is a distributed checkpoint: make one file of it with dcp_to_torch_save('{folder}', "
+                "'weights.pth') of torch.distributed.checkpoint.format_utils, and name that"
+            )
         if file.is_dir():
             weights = sorted(f.name for f in file.iterdir() if f.suffix in (".pth", ".pt", ".safetensors"))
             example = f", such as {file / weights[-1]}" if weights else ""
@@ -138,6 +149,8 @@ def check_tensors(content: dict[str, Any], path: Path) -> None:
     size, all of whose numbers are one, or none."""
     size = path.stat().st_size
     for name, tensor in tensors_in(content):
+        if type(tensor).__module__.startswith("torch.distributed"):  # a DTensor
+            raise InputError(f"{path} {SPREAD}")
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
         plain = plain and not (tensor.is_quantized or tensor.is_nested or tensor.is_complex())
         if not plain or tensor.numel() * tensor.element_size() > size:
@@ -167,6 +180,8 @@ def tensors_in(content: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor
 
 def refusal(message: str) -> str:
     """What to say where torch.load gives up with `message`."""
+    if "torch.distributed" in message:
+        return SPREAD
     wanted = re.search(r"GLOBAL ([\w.]+)", message) or re.search(r"Unsupported (?:class|global) ([\w.]+)", message)
     if wanted is None:
         return f"is cut off or damaged ({one_line(message)}): fetch it again"

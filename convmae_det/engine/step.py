@@ -16,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import AveragedModel
 
+from ..checkpoint.fitting import Strictness, Weights
+from ..checkpoint.loading import load
 from ..errors import TrainingError
 from ..precision import autocast
 
@@ -129,15 +131,20 @@ class TrainingStep(SimpleTrainer):
         self.seed = state_dict["seed"]
         if state_dict["scaler"]:  # empty after training in another precision
             self.scaler.load_state_dict(state_dict["scaler"])
-        if self.average is None:
-            return
-        if "average" in state_dict:
-            self.average.load_state_dict(state_dict["average"])
-        else:  # the model has been loaded
+        if self.average is not None and "average" in state_dict:
+            weights = Weights.of_a_run("the average of the weights in the checkpoint", state_dict["average"])
+            load(self.average, weights, Strictness.EXACT)
+        elif self.average is not None:
             logger.warning(
                 "The run had no SOLVER.EMA.DECAY so far: the average of the weights starts from what they are now"
             )
-            self.average.update_parameters(self.model)
+            self.start_average()
+
+    def start_average(self) -> None:
+        """Once the model is loaded: the average is what the model is, the grids of its position tables included."""
+        if self.average is not None:
+            model = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+            self.average.module.load_state_dict(model.state_dict())
 
 
 def mean_losses(losses: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

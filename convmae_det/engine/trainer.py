@@ -24,7 +24,7 @@ from detectron2.utils.events import EventStorage
 from fvcore.common.history_buffer import HistoryBuffer
 from torch import nn
 
-from ..checkpoint import load_weights
+from ..checkpoint import Strictness, load_weights
 from ..checkpoint.checkpointer import Checkpointer
 from ..checkpoint.reading import one_line
 from ..checkpoint.writing import atomic_write, remove_leftovers, write
@@ -134,6 +134,7 @@ class Trainer(DefaultTrainer):
         if resume:
             logger.warning(f"--resume: {self.cfg.OUTPUT_DIR} has no checkpoint yet; training starts at iteration 0")
         load_initial_weights(self.checkpointer.model, self.cfg.MODEL.WEIGHTS)
+        self._trainer.start_average()
 
     def _resume(self, path: str) -> None:
         rest = self.checkpointer.load(path)
@@ -209,6 +210,8 @@ class Trainer(DefaultTrainer):
         configured = [{key: value for key, value in group.items() if key != "params"} for group in groups]
         try:
             super().load_state_dict(state_dict)
+        except InputError:  # of the average
+            raise
         except ValueError as error:
             raise InputError(
                 "the checkpoint to resume is of a run that trained other parameters: train those, or start a new run "
@@ -295,12 +298,7 @@ class DetectionTrainer(Trainer):
     def build_trained_model(cls, cfg: CfgNode, path: str) -> nn.Module:
         """The model with the weights of a file; InputError if any weight of the model is not in there."""
         model = cls.build_model(cfg)
-        report = load_weights(model, path)
-        if report.new:
-            raise InputError(
-                f"{path} is not of the model that the configuration describes: it lacks {len(report.new)} weights, "
-                f"such as {next(iter(report.new))}; take a checkpoint of train_net.py and the config.yaml beside it"
-            )
+        load_weights(model, path, strictness=Strictness.WHOLE)
         return model
 
 

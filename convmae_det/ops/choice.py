@@ -47,8 +47,9 @@ def runs_in_float32(tensor: torch.Tensor) -> bool:
 
 def linear_is_convolution(tokens: torch.Tensor) -> bool:
     """For tokens (…, C) of a linear layer: in float32, on a processor whose vectors MKL doesn't use."""
-    by_rule = onednn_is_wider() and tokens.numel() > SMALL_CONVOLUTION
-    return runs_in_float32(tokens) and _chosen("linear", "convolution", by_rule)
+    if not runs_in_float32(tokens):
+        return False
+    return _chosen("linear", "convolution", onednn_is_wider() and tokens.numel() > SMALL_CONVOLUTION)
 
 
 def product_is_onednn(dtype: torch.dtype) -> bool:
@@ -59,9 +60,10 @@ def product_is_onednn(dtype: torch.dtype) -> bool:
 def depthwise_group(maps: torch.Tensor) -> int:
     """For maps (N, C, h, w) of a depthwise convolution: the channels of a group in which oneDNN computes the gradients
     of its weights, as many as a vector holds; 0: each channel by itself."""
+    if not (runs_in_float32(maps) and _chosen("depthwise", "grouped", torch.backends.mkldnn.is_available())):
+        return 0
     group = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
-    divides = maps.shape[1] % group == 0 and runs_in_float32(maps)
-    return group if divides and _chosen("depthwise", "grouped", torch.backends.mkldnn.is_available()) else 0
+    return group if maps.shape[1] % group == 0 else 0
 
 
 def bias_stays_table(device: torch.device, tokens: int) -> bool:
@@ -83,11 +85,11 @@ def piece_of(tokens: torch.Tensor) -> int | None:
 def padded_regions(regions: torch.Tensor) -> int:
     """How many regions a head sees in place of the R that are there, (R, …): a power of two, or halfway to the
     next, so that the kernels that are compiled for each number are few."""
-    count = len(regions)
-    step = 2 ** max(0, (count - 1).bit_length() - 2)
-    if not runs_eagerly(regions.device):
+    count = regions.shape[0]
+    if not (runs_eagerly(regions.device) and _chosen("regions", "padded", True)):
         return count
-    return -(-count // step) * step if _chosen("regions", "padded", True) else count
+    step = 2 ** max(0, (count - 1).bit_length() - 2)
+    return -(-count // step) * step
 
 
 @functools.cache

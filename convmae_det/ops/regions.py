@@ -28,16 +28,18 @@ def pad_regions(model: nn.Module, heads: type | tuple[type, ...]) -> None:
 
 
 class _Padding:
-    """The regions that one head has been given in addition."""
+    """The empty regions that one head has been given in addition."""
 
     def __init__(self):
-        self.regions = 0
+        self.surplus = 0
 
     def add(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
         (features,) = inputs
-        self.regions = len(features)
-        surplus = choice.padded_regions(features) - len(features)
-        return (F.pad(features, (0, 0) * (features.ndim - 1) + (0, surplus)),) if surplus else inputs
+        self.surplus = choice.padded_regions(features) - features.shape[0]
+        if choice.is_transformed() or not self.surplus:
+            self.surplus = 0  # nothing that a trace could keep
+            return inputs
+        return (F.pad(features, (0, 0) * (features.ndim - 1) + (0, self.surplus)),)
 
     def remove(self, module: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
-        return output[: self.regions]
+        return output[: -self.surplus] if self.surplus else output

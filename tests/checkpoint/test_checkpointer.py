@@ -60,9 +60,9 @@ def test_a_save_that_fails_leaves_the_last_checkpoint_alone(tmp_path, monkeypatc
 def test_another_model_is_named_parameter_by_parameter(tmp_path):
     Checkpointer(nn.Linear(2, 3), str(tmp_path)).save("model_1")
     path = str(tmp_path / "model_1.pth")
-    with pytest.raises(InputError, match=r"model_1\.pth .*weight: is 3×2, not 3×5"):
+    with pytest.raises(InputError, match=r"model_1\.pth .*weight: 3×2 in the file, 3×5 in the model"):
         Checkpointer(nn.Linear(5, 3)).load(path)
-    with pytest.raises(InputError, match=r"0\.bias: is missing.*1\.weight: is missing"):
+    with pytest.raises(InputError, match=r"0\.bias: not in the file.*1\.weight: not in the file"):
         Checkpointer(nn.Sequential(nn.Linear(2, 3), nn.Linear(2, 3))).load(path)
 
 

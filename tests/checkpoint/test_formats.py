@@ -6,7 +6,8 @@ import torch
 import torchvision
 from detectron2.modeling import build_model
 
-from convmae_det.checkpoint.formats import recognise, unwrap
+from convmae_det.checkpoint.finding import unwrap
+from convmae_det.checkpoint.formats import recognise
 from convmae_det.checkpoint.reading import read
 from convmae_det.errors import InputError
 

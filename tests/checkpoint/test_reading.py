@@ -8,9 +8,16 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from torch import distributed
+from torch.distributed._shard import sharded_tensor
+from torch.distributed._shard.sharding_spec import ChunkShardingSpec
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from convmae_det.checkpoint.reading import read
 from convmae_det.errors import InputError
@@ -168,6 +175,50 @@ def test_missing_and_folders(tmp_path):
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=r"such as .*model_final.pth$"):
         read(tmp_path)
+
+
+# --- of several processes
+
+
+@pytest.fixture
+def mesh():
+    """Of this process alone."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_sharded_tensors_are_named_with_the_cure(tmp_path, mesh, zipped):
+    path, whole = tmp_path / "weights.pth", torch.arange(6.0).view(2, 3)
+    sharded = distribute_tensor(whole, mesh, [Shard(0)])
+    torch.save(CONTENT | {"model": {"a": sharded}}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match=rf"^{path} holds tensors that are spread over .*full_tensor\(\)[^\n]*$"):
+        read(path)
+    torch.save({"model": {"a": sharded.full_tensor()}}, path)
+    assert torch.equal(read(path)["model"]["a"], whole)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sharded_tensors_of_the_older_kind_are_named_too(tmp_path, mesh):
+    """Which torch refuses to open."""
+    spec = ChunkShardingSpec(dim=0, placements=["rank:0/cpu"])
+    torch.save({"model": {"a": sharded_tensor.ones(spec, 4, 3)}}, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=r"weights\.pth holds tensors that are spread over processes"):
+        read(tmp_path / "weights.pth")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_distributed_checkpoints_are_named_with_the_cure(tmp_path):
+    folder = tmp_path / "step-100"
+    dcp.save({"model": CONTENT["model"]}, checkpoint_id=folder)
+    for path in (folder, folder / "__0_0.distcp", folder / ".metadata"):
+        with pytest.raises(InputError) as refusal:
+            read(path)
+        assert str(refusal.value).startswith(f"{path} is a distributed checkpoint: ")
+        assert f"dcp_to_torch_save('{folder}', 'weights.pth')" in str(refusal.value)
+    dcp_to_torch_save(folder, tmp_path / "weights.pth")
+    assert same(read(tmp_path / "weights.pth"))
 
 
 def test_a_list_is_no_checkpoint(tmp_path):

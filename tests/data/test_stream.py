@@ -3,6 +3,7 @@
 import itertools
 import pickle
 import random
+import re
 
 import numpy as np
 import pytest
@@ -127,6 +128,15 @@ def test_the_model_s_generators_are_left_alone(cfg):
     assert states() == before
 
 
+def error_of(batches) -> str:
+    """What the next batch raises. Without its traceback, which holds the loader, this and its workers end at once."""
+    try:
+        return f"nothing, but {next(batches)}"
+    except InputError as error:
+        error.__traceback__ = None
+        return str(error)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_input_error_arrives_as_it_was_when_its_turn_comes(cfg, workers):
     cfg.DATALOADER.NUM_WORKERS = workers
@@ -135,8 +145,7 @@ def test_an_input_error_arrives_as_it_was_when_its_turn_comes(cfg, workers):
     assert list(itertools.islice(batches, order.index(7) // 2)) == [
         order[p : p + 2] for p in range(0, order.index(7) - 1, 2)
     ]
-    with pytest.raises(InputError, match=r"^seven\.jpg is missing\.$"):
-        next(batches)
+    assert error_of(batches) == "seven.jpg is missing."
 
 
 def test_other_errors_of_a_worker_keep_their_traceback(cfg):
@@ -153,8 +162,8 @@ def test_shared_memory_that_runs_out_is_named(cfg, monkeypatch):
     """By default, torch would wait for the batch without end; tests/slow makes the memory small in fact."""
     monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", share_nothing)
     cfg.DATALOADER.NUM_WORKERS = 2
-    with pytest.raises(InputError, match=r"NUM_WORKERS 2 .*No space left.*enlarge /dev/shm"):
-        next(iter(build_stream_loader(cfg, range(10), torch.zeros)))
+    error = error_of(iter(build_stream_loader(cfg, range(10), torch.zeros)))
+    assert re.search("NUM_WORKERS 2 .*No space left.*enlarge /dev/shm", error)
 
 
 def test_checked_has_the_length_of_its_loader():

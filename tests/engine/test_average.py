@@ -5,9 +5,10 @@ import types
 
 import pytest
 import torch
+from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from reference.interrupted import Interrupt, train_until
-from reference.small import autoencoder_cfg
+from reference.small import autoencoder_cfg, randomise
 from torch import nn
 
 from convmae_det.checkpoint import load_weights
@@ -96,8 +97,8 @@ def test_a_bad_decay_is_named(decay):
     assert build_average(Model(), 0.0) is None
 
 
-def train(cfg, resume=False, interrupt=None):
-    trainer = DetectionTrainer(cfg)
+def train(cfg, resume=False, interrupt=None, kind=DetectionTrainer):
+    trainer = kind(cfg)
     trainer.register_hooks([Interrupt(interrupt)])
     trainer.resume_or_load(resume)
     train_until(trainer, interrupt)
@@ -150,10 +151,56 @@ def test_it_is_evaluated_and_may_be_the_best(shapes_cfg, tmp_path):
         assert all(torch.equal(value, expected[key]) for key, value in other.state_dict().items())
 
 
-def test_pretraining_saves_it_too(tmp_path, shapes_cfg):
-    cfg = autoencoder_cfg("DATASETS.TRAIN", ("shapes_train",), "OUTPUT_DIR", str(tmp_path), "DATALOADER.NUM_WORKERS", 0)
-    cfg.merge_from_list(["SOLVER.MAX_ITER", 2, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.EMA.DECAY", 0.9])
-    trainer = PretrainingTrainer(cfg)
+@pytest.fixture
+def pretraining_cfg(shapes_cfg, tmp_path):
+    def make(*options):
+        cfg = autoencoder_cfg("SEED", 3, "OUTPUT_DIR", str(tmp_path), "DATALOADER.NUM_WORKERS", 0)
+        cfg.merge_from_list(["DATASETS.TRAIN", ("shapes_train",), "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 2])
+        cfg.merge_from_list(list(options))
+        return cfg
+
+    return make
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_pretraining_begun_from_weights_of_another_grid_resumes_exactly(pretraining_cfg, tmp_path, decay):
+    """Its fixed position tables are those of the weights, in the average too, which starts from these weights."""
+    begun = randomise(build_model(autoencoder_cfg("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", 96)))
+    torch.save({"model": begun.state_dict()}, tmp_path / "begun.pth")
+    options = ("MODEL.WEIGHTS", str(tmp_path / "begun.pth"), "SOLVER.EMA.DECAY", decay)
+    options += ("SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 2)
+    trainer = PretrainingTrainer(pretraining_cfg(*options, "OUTPUT_DIR", str(tmp_path / "whole")))
+    trainer.resume_or_load(False)
+    for model in [trainer.checkpointer.model, *([trainer._trainer.average.module] if decay else [])]:
+        assert all(torch.equal(value, begun.state_dict()[name]) for name, value in model.state_dict().items())
+    trainer.train()
+    train(pretraining_cfg(*options), interrupt=2, kind=PretrainingTrainer)
+    train(pretraining_cfg(*options), resume=True, kind=PretrainingTrainer)
+    for name in ("model_final.pth", "model_final_ema.pth") if decay else ("model_final.pth",):
+        ours, theirs = (torch.load(f / name, weights_only=True)["model"] for f in (tmp_path, tmp_path / "whole"))
+        assert ours["decoder.position_embedding.table"].shape == (1, 6, 6, 16)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_an_average_of_another_model_is_not_resumed(pretraining_cfg, tmp_path):
+    options = ("SOLVER.EMA.DECAY", 0.9, "SOLVER.MAX_ITER", 3, "SOLVER.CHECKPOINT_PERIOD", 1)
+    train(pretraining_cfg(*options), interrupt=1, kind=PretrainingTrainer)
+    path = tmp_path / "model_0000000.pth"
+    (tmp_path / "last_checkpoint").write_text(path.name)
+    content = torch.load(path, weights_only=True)
+    for name in ("n_averaged", "module.decoder.mask_token"):
+        damaged = torch.load(path, weights_only=True)
+        del damaged["trainer"]["_trainer"]["average"][name]
+        torch.save(damaged, path)
+        with pytest.raises(InputError, match=f"average .*: {name.removeprefix('module.')}: not in the file"):
+            PretrainingTrainer(pretraining_cfg(*options)).resume_or_load(True)
+        torch.save(content, path)
+    PretrainingTrainer(pretraining_cfg(*options)).resume_or_load(True)
+
+
+def test_pretraining_saves_it_too(tmp_path, shapes_cfg, pretraining_cfg):
+    trainer = PretrainingTrainer(pretraining_cfg("SOLVER.EMA.DECAY", 0.9))
     trainer.train()
     expected = trainer._trainer.average.module.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in averaged(tmp_path).items())

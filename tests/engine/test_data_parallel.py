@@ -3,7 +3,6 @@
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ TRAINING = [
 OPTIONS = [*SAME_WEIGHT_FOR_ALL_IMAGES, *TRAINING]
 
 
-def train_in_processes(root: Path, out: Path) -> list[dict]:
+def train_in_processes(python: str, root: Path, out: Path) -> list[dict]:
     """What each process saved."""
     out.mkdir()
     with socket.socket() as free:
@@ -49,7 +48,6 @@ def train_in_processes(root: Path, out: Path) -> list[dict]:
     options = [str(word) for word in (*small.ENCODER, *small.DETECTOR, *OPTIONS, "OUTPUT_DIR", out)]
     environment = os.environ | {
         "PYTHONPATH": str(HERE.parents[1]),
-        "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
         "WORLD_SIZE": str(PROCESSES),
@@ -57,7 +55,7 @@ def train_in_processes(root: Path, out: Path) -> list[dict]:
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, str(HERE / "two_processes.py"), str(root), *options],
+            [python, str(HERE / "two_processes.py"), str(root), *options],
             env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -85,8 +83,8 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def saved(root, tmp_path_factory):
-    return train_in_processes(root, tmp_path_factory.mktemp("run") / "out")
+def saved(python, root, tmp_path_factory):
+    return train_in_processes(python, root, tmp_path_factory.mktemp("run") / "out")
 
 
 def gradients_in_one_process(out, *options):

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -88,18 +87,21 @@ def test_the_evaluation_that_would_come_next_is_made_up_for(train, tmp_path):
     assert best["iterations"] in (3, 5)
 
 
-def start(script, shapes, out, *words, environment=None):
-    network = {"train_net": small.DETECTOR, "pretrain_net": small.AUTOENCODER}[script]
-    options = [*small.ENCODER, *network, "DATASETS.TRAIN", ("shapes_train",), "DATASETS.TEST", ()]
-    options += ["SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 1000, "OUTPUT_DIR", out]
-    return subprocess.Popen(
-        [sys.executable, HERE / "watched_training.py", script, shapes, *words, *map(str, options)],
-        env=os.environ | {"PYTHONPATH": f"{HERE.parents[1]}", "OMP_NUM_THREADS": "1"} | (environment or {}),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.fixture
+def start(python, shapes_folder):
+    def start(script, out, *words, environment=None):
+        network = {"train_net": small.DETECTOR, "pretrain_net": small.AUTOENCODER}[script]
+        options = [*small.ENCODER, *network, "DATASETS.TRAIN", ("shapes_train",), "DATASETS.TEST", ()]
+        options += ["SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 1000, "OUTPUT_DIR", out]
+        return subprocess.Popen(
+            [python, HERE / "watched_training.py", script, shapes_folder, *words, *map(str, options)],
+            env=os.environ | {"PYTHONPATH": f"{HERE.parents[1]}"} | (environment or {}),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
 
 
 def finish(*processes):
@@ -114,8 +116,8 @@ def finish(*processes):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize("script", ["train_net", "pretrain_net"])
-def test_the_script_says_how_to_resume(shapes_folder, tmp_path, script, name):
-    process = start(script, shapes_folder, tmp_path, name, "1", "DATALOADER.NUM_WORKERS", "2")
+def test_the_script_says_how_to_resume(start, tmp_path, script, name):
+    process = start(script, tmp_path, name, "1", "DATALOADER.NUM_WORKERS", "2")
     statuses, (error,) = finish(process)
     assert statuses == [130]
     checkpoint = tmp_path / "model_0000001.pth"
@@ -124,15 +126,13 @@ def test_the_script_says_how_to_resume(shapes_folder, tmp_path, script, name):
     assert "Traceback" not in error
 
 
-def test_all_processes_end_when_one_has_a_signal(shapes_folder, tmp_path):
+def test_all_processes_end_when_one_has_a_signal(start, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     words = ("SIGTERM", "1", "DATALOADER.NUM_WORKERS", "0")
     ranks = [group | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-    statuses, errors = finish(
-        *(start("train_net", shapes_folder, tmp_path, *words, environment=rank) for rank in ranks)
-    )
+    statuses, errors = finish(*(start("train_net", tmp_path, *words, environment=rank) for rank in ranks))
     assert statuses == [130, 130], errors
     assert last_checkpoint(tmp_path) == "model_0000001.pth"

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -247,9 +246,9 @@ def test_a_sentence_of_a_started_process_arrives(tmp_path):
         launch._launch(DetectionTrainer.evaluate, cfg, args)
 
 
-def test_the_script_ends_in_a_sentence(tmp_path):
+def test_the_script_ends_in_a_sentence(python, tmp_path):
     process = subprocess.run(
-        [sys.executable, ROOT / "train_net.py", "--num-gpus", "0", "OUTPUT_DIR", tmp_path / "out"],
+        [python, ROOT / "train_net.py", "--num-gpus", "0", "OUTPUT_DIR", tmp_path / "out"],
         cwd=tmp_path,
         env=os.environ | {"DETECTRON2_DATASETS": str(tmp_path / "data")},
         capture_output=True,

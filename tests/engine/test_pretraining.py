@@ -102,7 +102,7 @@ def assert_identical(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tens
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
-    added = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    added = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     return os.environ | added
 
 
@@ -110,12 +110,12 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(words, pretrain, tmp_path, accumulation):
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(python, words, pretrain, tmp_path, accumulation):
     options = ["SOLVER.ACCUMULATION_STEPS", accumulation, "SOLVER.MAX_ITER", 12, "SOLVER.CHECKPOINT_PERIOD", 4]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert pretrain(*options, "OUTPUT_DIR", whole) == 0
     options += ["OUTPUT_DIR", killed, "DATALOADER.NUM_WORKERS", 2]
-    command = [sys.executable, str(SCRIPT), "6", *words(*options)]
+    command = [python, str(SCRIPT), "6", *words(*options)]
     with open(tmp_path / "output.txt", "w") as output:  # not a pipe, which the workers would hold open for a while
         process = subprocess.run(command, env=environment(tmp_path), stdout=output, stderr=output, timeout=120)
     assert process.returncode == -signal.SIGKILL, (tmp_path / "output.txt").read_text()
@@ -158,12 +158,12 @@ def test_divergence_stops_a_run_and_leaves_its_checkpoint(pretrain, tmp_path, ca
 # Several processes
 
 
-def test_two_processes_train_as_one(words, pretrain, tmp_path, monkeypatch):
+def test_two_processes_train_as_one(python, words, pretrain, tmp_path, monkeypatch):
     """Started by torchrun, each with half of the batch; the masks come with the images."""
     options = ["SOLVER.IMS_PER_BATCH", 2, "MODEL.CONVMAE.DROP_PATH_RATE", 0.0]
     monkeypatch.setattr(pretraining, "PretrainingMapper", MapperWithMasks)
     assert pretrain(*options, "OUTPUT_DIR", tmp_path / "one") == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, str(SCRIPT), "masks", *words(*options, "OUTPUT_DIR", tmp_path / "two")]
     ended = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=180)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -205,12 +205,12 @@ def test_the_quickstart(datasets, monkeypatch, tmp_path, caplog):
     assert picture.name == "0000002.png"
 
 
-def test_the_shapes_are_known_where_data_sets_are_looked_up(tmp_path):
+def test_the_shapes_are_known_where_data_sets_are_looked_up(python, tmp_path):
     """To run the module that registers them, python -m must not find it imported already."""
     code = "import sys, convmae_det.data; print('convmae_det.data.shapes' in sys.modules)\n"
     code += "import convmae_det.data.catalog as c; print(c.MetadataCatalog.get('shapes_val').json_file)"
     env = environment(tmp_path) | {"DETECTRON2_DATASETS": str(tmp_path)}
-    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([python, "-c", code], env=env, capture_output=True, text=True, timeout=120)
     assert ended.stdout.split() == ["False", str(tmp_path / "shapes/annotations/instances_val.json")], ended.stderr
 
 

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -221,10 +220,10 @@ def test_gradients_that_no_loss_scale_makes_finite_stop_the_run(model):
     assert model.weight.item() == 0
 
 
-def test_two_processes_skip_and_stop_together(tmp_path):
+def test_two_processes_skip_and_stop_together(python, tmp_path):
     """Where the gradient of one of them alone is NaN."""
-    script = [sys.executable, str(Path(__file__).parent / "two_scaled_processes.py"), str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    script = [python, str(Path(__file__).parent / "two_scaled_processes.py"), str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     processes = [subprocess.Popen([*script, rank], env=environment) for rank in "01"]
     try:
         assert [process.wait(60) for process in processes] == [0, 0]

@@ -65,6 +65,14 @@ def test_results_and_gradients_are_those_of_the_head_alone(name, norm, count):
     assert_close(*found)
 
 
+def test_a_trace_serves_any_number_of_regions():
+    head = BUILD["mask"]("LN").requires_grad_(False)
+    pad_regions(head, (type(head),))
+    few, many = torch.randn(5, 6, 4, 4), torch.randn(9, 6, 4, 4)
+    traced = torch.jit.trace(lambda regions: head.layers(regions), few, check_trace=False)
+    assert_close(traced(many), run(head, many))
+
+
 def test_a_head_that_normalises_over_its_regions_is_left_alone():
     head = BUILD["mask"]("BN")
     pad_regions(head, (type(head),))

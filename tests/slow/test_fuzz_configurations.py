@@ -6,7 +6,7 @@ import resource
 
 import pytest
 from detectron2.utils.events import EventStorage
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from reference.faults import Tally, counts, examples
 from reference.small import AUTOENCODER, DETECTOR, ENCODER
@@ -149,6 +149,8 @@ def test_odd_configurations(count, kind, shapes, tmp_path):
 
     @examples(count // 2)
     @given(overrides())
+    @example([])
+    @example(["SOLVER.IMS_PER_BATCH", "0"])
     def run(pairs):
         tally(train, pairs)
 

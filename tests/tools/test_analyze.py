@@ -63,8 +63,9 @@ def test_every_parameter_has_its_part(name):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, python):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", python)  # of the process that measures memory
     (tmp_path / "detector.yaml").write_text("VERSION: 2\n")
     return tmp_path
 

@@ -49,8 +49,9 @@ def test_a_wrong_form_stops_it(monkeypatch, no_compiler):
         attention.measure(SMALL)
 
 
-def test_memory_is_that_of_a_process_of_its_own(monkeypatch):
+def test_memory_is_that_of_a_process_of_its_own(monkeypatch, python):
     """512 pixels: 1,024 tokens, of which the plain form holds (4, L, L) logits and probabilities."""
+    monkeypatch.setattr(sys, "executable", python)
     monkeypatch.setattr(sys, "argv", [str(ROOT / "tools/benchmark.py")])
     larger = argparse.Namespace(**vars(SMALL) | {"size": 512})
     plain, ours = (attention.peak_memory(form, attention.INFERENCE, larger) for form in ("materialised", "by table"))

@@ -158,6 +158,21 @@ def test_the_encoder_alone(tmp_path, yaml):
     assert tensors and all(name.startswith("backbone.bottom_up.encoder.") for name in tensors)
 
 
+def test_one_of_several_encoders(golden, tmp_path, capsys):
+    """Bit for bit, into the layout that keeps all sizes; its place is told."""
+    student = read(golden / "mae_tiny_checkpoint.pth")["model"]
+    teacher = {name: tensor + 1 for name, tensor in student.items()}
+    torch.save({"student": student, "teacher": teacher}, tmp_path / "both.pth")
+    with pytest.raises(InputError, match="2 encoders, at student, teacher: .*--to official --key student$"):
+        convert_weights.main([str(tmp_path / "both.pth"), str(tmp_path / "a.pth")])
+    for key, published in (("student", student), ("teacher", teacher)):
+        arguments = [str(tmp_path / "both.pth"), str(tmp_path / f"{key}.pth"), "--to", "official", "--key", key]
+        convert_weights.main(arguments)
+        assert_identical(read(tmp_path / f"{key}.pth")["model"], published)
+        convert_weights.main([str(tmp_path / "both.pth"), "--inspect", "--key", key])
+        assert re.search(rf"^under +{key}$", capsys.readouterr().out, re.MULTILINE)
+
+
 def test_safetensors_load_here(golden, tmp_path):
     keys = [*GOLDEN, "MODEL.CONVMAE.DEPTHS", "[2,2,11]", "MODEL.CONVMAE.IMAGE_SIZE", "256"]
     keys += ["MODEL.CONVMAE.WINDOW_SIZE", "8"]

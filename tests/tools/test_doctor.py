@@ -154,14 +154,12 @@ def test_data_sets_names_what_is_not_there(tmp_path):
 # --- the script
 
 
-def run_doctor(**environment):
-    return subprocess.run(
-        [sys.executable, doctor.__file__], env=os.environ | environment, capture_output=True, text=True
-    )
+def run_doctor(python=sys.executable, **environment):
+    return subprocess.run([python, doctor.__file__], env=os.environ | environment, capture_output=True, text=True)
 
 
-def test_the_project_can_run_here(tmp_path):
-    run = run_doctor(DETECTRON2_DATASETS=str(tmp_path))
+def test_the_project_can_run_here(python, tmp_path):
+    run = run_doctor(python, DETECTRON2_DATASETS=str(tmp_path))
     assert run.returncode == 0, run.stdout + run.stderr
     for name in ("Python", "torch", "torchvision", "Detectron2", "timm", "numpy", "pillow", "pycocotools", "device"):
         assert re.search(rf"^{name} +\S", run.stdout, re.MULTILINE), name
@@ -177,8 +175,8 @@ def hide(folder: Path, *modules: str) -> str:
     return str(folder)
 
 
-def test_without_detectron2_it_says_how_to_install_it(tmp_path):
-    run = run_doctor(PYTHONPATH=hide(tmp_path, "detectron2"))
+def test_without_detectron2_it_says_how_to_install_it(python, tmp_path):
+    run = run_doctor(python, PYTHONPATH=hide(tmp_path, "detectron2"))
     assert run.returncode == 1
     assert re.search("problem: Detectron2 is missing.*make setup.*install_detectron2", run.stdout)
 

@@ -1,7 +1,6 @@
 """tools/push_to_hub.py: the command line of publishing; no network is touched."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -50,9 +49,9 @@ def test_what_will_not_do(run, tmp_path):
     assert not (tmp_path / "published").exists()
 
 
-def test_errors_are_one_line(tmp_path):
+def test_errors_are_one_line(python, tmp_path):
     script = Path(push_to_hub.__file__)
-    command = [sys.executable, script, tmp_path / "nowhere.pth", "someone/model"]
+    command = [python, script, tmp_path / "nowhere.pth", "someone/model"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr

@@ -1,0 +1,94 @@
+"""Where in a file its weights lie: under any keys, behind any prefix, with what wrappers put into their names."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from ..errors import InputError
+from .formats import BEFORE_ENCODER, recognise
+
+# Where a file keeps the model itself, rather than an average of it; the first that is there counts.
+MAIN = ("model", "state_dict", "model_state_dict", "module")
+# What DistributedDataParallel, AveragedModel, torch.compile, FSDP and activation checkpointing put into names.
+WRAPPER = r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+
+
+class Found(NamedTuple):
+    """An encoder in a file, with the dictionary of tensors that it lies in."""
+
+    tensors: dict[str, torch.Tensor]  # all of the dictionary, by their names without wrappers
+    prefix: str  # of the encoder's names there,
+    saved_prefix: str  # and as the file has it
+    keys: tuple[str, ...]  # that lead to the dictionary
+    entries: dict[str, Any]  # what else the file holds: epoch, optimizer, …
+
+    def __str__(self) -> str:
+        return ".".join([*self.keys, self.saved_prefix]).removesuffix(".") or "top"
+
+
+def find_encoder(checkpoint: Mapping[str, Any], path: Any, key: str = "") -> Found:
+    """The encoder of a file. `key` names one of several: the keys and prefix that lead to it, or some of these words.
+
+    Raises InputError, naming `path`: there is none, or it isn't clear which one is meant.
+    """
+    encoders = []
+    for keys, saved in state_dicts(checkpoint):
+        tensors = without_wrappers(saved)
+        for saved_name, name in zip(saved, tensors, strict=True):
+            if before := BEFORE_ENCODER.fullmatch(name):
+                saved_prefix = re.match(r"(.*\.|)(?=(patch_embed1|stage1)\.)", saved_name)[0]
+                encoders.append(Found(tensors, before[1], saved_prefix, keys, entries_beside(keys, checkpoint)))
+    if not encoders:
+        recognise(unwrap(checkpoint, path)[0], path)  # raises, for what it is instead
+    if key:
+        chosen = [it for it in encoders if str(it) == key] or [it for it in encoders if f".{key}." in f".{it}."]
+    else:
+        first = min(rank(it.keys) for it in encoders)
+        chosen = [it for it in encoders if rank(it.keys) == first]
+    if len(chosen) == 1:
+        return chosen[0]
+    places = ", ".join(map(str, chosen or encoders))
+    if chosen:
+        advice = f"take one with tools/convert_weights.py INPUT OUTPUT --to official --key {chosen[0]}"
+        raise InputError(f"{path} holds {len(chosen)} encoders, at {places}: {advice}")
+    raise InputError(f"{path} holds no encoder at {key}, but at {places}: name that, or a word of it, with --key")
+
+
+def unwrap(checkpoint: Mapping[str, Any], path: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors of a file's model by name, and its other entries (epoch, optimizer, …). `path` is named in errors."""
+    saved = [(keys, tensors) for keys, tensors in state_dicts(checkpoint) if len(keys) < 2]
+    if not saved:
+        found = f"only {', '.join(map(str, checkpoint))}" if checkpoint else "nothing"
+        raise InputError(f"{path} holds no weights, {found}: name a file whose tensors lie under {', '.join(MAIN)}")
+    keys, tensors = min(saved, key=lambda item: rank(item[0]))
+    return without_wrappers(tensors), entries_beside(keys, checkpoint)
+
+
+def state_dicts(checkpoint: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, torch.Tensor]]]:
+    """The keys that lead to each dictionary of a file that holds tensors, and these by name; outer ones first."""
+    waiting, seen = [((), checkpoint)], set()
+    for keys, node in waiting:
+        if id(node) not in seen:
+            seen.add(id(node))
+            if tensors := {str(name): value for name, value in node.items() if isinstance(value, torch.Tensor)}:
+                yield keys, tensors
+            waiting += [((*keys, str(key)), value) for key, value in node.items() if isinstance(value, Mapping)]
+
+
+def entries_beside(keys: tuple[str, ...], checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a file without the tensors that `keys` lead to."""
+    if keys:
+        return {str(key): value for key, value in checkpoint.items() if str(key) != keys[0]}
+    return {str(key): value for key, value in checkpoint.items() if not isinstance(value, torch.Tensor)}
+
+
+def rank(keys: tuple[str, ...]) -> int:
+    return MAIN.index(keys[-1]) if keys and keys[-1] in MAIN else len(MAIN)
+
+
+def without_wrappers(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The same by names without WRAPPER, in the same order; unless two names would become one."""
+    bare = {re.sub(WRAPPER, "", name): tensor for name, tensor in tensors.items()}
+    return bare if len(bare) == len(tensors) else dict(tensors)
