@@ -42,21 +42,21 @@ demo: $(READY) ## draw a small data set, pretrain on it, train the tiny detector
 	@echo "2/7 Pretraining the tiny encoder in $(DEMO)/pretrain"
 	@$(RUN) pretrain_net.py --config-file configs/quickstart/pretrain_convmae_tiny_shapes.yaml --resume OUTPUT_DIR $(DEMO)/pretrain
 	@echo "3/7 Drawing what it reconstructs of images that it has not seen"
-	@$(RUN) tools/reconstruct.py --config-file $(DEMO)/pretrain/config.yaml \
+	@$(RUN) convmae_det/cli/reconstruct.py --config-file $(DEMO)/pretrain/config.yaml \
 	  --weights $(DEMO)/pretrain/model_final.pth --output $(DEMO)/reconstructions.png $(SHAPES)/val
 	@echo "4/7 Handing the encoder to the detector"
-	@$(RUN) tools/convert_weights.py $(DEMO)/pretrain/model_final.pth $(DEMO)/handed_over.pth \
+	@$(RUN) convmae_det/cli/convert.py $(DEMO)/pretrain/model_final.pth $(DEMO)/handed_over.pth \
 	  --config-file configs/quickstart/mask_rcnn_convmae_tiny_shapes.yaml
 	@echo "5/7 Training the tiny detector from it in $(DEMO)/mask_rcnn, and evaluating it"
 	@$(RUN) train_net.py --config-file configs/quickstart/mask_rcnn_convmae_tiny_shapes.yaml --resume \
 	  MODEL.WEIGHTS $(DEMO)/handed_over.pth OUTPUT_DIR $(DEMO)/mask_rcnn
 	@echo "6/7 Drawing its predictions"
-	@$(RUN) tools/predict.py --config-file $(DEMO)/mask_rcnn/config.yaml --weights $(DEMO)/mask_rcnn/model_final.pth \
+	@$(RUN) convmae_det/cli/predict.py --config-file $(DEMO)/mask_rcnn/config.yaml --weights $(DEMO)/mask_rcnn/model_final.pth \
 	  --annotations $(SHAPES)/annotations/instances_val.json --output $(DEMO)/predictions $(SHAPES)/val
 	@echo "7/7 Drawing the curves of both trainings"
-	@$(RUN) tools/plot_metrics.py $(DEMO)/pretrain
-	@$(RUN) tools/plot_metrics.py $(DEMO)/mask_rcnn
-	@$(RUN) tools/closing_screen.py $(DEMO)
+	@$(RUN) convmae_det/cli/plot.py $(DEMO)/pretrain
+	@$(RUN) convmae_det/cli/plot.py $(DEMO)/mask_rcnn
+	@$(RUN) convmae_det/cli/demo_summary.py $(DEMO)
 
 doctor: ## say what is installed, and how to mend what is wrong
 	@if [ -x $(RUN) ]; then $(RUN) tools/doctor.py; else $(PYTHON) tools/doctor.py; fi

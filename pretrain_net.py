@@ -4,7 +4,7 @@
     python pretrain_net.py --config-file configs/pretrain_convmae_b.yaml [--resume] [KEY VALUE ...]
     torchrun --nproc-per-node 2 pretrain_net.py --config-file ...
 
-The arguments are Detectron2's. Keys: convmae_det/config.py and Detectron2's own.
+The arguments are Detectron2's. Keys: convmae_det/config/defaults.py and Detectron2's own.
 """
 
 import sys
@@ -16,7 +16,9 @@ from convmae_det.errors import InputError
 
 def main(cfg, args):
     if args.eval_only:
-        raise InputError("--eval-only is for train_net.py; tools/reconstruct.py shows what a pretrained model does")
+        raise InputError(
+            "--eval-only is for train_net.py; convmae-det reconstruct shows what a pretrained model does"
+        )
     trainer = PretrainingTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()

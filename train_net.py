@@ -5,13 +5,13 @@
     python train_net.py --config-file configs/mask_rcnn_convmae_b.yaml --eval-only MODEL.WEIGHTS output/model_final.pth
     torchrun --nproc-per-node 2 train_net.py --config-file ...
 
-The arguments are Detectron2's. Keys: convmae_det/config.py and Detectron2's own.
+The arguments are Detectron2's. Keys: convmae_det/config/defaults.py and Detectron2's own.
 """
 
 import sys
 
+from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.engine.launch import parse_arguments, run
-from convmae_det.engine.trainer import DetectionTrainer
 
 
 def main(cfg, args):

@@ -1,4 +1,4 @@
-"""The two exceptions whose message is all that a user needs to see."""
+"""The two exceptions whose message is all that a user needs to see, and how others are put into one line."""
 
 
 class Sentence(Exception):
@@ -20,3 +20,9 @@ class InputError(Sentence, ValueError):
 
 class TrainingError(Sentence, ArithmeticError):
     """Training can't go on: a loss or gradient is not finite. The scripts treat it as they treat an InputError."""
+
+
+def one_line(error: Exception | str) -> str:
+    """The first sentence of `error`, without what could be taken for the end of ours."""
+    line = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".: ")
+    return line[:120] or type(error).__name__

@@ -8,12 +8,13 @@ from typing import Any
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, one_line
+from ..files import atomic_write
 from .finding import unwrap
 from .fitting import Strictness, Weights
 from .loading import load
-from .reading import check_finite, local_path, one_line, read
-from .writing import atomic_write, write
+from .reading import check_finite, local_path, read
+from .writing import write
 
 
 class Checkpointer(DetectionCheckpointer):

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..errors import InputError
-from .reading import one_line
+from ..errors import InputError, one_line
 
 INDEX = "relative_position_index"
 BIAS_TABLE = "relative_position_bias_table"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..modeling.encoder import PRESETS
+from ..config.presets import PRESETS
 
 
 @dataclass(frozen=True)

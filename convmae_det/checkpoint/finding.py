@@ -51,7 +51,7 @@ def find_encoder(checkpoint: Mapping[str, Any], path: Any, key: str = "") -> Fou
         return chosen[0]
     places = ", ".join(map(str, chosen or encoders))
     if chosen:
-        advice = f"take one with tools/convert_weights.py INPUT OUTPUT --to official --key {chosen[0]}"
+        advice = f"take one with convmae_det/cli/convert.py INPUT OUTPUT --to official --key {chosen[0]}"
         raise InputError(f"{path} holds {len(chosen)} encoders, at {places}: {advice}")
     raise InputError(f"{path} holds no encoder at {key}, but at {places}: name that, or a word of it, with --key")
 

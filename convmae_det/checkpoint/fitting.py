@@ -263,7 +263,7 @@ def _complaint(
 def _list_of(problems: list[tuple[str, str]], weights: Weights, target: Mapping[str, torch.Tensor]) -> str:
     lines = "\n".join(f"  {line}" for line in collapse_blocks(problems))
     prefixes = encoder_prefixes(target)
-    alone = "take the file's encoder alone: tools/convert_weights.py --to encoder"
+    alone = "take the file's encoder alone: convmae_det/cli/convert.py --to encoder"
     if any(inner_name(name, prefixes) for name, _ in problems):
         model = encoder_shape(target, prefixes[0])
         advice = (

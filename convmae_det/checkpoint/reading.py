@@ -15,7 +15,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 
 TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch.save began a file before torch 1.6
 RESAVE = "where you trust its source, load it with the program that wrote it and save tensors alone"
@@ -200,9 +200,3 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         return metadata | {"model": load_file(path)}
     except Exception as error:  # safetensors has its own kinds
         raise InputError(f"{path} is cut off or damaged ({one_line(error)}): fetch it again") from error
-
-
-def one_line(error: Exception | str) -> str:
-    """The first sentence of `error`, without what could be taken for the end of ours."""
-    line = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".: ")
-    return line[:120] or type(error).__name__

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from convmae_det.errors import InputError
+from ..errors import InputError
 
 CHANNELS = {"RGB": 3, "BGR": 3, "L": 1, "RGBA": 4}  # of each INPUT.FORMAT
 

@@ -31,7 +31,7 @@ from detectron2.data.datasets import register_coco_instances
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from convmae_det.errors import InputError
+from ..errors import InputError
 
 # Corners of each category's outline, and the radius of every second corner where the others have radius 1.
 OUTLINES = {"ellipse": (48, 1.0), "rectangle": (4, 1.0), "triangle": (3, 1.0), "star": (10, 0.5)}

@@ -23,7 +23,7 @@ import torch
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from convmae_det.errors import InputError
+from ..errors import InputError
 
 
 @functools.lru_cache(maxsize=2)  # one epoch, and the next that other batches may have begun already

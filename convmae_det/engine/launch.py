@@ -18,8 +18,9 @@ from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from ..config.device import available_device, count_gpus
+from ..data.configuration import read_config
 from ..errors import InputError, TrainingError
-from .configuration import available_device, count_gpus, read_config
 from .failures import explain, is_explained
 from .output_folder import refuse_links
 

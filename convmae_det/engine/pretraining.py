@@ -11,11 +11,11 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
-from ..data.pretraining import PretrainingMapper, SkipDamaged, SkippedImages, build_pretraining_dataset
-from ..data.pretraining import build_pretraining_loader as build_loader
+from ..config.architectures import is_detector
+from ..data.pretraining.loader import PretrainingMapper, SkipDamaged, SkippedImages, build_pretraining_dataset
+from ..data.pretraining.loader import build_pretraining_loader as build_loader
 from ..data.stream import SampleStream
 from ..errors import InputError
-from ..run_config import is_detector
 from ..visualization.reconstructions import draw_reconstructions, seeded_noise
 from ..visualization.sheet import save_png
 from .trainer import Trainer

@@ -14,39 +14,31 @@ from functools import partial
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
-from detectron2.modeling import build_model
-from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
-from detectron2.modeling.roi_heads.keypoint_head import KRCNNConvDeconvUpsampleHead
-from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
 from fvcore.common.history_buffer import HistoryBuffer
 from torch import nn
 
-from ..checkpoint import Strictness, load_weights
+from ..checkpoint import load_weights
 from ..checkpoint.checkpointer import Checkpointer
-from ..checkpoint.reading import one_line
-from ..checkpoint.writing import atomic_write, remove_leftovers, write
-from ..data import loader
+from ..checkpoint.writing import write
 from ..errors import InputError
-from ..modeling.decoder import Decoder
-from ..modeling.encoder import Encoder
-from ..ops.regions import pad_regions
-from ..precision import TRAINED, announce, autocast, evaluation_precision, read_in_float32, training_precision
+from ..files import atomic_write, remove_leftovers
+from ..inference.model import build_model
+from ..precision import announce, training_precision
 from ..solver.optimizer import build_optimizer, gradient_clipper
 from ..solver.schedule import resolve_schedule
-from .average import AverageSaver, build_average
-from .best import BestCheckpoint, EarlyStop, StoppedEarly
-from .evaluation import Evaluation, Evaluator, best_metric, resolve_evaluation, tasks
-from .interruption import Interruption
+from .hooks.average import AverageSaver, build_average
+from .hooks.best import StoppedEarly
+from .hooks.evaluation import Evaluation
+from .hooks.interruption import Interruption
+from .hooks.progress import Progress
 from .output_folder import end_last_line, set_aside_earlier_run
-from .progress import Progress
 from .step import TrainingStep
 
 logger = logging.getLogger(__name__)
 
-HEADS = (MaskRCNNConvUpsampleHead, FastRCNNConvFCHead, KRCNNConvDeconvUpsampleHead)  # which work region by region
 
 LOG_PERIOD = 20  # iterations between lines in the log and in metrics.json
 
@@ -101,14 +93,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        model = build_from(cfg)
-        read_in_float32(model)
-        pad_regions(model, HEADS)
-        counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]
-        logger.info(f"{type(model).__name__} on {cfg.MODEL.DEVICE}: {counts[0]:,} parameters, {counts[1]:,} trained")
-        if cfg.MODEL.COMPILE:
-            compile_in_place(model)
-        return model
+        return build_model(cfg)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -223,109 +208,9 @@ class Trainer(DefaultTrainer):
         self.cfg.SEED = self._trainer.seed
 
 
-class DetectionTrainer(Trainer):
-    """Fine-tunes a detector on registered data sets and evaluates it with COCO's metrics."""
-
-    build_train_dataset = staticmethod(loader.build_train_dataset)
-    build_test_loader = staticmethod(loader.build_test_loader)
-
-    @classmethod
-    def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
-        return loader.build_train_loader(cfg, start_iteration, dataset)
-
-    def build_hooks(self) -> list[hooks.HookBase]:
-        resolve_evaluation(self.cfg, len(self.dataset))
-        test, metric, best = self.cfg.TEST, best_metric(self.cfg), None
-        if test.PRECISION != TRAINED:
-            announce(evaluation_precision(self.cfg), "Precision of evaluations")
-        all_hooks = [*super().build_hooks(), Evaluation(test.EVAL_PERIOD, self._evaluate)]
-        if metric and comm.is_main_process():
-            model = self._trainer.average.module if metric.startswith("ema/") else self.checkpointer.model
-            path = os.path.join(self.cfg.OUTPUT_DIR, "model_best.pth")
-            best = BestCheckpoint(test.EVAL_PERIOD, metric, model, path)
-            all_hooks.append(best)
-        if test.PATIENCE:
-            all_hooks.append(EarlyStop(test.PATIENCE, test.EVAL_PERIOD, best))
-        return all_hooks
-
-    def _evaluate(self) -> dict:
-        """The results of :meth:`test`, and under "ema" those of the averaged weights."""
-        if self.iter == self.max_iter - 1:  # EvalHook takes a last iteration that failed for the end of training
-            return {}
-        averaged = {}
-        if average := self._trainer.average:
-            logger.info("Evaluating the averaged weights")
-            averaged["ema"] = self.test(self.cfg, average.module)
-            logger.info("Evaluating the weights as they are")
-        self._last_eval_results = self.test(self.cfg, self.model) | averaged
-        return self._last_eval_results
-
-    @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> Evaluator:
-        return Evaluator(dataset_name, tasks(cfg), output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
-
-    @classmethod
-    def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict:
-        """COCO's metrics on DATASETS.TEST, in percent: {"bbox": {"AP": …}, "segm": …}, or one of these for each
-        data set if there are several. Prints a line for each. Empty on all processes but the main one."""
-        with autocast(cfg.MODEL.DEVICE, evaluation_precision(cfg).dtype):
-            results = super().test(cfg, model, evaluators)
-        names = cfg.DATASETS.TEST
-        for name in names if comm.is_main_process() else ():
-            scores = results if len(names) == 1 else results[name]
-            kinds = {"box": "bbox", "mask": "segm"}
-            found = (f"{kind} AP {scores[task]['AP']:.1f}" for kind, task in kinds.items() if task in scores)
-            logger.info(f"{name}: {', '.join(found) or 'no AP, since its annotations are not public'}")
-        return results
-
-    @classmethod
-    def evaluate(cls, cfg: CfgNode, resume: bool = False) -> dict:
-        """:meth:`test` of the weights MODEL.WEIGHTS, or of the last checkpoint in OUTPUT_DIR if `resume`.
-
-        Raises InputError: there are none, or they are not the whole model's.
-        """
-        if not cfg.DATASETS.TEST:
-            raise InputError("DATASETS.TEST is empty: name the data set to evaluate on")
-        checkpoints = Checkpointer(nn.Module(), cfg.OUTPUT_DIR)
-        resume = resume and checkpoints.has_checkpoint()
-        path = checkpoints.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
-        if not path:
-            raise InputError("MODEL.WEIGHTS is empty: --eval-only needs the weights to evaluate")
-        announce(evaluation_precision(cfg))
-        return cls.test(cfg, cls.build_trained_model(cfg, path))
-
-    @classmethod
-    def build_trained_model(cls, cfg: CfgNode, path: str) -> nn.Module:
-        """The model with the weights of a file; InputError if any weight of the model is not in there."""
-        model = cls.build_model(cfg)
-        load_weights(model, path, strictness=Strictness.WHOLE)
-        return model
-
-
-def build_from(cfg: CfgNode) -> nn.Module:
-    """Detectron2's build_model; InputError where it, or torch, can't make anything of a value."""
-    try:
-        return build_model(cfg)
-    except InputError:
-        raise
-    except Exception as error:  # registries, assertions and allocators have their own kinds
-        raise InputError(
-            f"no model can be built from the values under MODEL ({type(error).__name__}: {one_line(error)}): compare "
-            "those that you set with the files in configs/"
-        ) from error
-
-
 def load_initial_weights(model: nn.Module, path: str) -> None:
     """Weights to start training from, which may leave heads at random; InputError for what can't be loaded."""
     if path:
         load_weights(model, path)
     else:
         logger.warning("MODEL.WEIGHTS is empty: training starts from random weights")
-
-
-def compile_in_place(model: nn.Module) -> None:
-    """torch.compile for the encoder, and the decoder of pretraining; the names of their weights stay. The heads of a
-    detector are left: they work on lists of boxes."""
-    for module in model.modules():
-        if isinstance(module, (Encoder, Decoder)):
-            module.compile()

@@ -13,8 +13,9 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone import vit
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 
+from ..config.building import encoder_arguments, grid_of
 from ..errors import InputError
-from .encoder import Encoder, encoder_arguments, grid_of
+from .encoder import Encoder
 from .feature_maps import STRIDES, feature_channels, feature_maps
 from .window_schedule import attention_windows
 

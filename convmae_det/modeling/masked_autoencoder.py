@@ -10,9 +10,10 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
+from ..config.building import encoder_arguments
 from ..errors import InputError
 from .decoder import Decoder, MultiScaleFusion
-from .encoder import STRIDE, Encoder, encoder_arguments
+from .encoder import STRIDE, Encoder
 from .masking import (
     ScatteredPatches,
     VisibleBlocks,

@@ -6,8 +6,8 @@ import math
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from ..config.checks import check_solver
 from ..errors import InputError
-from .check import check_solver
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..checkpoint.writing import atomic_write
 from ..errors import InputError
+from ..files import atomic_write
 
 # Pixels of a panel's longer side. Smaller ones are enlarged, pixel by pixel; a title needs the room, too.
 MIN_PANEL, MAX_PANEL = 224, 1024

@@ -10,8 +10,9 @@ import torch
 
 from convmae_det.checkpoint.checkpointer import Checkpointer
 from convmae_det.checkpoint.reading import read
-from convmae_det.checkpoint.writing import atomic_write, write
+from convmae_det.checkpoint.writing import write
 from convmae_det.errors import InputError
+from convmae_det.files import atomic_write
 
 
 class Malice:

@@ -8,11 +8,11 @@ import torch
 from detectron2.modeling import build_model
 from reference.small import autoencoder_cfg, detector_cfg, randomise
 
-import convert_weights
 from convmae_det import create_encoder
 from convmae_det.checkpoint import Strictness, load_weights
 from convmae_det.checkpoint.checkpointer import Checkpointer
 from convmae_det.checkpoint.conversion import to_official
+from convmae_det.cli import convert as convert_weights
 from convmae_det.errors import InputError
 
 ENCODER = "backbone.bottom_up.encoder."

@@ -10,7 +10,7 @@ import torch
 from reference import small
 
 from convmae_det.data.shapes import register_shapes, write_shapes
-from convmae_det.engine.trainer import DetectionTrainer
+from convmae_det.engine.detection import DetectionTrainer
 
 PROCESSES = 2
 HERE = Path(__file__).parent

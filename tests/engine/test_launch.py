@@ -10,7 +10,7 @@ import yaml
 from detectron2.engine import default_argument_parser
 
 from convmae_det.engine import launch
-from convmae_det.engine.trainer import DetectionTrainer
+from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.errors import InputError, TrainingError
 
 ROOT = Path(__file__).parents[2]

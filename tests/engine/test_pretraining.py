@@ -19,7 +19,7 @@ from PIL import Image
 from reference.small import AUTOENCODER, ENCODER
 
 import pretrain_net
-from convmae_det.data import pretraining
+from convmae_det.data.pretraining import loader as pretraining
 from convmae_det.data.shapes import register_shapes, write_shapes
 from convmae_det.engine import launch
 
@@ -208,7 +208,7 @@ def test_the_quickstart(datasets, monkeypatch, tmp_path, caplog):
 def test_the_shapes_are_known_where_data_sets_are_looked_up(python, tmp_path):
     """To run the module that registers them, python -m must not find it imported already."""
     code = "import sys, convmae_det.data; print('convmae_det.data.shapes' in sys.modules)\n"
-    code += "import convmae_det.data.catalog as c; print(c.MetadataCatalog.get('shapes_val').json_file)"
+    code += "import convmae_det.data.detection.catalog as c; print(c.MetadataCatalog.get('shapes_val').json_file)"
     env = environment(tmp_path) | {"DETECTRON2_DATASETS": str(tmp_path)}
     ended = subprocess.run([python, "-c", code], env=env, capture_output=True, text=True, timeout=120)
     assert ended.stdout.split() == ["False", str(tmp_path / "shapes/annotations/instances_val.json")], ended.stderr

@@ -12,8 +12,8 @@ from reference.small import detector_cfg
 
 from convmae_det import precision
 from convmae_det.data.shapes import register_shapes, write_shapes
+from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.engine.output_folder import end_last_line
-from convmae_det.engine.trainer import DetectionTrainer
 from convmae_det.errors import InputError, TrainingError
 
 DATA = ("shapes_train", "shapes_val")

@@ -7,8 +7,8 @@ import torch
 from detectron2.engine import HookBase, default_argument_parser
 
 from convmae_det.data.shapes import register_shapes
+from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.engine.launch import run
-from convmae_det.engine.trainer import DetectionTrainer
 from convmae_det.errors import TrainingError
 
 

@@ -13,7 +13,7 @@ import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from convmae_det.data.pretraining import PretrainingMapper
+from convmae_det.data.pretraining.loader import PretrainingMapper
 from convmae_det.engine import pretraining
 from convmae_det.engine.launch import parse_arguments, run
 
@@ -51,7 +51,7 @@ class MapperWithMasks(PretrainingMapper):
 
 if __name__ == "__main__":
     import pretrain_net
-    from convmae_det.data import pretraining as data
+    from convmae_det.data.pretraining import loader as data
 
     pretrain_net.PretrainingTrainer = WatchedTrainer
     watch, *words = sys.argv[1:]

@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from reference import convmae as plain
 from reference.small import assert_near, gradients, randomise
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks import published as plain
 from convmae_det.modeling.attention import Attention, TransformerBlock, Window, padding_mask
 from convmae_det.modeling.encoder import TransformerStage
 from convmae_det.modeling.position_embedding import PositionEmbedding

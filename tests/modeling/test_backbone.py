@@ -9,9 +9,9 @@ from detectron2.structures import ImageList
 from detectron2.utils.events import EventStorage
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import convmae as plain
 from reference.small import annotated_image, assert_near, detector_cfg, randomise
 
+from benchmarks import published as plain
 from convmae_det.config import add_convmae_config
 from convmae_det.errors import InputError
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import convmae as plain
 from reference.small import assert_near, gradients, randomise
 
+from benchmarks import published as plain
 from convmae_det.modeling.conv_block import ConvBlock
 from convmae_det.modeling.masking import Dense, VisibleBlocks
 

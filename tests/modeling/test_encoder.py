@@ -4,16 +4,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import convmae as plain
 from reference.small import SHAPE, assert_near, gradients, randomise
 from timm.layers import DropPath
 from torch import nn
 from torch.testing import assert_close
 
+from benchmarks import published as plain
+from convmae_det.config.building import grid_of
+from convmae_det.config.presets import PRESETS
 from convmae_det.errors import InputError
 from convmae_det.modeling.attention import Window
 from convmae_det.modeling.conv_block import ConvBlock
-from convmae_det.modeling.encoder import PRESETS, Encoder, grid_of
+from convmae_det.modeling.encoder import Encoder
 from convmae_det.modeling.relative_position import RelativePositionBias
 
 WINDOWS = (None, Window(3), Window(3, 1))

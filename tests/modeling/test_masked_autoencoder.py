@@ -6,15 +6,16 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from reference import convmae as plain
 from reference.small import SHAPE, assert_near, autoencoder_cfg, gradients, randomise
 from torch import nn
 from torch.testing import assert_close
 
+from benchmarks import published as plain
 from convmae_det.config import add_convmae_config
+from convmae_det.config.presets import PRESETS
 from convmae_det.errors import InputError
 from convmae_det.modeling.decoder import Decoder, MultiScaleFusion
-from convmae_det.modeling.encoder import PRESETS, Encoder
+from convmae_det.modeling.encoder import Encoder
 from convmae_det.modeling.masked_autoencoder import FUSION_RATIOS, MaskedAutoencoder
 from convmae_det.modeling.patch_embed import fold
 from convmae_det.modeling.reconstruction import patchify

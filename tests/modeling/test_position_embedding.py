@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import convmae as plain
 from torch.testing import assert_close
 
+from benchmarks import published as plain
 from convmae_det.modeling.position_embedding import PositionEmbedding, resize, sincos
 
 grids = st.tuples(st.integers(1, 6), st.integers(1, 6))

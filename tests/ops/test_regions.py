@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reference.small import annotated_image, assert_near, detector_cfg, gradients, randomise
 from torch.testing import assert_close
 
-from convmae_det.engine.trainer import HEADS, build_from
+from convmae_det.inference.model import build_model
 from convmae_det.ops import choice
 from convmae_det.ops.regions import pad_regions
 
@@ -89,8 +89,7 @@ def test_a_detector_gives_the_same(force, heads):
     for form in choice.FORMS["regions"]:
         force(regions=form)
         torch.manual_seed(0)
-        model = build_from(cfg)
-        pad_regions(model, HEADS)
+        model = build_model(cfg)
         torch.manual_seed(1)
         with EventStorage():
             losses = model([annotated_image(objects=3), annotated_image(objects=2)])

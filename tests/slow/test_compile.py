@@ -6,8 +6,8 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from reference.small import annotated_image, assert_near, autoencoder_cfg, detector_cfg, gradients
 
+from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.engine.pretraining import PretrainingTrainer
-from convmae_det.engine.trainer import DetectionTrainer
 
 pytestmark = pytest.mark.slow
 

@@ -15,10 +15,10 @@ from PIL import Image
 from reference.faults import Tally, counts, examples
 from reference.small import detector_cfg
 
-from convmae_det.data.catalog import check_classes, dataset_dicts
-from convmae_det.data.coco_format import register_coco_format
-from convmae_det.data.mapper import DetectionMapper
-from convmae_det.engine.configuration import detector_categories
+from convmae_det.data.detection.categories import detector_categories
+from convmae_det.data.detection.catalog import check_classes, dataset_dicts
+from convmae_det.data.detection.coco_format import register_coco_format
+from convmae_det.data.detection.mapper import DetectionMapper
 
 HEIGHT, WIDTH = 40, 56
 BIG = "a number of 5001 digits"

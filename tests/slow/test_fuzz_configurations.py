@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from reference.faults import Tally, counts, examples
 from reference.small import AUTOENCODER, DETECTOR, ENCODER
 
+from convmae_det.config.reading import _leaves
+from convmae_det.data.configuration import read_config
 from convmae_det.data.shapes import register_shapes, write_shapes
-from convmae_det.engine.configuration import _leaves, read_config
+from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.engine.pretraining import PretrainingTrainer
-from convmae_det.engine.trainer import DetectionTrainer
 from convmae_det.errors import TrainingError
 
 GROUPS = (

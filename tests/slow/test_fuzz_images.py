@@ -10,8 +10,8 @@ from PIL import Image
 from reference.faults import Tally, counts, examples
 from reference.small import autoencoder_cfg, detector_cfg
 
-from convmae_det.data.mapper import DetectionMapper
-from convmae_det.data.pretraining import PretrainingMapper, SkipDamaged
+from convmae_det.data.detection.mapper import DetectionMapper
+from convmae_det.data.pretraining.loader import PretrainingMapper, SkipDamaged
 
 HEIGHT, WIDTH = 40, 56
 

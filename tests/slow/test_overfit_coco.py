@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from convmae_det.engine.trainer import DetectionTrainer
+from convmae_det.engine.detection import DetectionTrainer
 
 pytestmark = pytest.mark.slow
 

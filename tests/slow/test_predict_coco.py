@@ -7,8 +7,8 @@ from detectron2.data import MetadataCatalog
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-import predict
-from convmae_det.engine.trainer import DetectionTrainer
+from convmae_det.cli import predict
+from convmae_det.engine.detection import DetectionTrainer
 
 pytestmark = pytest.mark.slow
 

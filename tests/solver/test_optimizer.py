@@ -8,7 +8,7 @@ from detectron2.modeling import build_model
 from reference.small import autoencoder_cfg, detector_cfg
 from torch import nn
 
-from convmae_det.modeling.encoder import PRESETS
+from convmae_det.config.presets import PRESETS
 from convmae_det.solver.optimizer import (
     build_optimizer,
     encoder_depth,

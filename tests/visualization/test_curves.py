@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convmae_det.errors import InputError
-from convmae_det.visualization.curves import draw_curves, read_metrics
+from convmae_det.evaluation.metrics_file import read_metrics
+from convmae_det.visualization.curves import draw_curves
 
 
 def write(path, records, tail: str = "") -> str:

@@ -1,0 +1,1 @@
+"""Speed and memory of this project's networks, of plain forms of them, and of peers."""

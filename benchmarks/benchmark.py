@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Measures speed and memory against plain forms and against peers, in one run.
+
+    python benchmarks/benchmark.py pretrain [--arch base] [--batch 16] [--size 224] [--dtype float32] [--json FILE]
+    python benchmarks/benchmark.py detect [--sizes 512 1024] [--kinds "backbone inference"] [--batch 1] [--peers "Swin-B"]
+    python benchmarks/benchmark.py count [--size 1024]
+    python benchmarks/benchmark.py attention [--size 1024]
+    python benchmarks/benchmark.py forms [--sides 8 14 20 24 32 48 64 96] [--operations linear attention]
+    python benchmarks/benchmark.py data [--images FOLDER]
+    python benchmarks/benchmark.py evaluate
+
+`pretrain`: a training step (forward, loss, backward, AdamW) of the masked autoencoder. `detect`: forward passes and
+training steps of the backbone and of the whole detector. Both against the published form that is kept with the tests:
+dense channels-first maps, 1×1 convolutions, materialised attention with a bias looked up by each block, all patches
+predicted. `count`: operations and memory traffic of both forms, not timed. `attention`: the forms that global attention
+with a shared bias can take. `forms`: those of each operation among which convmae_det/ops/choice.py chooses, on the CPU.
+`data`: reading images for training. `evaluate`: COCO's metrics.
+
+With `--arch base`, the published networks of other methods take part, as peers: in `pretrain` the masked autoencoders
+of ViT-B (MAE) and Hiera-B, in `detect`, for the backbone, ViTDet's ViT-B (Detectron2), Swin-B, Hiera-B and ConvNeXt-B
+(timm); `--peers` chooses some or, without a name, none. benchmarks/peers.py says what shapes they have.
+
+Whatever is compared takes turns, so that a change of the machine's speed meets both; times are medians. The machine's
+own rate is that of a large torch.mm, measured in the same turns. Operations are those of products, convolutions and
+attention, a multiply-add as two, by formulas of our own (benchmarks/operations.py). On CUDA times are those of events,
+memory is what torch holds; on the CPU memory is how far two steps in a process of their own raise the peak of the
+resident set.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import convmae_det  # noqa: F401  (first, for it silences what PyTorch says of Detectron2)
+
+# isort: split
+import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import attention, count, data, evaluate, forms, peers, steps  # noqa: E402
+from convmae_det.costs.measuring import write_json  # noqa: E402
+from convmae_det.errors import InputError  # noqa: E402
+from convmae_det.precision import DTYPES, announce, choose_precision, name_of  # noqa: E402
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse(arguments)
+    torch.set_num_threads(args.threads)
+    if getattr(args, "form", None):  # the process that measures the memory of one form
+        args.print_memory(args)
+        return
+    if hasattr(args, "dtype"):
+        precision = choose_precision(args.dtype, args.device, "--dtype")
+        announce(precision)
+        args.dtype = name_of(precision.dtype)
+    result = args.measure(args)
+    args.report(result)
+    if args.json:
+        write_json(result, args.json)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--threads", type=int, default=os.cpu_count(), help="of the CPU")
+    common.add_argument("--repeats", type=int, default=5, help="turns, after one that isn't timed")
+    common.add_argument("--json", metavar="FILE", help="write the figures there, too")
+
+    network = argparse.ArgumentParser(add_help=False)
+    network.add_argument("--arch", default="base")
+    network.add_argument("--dtype", default="float32", choices=DTYPES, help="of autocast")
+    network.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
+    whole = argparse.ArgumentParser(add_help=False, parents=[network])
+    whole.add_argument("--compile", action="store_true", help="torch.compile our form")
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
+
+    pretrain = tasks.add_parser("pretrain", parents=[common, whole])
+    pretrain.add_argument("--batch", type=int, default=16, help="images in a step")
+    pretrain.add_argument("--size", type=int, default=224, help="pixels along the side of an image")
+    pretrain.set_defaults(
+        measure=lambda args: steps.measure([steps.PRETRAINING], [args.size], args), published_up_to=float("inf")
+    )
+
+    detect = tasks.add_parser("detect", parents=[common, whole])
+    detect.add_argument("--batch", type=int, default=1, help="images in a pass")
+    detect.add_argument("--sizes", type=int, nargs="+", default=[1024], help="pixels along the side of an image")
+    detect.add_argument("--kinds", nargs="+", default=list(steps.DETECTION), choices=steps.DETECTION, metavar="KIND")
+    detect.add_argument(
+        "--published-up-to", type=int, default=1024, help="the size from which it needs too much memory"
+    )
+    detect.set_defaults(measure=lambda args: steps.measure(args.kinds, args.sizes, args))
+
+    memory = tasks.add_parser("memory", parents=[common, whole])  # started by the others
+    memory.add_argument("--batch", type=int)
+    memory.add_argument("--size", type=int)
+    memory.add_argument("--form", choices=(*steps.FORMS, *peers.PRETRAINING, *peers.BACKBONES), required=True)
+    memory.add_argument("--kind", choices=(steps.PRETRAINING, *steps.DETECTION))
+    memory.set_defaults(print_memory=steps.print_memory)
+
+    for name, module, parents in (
+        ("count", count, [common, network]),
+        ("attention", attention, [common, network]),
+        ("forms", forms, [common]),
+        ("data", data, [common]),
+        ("evaluate", evaluate, [common]),
+    ):
+        task = tasks.add_parser(name, parents=parents)
+        module.add_arguments(task)
+        task.set_defaults(measure=module.measure, report=module.report)
+    for task, names in ((pretrain, peers.PRETRAINING), (detect, peers.BACKBONES)):
+        chosen = f"some of {', '.join(names)}, or none; default: all"
+        task.add_argument("--peers", nargs="*", choices=names, metavar="NAME", help=chosen)
+        task.set_defaults(report=steps.report)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

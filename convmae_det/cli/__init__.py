@@ -1,0 +1,1 @@
+"""The command `convmae-det`: a module for each of its commands."""

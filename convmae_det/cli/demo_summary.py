@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""What `make demo` ends with: how good its detector is, where everything lies, and how to go on with one's own data.
+
+The Makefile runs it, with the folder that the demonstration wrote to:
+
+    closing_screen.py output/quickstart
+"""
+
+import argparse
+import os
+import sys
+
+from ..errors import InputError
+from ..evaluation.metrics_file import read_metrics
+
+FILES = {
+    "reconstructions.png": "images, what the encoder saw of them, and what it made of the rest",
+    "predictions/overview.png": "annotated objects, and those that the detector found",
+    "predictions/results.json": "all that it found, as COCO's results",
+    "mask_rcnn/curves.png": "losses, learning rate and AP of the detector's training",
+    "pretrain/curves.png": "those of pretraining",
+    "pretrain/model_final.pth": "the pretrained model",
+    "mask_rcnn/model_final.pth": "the detector",
+    "mask_rcnn/config.yaml": "its configuration, with the names of its classes",
+}
+
+NEXT = """\
+The same with your own data (docs/own_data.md), for example with images in photos/ and COCO annotations in labels.json:
+
+  1. {python} convmae_det/cli/visualize.py --config-file configs/mask_rcnn_convmae_tiny.yaml \\
+       DATASETS.COCO_FORMAT '[["mine", "labels.json", "photos"]]' DATASETS.TRAIN '("mine",)' DATASETS.TEST '("mine",)'
+  2. {python} train_net.py --config-file configs/mask_rcnn_convmae_tiny.yaml OUTPUT_DIR output/mine \\
+       DATASETS.COCO_FORMAT '[["mine", "labels.json", "photos"]]' DATASETS.TRAIN '("mine",)' DATASETS.TEST '("mine",)'
+  3. {python} convmae_det/cli/predict.py --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
+       --output output/mine/predictions photos
+
+On a GPU, take configs/mask_rcnn_convmae_b.yaml and MODEL.WEIGHTS convmae_base.pth (docs/checkpoints.md) instead."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="DIR", help="where the demonstration wrote")
+    folder = parser.parse_args(arguments).folder
+    curves = read_metrics(os.path.join(folder, "mask_rcnn"))
+    if "bbox/AP" not in curves:
+        raise InputError(f"{folder}/mask_rcnn has not been evaluated: run make demo to its end")
+    box, mask = (curves[name][-1][1] for name in ("bbox/AP", "segm/AP"))
+    print(f"\n{'─' * 100}\nThe tiny detector reaches a box AP of {box:.1f} and a mask AP of {mask:.1f}. Look at:\n")
+    paths = {os.path.join(folder, name): meaning for name, meaning in FILES.items()}
+    for path, meaning in paths.items():
+        if os.path.exists(path):
+            print(f"  {path:<{max(map(len, paths))}}  {meaning}")
+    print(f"\n{NEXT.format(python=os.path.relpath(sys.executable))}\n{'─' * 100}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

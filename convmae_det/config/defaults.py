@@ -1,0 +1,147 @@
+"""Every key that ConvMAE adds to Detectron2's configuration, and the defaults of Detectron2's own that it changes.
+
+``get_cfg()`` followed by :func:`add_convmae_config` gives a configuration from which ``build_model`` builds a Mask
+R-CNN on ConvMAE base; a YAML file then only says what differs.
+"""
+
+import os
+
+import torch
+from yacs.config import CfgNode
+
+
+def add_convmae_config(cfg: CfgNode) -> None:
+    """Adds the keys below to `cfg`, in place. The recipe's numbers are those of arXiv 2205.03892."""
+    _add_encoder(cfg)
+    _add_masked_autoencoder(cfg)
+    _add_input(cfg)
+    _add_data(cfg)
+    _add_solver(cfg)
+    _add_evaluation(cfg)
+    _set_detector_defaults(cfg)
+
+
+def _add_encoder(cfg: CfgNode) -> None:
+    node = cfg.MODEL.CONVMAE = type(cfg)()
+    node.ARCH = "base"  # tiny, small, base, large or huge: widths, depths, heads and MLP ratios of the three stages
+    node.EMBED_DIMS = []  # three channel widths C1 C2 C3; empty: those of ARCH
+    node.DEPTHS = []  # three block counts; empty: those of ARCH
+    node.NUM_HEADS = 0  # attention heads of stage 3; 0: those of ARCH
+    node.MLP_RATIOS = []  # hidden width of the MLPs of stages 1, 2, 3 as a multiple of the width; empty: those of ARCH
+    node.CONV_KERNEL_SIZE = 5  # side in tokens of the depthwise convolutions of stages 1 and 2; odd
+    node.DROP_PATH_RATE = 0.0  # stochastic depth: rate of the last block, rising linearly from 0 at the first
+    node.ACTIVATION_CHECKPOINT = False  # recompute each block in the backward pass: less memory, about 30 % more time
+    node.PRETRAIN_IMAGE_SIZE = 224  # pixels, square: crop in pretraining, and the grid of its position embedding
+    # The rest concerns the detector alone.
+    node.IMAGE_SIZE = 1024  # pixels, square: the size that the detector's position tables are built for
+    node.GLOBAL_BLOCKS = []  # stage-3 blocks with global attention, counted from 0; empty: four, evenly spaced
+    node.WINDOW_SIZE = 7  # side in stage-3 tokens of the windows of all other blocks
+    node.WINDOW_SHIFT = True  # every second local block moves its windows by half their size
+    node.RELATIVE_POSITION = "shared"  # shared (two tables for all blocks), decomposed (as ViTDet's, each block), none
+    node.OUT_FEATURES = ["e1", "e2", "e3", "e4"]  # strides 4, 8, 16, 32
+    node.SQUARE_PAD = 0  # pixels: pad every image to this square; 0: only to a multiple of 32
+    node.FREEZE_STAGES = 0  # 0..3: this many first stages, with their embeddings, are not trained
+
+    cfg.MODEL.COMPILE = False  # torch.compile the encoder, and the decoder of pretraining: faster after a slow start
+
+
+def _add_masked_autoencoder(cfg: CfgNode) -> None:
+    node = cfg.MODEL.MAE = type(cfg)()
+    node.MASK_RATIO = 0.75  # share of the stage-3 tokens (random masking: of the stage-1 tokens) that is hidden
+    node.MASKING = "block"  # block (all three stages hide the same 16×16 pixel blocks), random (4×4 pixel blocks)
+    node.MASKED_CONV = True  # zero the depthwise convolutions' input at hidden tokens, so that none leaks
+    node.COMPLEMENTARY_MASKS = False  # every step sees 1/(1−ratio) disjoint visible sets of each image (FastConvMAE)
+    node.MULTI_SCALE_DECODER = True  # the decoder sees E1 and E2 too, not only E3
+    node.DECODER_EMBED_DIM = 512
+    node.DECODER_DEPTH = 8  # transformer blocks
+    node.DECODER_NUM_HEADS = 16
+    node.DECODER_MLP_RATIO = 0  # 0: the ratio of the encoder's stage 1, as in the published code
+    node.NORM_PIX_LOSS = True  # targets are normalised by each patch's own mean and variance
+
+
+def _add_input(cfg: CfgNode) -> None:
+    cfg.INPUT.FORMAT = "RGB"
+    cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]  # ImageNet, RGB, of 255; the number of entries sets the channels
+    cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
+    cfg.INPUT.LSJ = type(cfg)()
+    cfg.INPUT.LSJ.ENABLED = True  # large-scale jitter in place of INPUT.MIN_SIZE_TRAIN and INPUT.CROP
+    cfg.INPUT.LSJ.IMAGE_SIZE = 1024  # pixels: side of the square crop
+    cfg.INPUT.LSJ.MIN_SCALE = 0.1  # the image is resized to this share of the crop ...
+    cfg.INPUT.LSJ.MAX_SCALE = 2.0  # ... up to this one
+    cfg.INPUT.MIN_SIZE_TEST = 1024  # pixels: shorter side at test time,
+    cfg.INPUT.MAX_SIZE_TEST = 1024  # as long as the longer side stays below this
+    cfg.DATALOADER.NUM_WORKERS = min(4, os.cpu_count() or 1)  # reading images, beside each process that trains
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = False  # every crop has the same shape; grouping would reorder the data
+
+
+def _add_data(cfg: CfgNode) -> None:
+    cfg.DATASETS.COCO_FORMAT = []  # [[name, annotations.json, image folder], ...]: data sets for TRAIN and TEST to name
+    cfg.DATASETS.CATEGORIES = []  # [[id, name], ...] of the detector's classes; empty: those of the data, by rising id
+    cfg.DATASETS.IMAGE_FOLDERS = []  # [[name, folder], ...]: images without labels, flat or nested, for TRAIN to name
+    cfg.INPUT.PRETRAIN_CROP_SCALE = [0.2, 1.0]  # smallest and largest area of the crop, as shares of the image
+
+
+def _add_solver(cfg: CfgNode) -> None:
+    solver = cfg.SOLVER
+    solver.MAX_EPOCHS = 25  # passes over DATASETS.TRAIN
+    solver.MAX_ITER = 0  # iterations; above 0 it wins over MAX_EPOCHS
+    solver.STEP_FRACTIONS = [8 / 9, 26 / 27]  # WarmupMultiStepLR: where in training the rate is multiplied by GAMMA
+    solver.STEPS = ()  # iterations; not empty: wins over STEP_FRACTIONS
+    solver.WARMUP_EPOCHS = 0  # passes over DATASETS.TRAIN; above 0 it wins over WARMUP_ITERS
+    solver.WARMUP_ITERS = 250
+    solver.IMS_PER_BATCH = 16  # images in one optimizer step, over all processes and accumulation steps
+    solver.ACCUMULATION_STEPS = 1  # the batch is run in this many equal parts, gradients averaged; 0: as few as ...
+    solver.MAX_IMS_PER_PASS = 0  # ... keep to this many images in one pass of a process; 0: all of them at once
+    solver.REFERENCE_BATCH_SIZE = 16  # BASE_LR is meant for this many images and scales with IMS_PER_BATCH; 0: as it is
+    solver.BASE_LR = 1e-4
+    solver.BASE_LR_END = 0.0  # WarmupCosineLR: the final rate
+    solver.BETAS = [0.9, 0.999]  # AdamW
+    solver.WEIGHT_DECAY = 0.1  # not on biases, norms, position tables and tokens
+    solver.LAYER_DECAY = 1.0  # rate of each encoder layer relative to the one above it
+    solver.EMA = type(cfg)()
+    solver.EMA.DECAY = 0.0  # above 0, such as 0.9999: also keep, evaluate and save a moving average of the weights
+    solver.MAX_TO_KEEP = 0  # checkpoints of CHECKPOINT_PERIOD, the newest; older ones are deleted; 0: all are kept
+    solver.PROCESS_TIMEOUT = 1800  # seconds after which a process that waits for another in vain ends the run
+    solver.AMP.DTYPE = "auto"  # of autocast where SOLVER.AMP.ENABLED: bfloat16; float16 with loss scaling (GPU); auto:
+    # bfloat16 where device and processor have instructions for it, else float16 on a GPU, else float32 throughout
+
+
+def _add_evaluation(cfg: CfgNode) -> None:
+    test = cfg.TEST  # its EVAL_PERIOD, in iterations: 0 evaluates at the end alone
+    test.EVAL_EPOCHS = 0.0  # evaluate after every so many passes over DATASETS.TRAIN; above 0 it wins over EVAL_PERIOD
+    test.BEST_METRIC = ""  # chooses model_best.pth: bbox/AP50, ema/segm/AP, ... of metrics.json; empty: mask (box) AP
+    test.PRECISION = "trained"  # of evaluation and prediction: auto, float32, bfloat16, float16 (GPU), as for training,
+    # or trained: what SOLVER.AMP comes to on this machine, but nothing that it would have to emulate
+    test.PATIENCE = 0  # end training after this many evaluations in a row without a better BEST_METRIC; 0: never
+
+
+def _set_detector_defaults(cfg: CfgNode) -> None:
+    """Mask R-CNN on the four-scale features, with LayerNorm throughout (the paper, section 4.2; ViTDet's heads)."""
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # the scripts also take "auto"
+    cfg.MODEL.WEIGHTS = ""
+    cfg.MODEL.MASK_ON = True
+    cfg.MODEL.BACKBONE.NAME = "build_convmae_fpn_backbone"
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.FPN.IN_FEATURES = ["e1", "e2", "e3", "e4"]
+    cfg.MODEL.FPN.NORM = "LN"
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512]]
+    cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.5, 1.0, 2.0]]
+    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+    cfg.MODEL.RPN.CONV_DIMS = [-1, -1]
+    cfg.MODEL.RPN.PRE_NMS_TOPK_TRAIN = 2000
+    cfg.MODEL.RPN.PRE_NMS_TOPK_TEST = 1000
+    cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = 1000
+    cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 1000
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
+    cfg.MODEL.ROI_BOX_HEAD.NUM_CONV = 4
+    cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
+    cfg.MODEL.ROI_BOX_HEAD.NORM = "LN"
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 4
+    cfg.MODEL.ROI_MASK_HEAD.NORM = "LN"
+    cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = 14
+    cfg.DATASETS.TRAIN = ("coco_2017_train",)
+    cfg.DATASETS.TEST = ("coco_2017_val",)

@@ -1,0 +1,30 @@
+"""The device that MODEL.DEVICE stands for on this machine."""
+
+import os
+import re
+import sys
+
+import torch
+
+from ..errors import InputError
+
+
+def available_device(device: str) -> str:
+    """MODEL.DEVICE as a device that this machine has: cpu, cuda or cuda:N. One line on stderr says that it is the CPU
+    for want of a GPU. Raises InputError for an unknown device, or a GPU beyond the last."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise InputError(f"MODEL.DEVICE is {device!r}; choose auto, cuda, cuda:0 (one of several GPUs) or cpu")
+    gpus = count_gpus()
+    if device == "cpu":
+        return device
+    if not gpus:
+        if os.environ.get("RANK", "0") == "0":
+            print("No GPU that PyTorch can use was found: this runs on the CPU.", file=sys.stderr)
+        return "cpu"
+    if int(device.partition(":")[2] or 0) >= gpus:
+        raise InputError(f"MODEL.DEVICE is {device}, but this machine has {gpus} GPUs, counted from 0")
+    return "cuda" if device == "auto" else device
+
+
+def count_gpus() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

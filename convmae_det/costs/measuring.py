@@ -1,0 +1,104 @@
+"""Times and memory, of functions that take turns."""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..errors import InputError
+
+MATMUL_SIZE = {"cpu": 3072, "cuda": 8192}
+MATMUL = "matrix product"
+
+
+def seconds(function: Callable, device: str) -> float:
+    """The time that one call takes on the device, "cpu" or "cuda"."""
+    if device == "cpu":
+        start = time.perf_counter()
+        function()
+        return time.perf_counter() - start
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    function()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000
+
+
+def medians(functions: Mapping[str, Callable], repeats: int, device: str) -> dict[str, float]:
+    """Seconds a call: medians over the repeats, after one to warm up. The functions take turns, so that a change of the
+    machine's speed meets all."""
+    times = {name: [] for name in functions}
+    for turn in tqdm(range(repeats + 1), desc="turns, the first a warm-up", disable=None):
+        for name, function in functions.items():
+            elapsed = seconds(function, device)
+            if turn:
+                times[name].append(elapsed)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def matrix_product(device: str, dtype: str) -> tuple[Callable, int]:
+    """A large matrix product, which gives the machine's own rate, and its number of operations."""
+    size = MATMUL_SIZE[device]
+    a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
+    return lambda: torch.mm(a, b), 2 * size**3
+
+
+def cuda_peak(run: Callable) -> int:
+    """Bytes that torch holds at most on the GPU while `run` runs, beyond what it held before."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def process_peak(script: str, *arguments: str) -> int:
+    """Bytes by which a process of its own, which calls :func:`print_peak`, raises its resident set. Raises InputError
+    with the last thing that it said, if it fails."""
+    finished = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+    if finished.returncode:
+        last = (finished.stderr.strip() or "it was killed, perhaps for want of memory").splitlines()[-1]
+        raise InputError(last.removeprefix("error: "))
+    return int(finished.stdout.split()[-1])
+
+
+def print_peak(run: Callable) -> None:
+    """What the process of :func:`process_peak` prints at its end."""
+    before = resident_peak()
+    run()
+    print(resident_peak() - before)
+
+
+def resident_peak() -> int:
+    """Peak resident set of this process in bytes (Linux)."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
+
+
+def machine(device: str) -> dict:
+    """What the figures of a device, "cpu" or "cuda", belong to."""
+    capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{processor()}, {capability}, {threads} threads"
+    return {"device": name, "torch": torch.__version__}
+
+
+def processor() -> str:
+    """What the CPU is called; at least its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def write_json(result: dict, path: str) -> None:
+    Path(path).write_text(json.dumps(result, indent=2) + "\n")

@@ -1,0 +1,101 @@
+"""Operations of what runs, counted: multiplications and additions of matrix products, convolutions and attention.
+
+They are counted by formulas of our own for torch's basic operations, so that the figures are the same with every
+version of torch and on every device, whichever of its kernels that one chooses. What is named like a product and has no
+formula is an error: no count leaves it out in silence.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+REST = "the rest"
+
+
+def product(result: torch.Tensor, args: Sequence) -> int:
+    """(…, n) times (n, …), or times the weight (…, n) of a linear layer"""
+    return 2 * result.numel() * args[0].shape[-1]
+
+
+def product_added(result: torch.Tensor, args: Sequence) -> int:
+    """a, b, c → a + b · c"""
+    return product(result, args[1:])
+
+
+def convolution(result: torch.Tensor, args: Sequence) -> int:
+    """weight (out, in / groups, …); of a transposed one (in, out / groups, …)"""
+    maps, weight, transposed = args[0], args[1], args[6]
+    return 2 * (maps if transposed else result).numel() * math.prod(weight.shape[1:])
+
+
+def attention(result: torch.Tensor, args: Sequence) -> int:
+    """query · key and weights · value, of (…, S, d), (…, T, d), (…, T, e)"""
+    query, key, value = args[:3]
+    return 2 * math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+
+
+# By the name of an operation in torch.ops: a formula of its result and its arguments. The linear layers with an
+# underscore are oneDNN's and MKL's. Attention has an operation for each of its kernels, more of them in each version.
+FORMULAS = (
+    (r"mm|bmm|mv|dot|vdot|linear|_linear_pointwise|_mkl_linear", product),
+    (r"addmm_?|baddbmm_?|addmv_?", product_added),
+    (r"convolution", convolution),
+    (r"_?scaled_dot_product_(?!\w*backward)\w*", attention),
+)
+# What is a product going by its name, such as _int_mm, conv2d_relu or convolution_backward.
+PRODUCTS = re.compile(
+    r"(\w*_)?([a-z]*mm|[a-z]*mv|v?dot|addr|ger|(bi|tri)?linear|matmul|einsum|tensordot|conv\d?d?|convolution|attention|"
+    r"cdist|lstm|gru|rnn)(_\w*)?"
+)
+
+
+def operations_of(operation, result, args: Sequence) -> int:
+    """Of one call of an operation of torch.ops in a forward pass; 0 of what is no product."""
+    name = operation.overloadpacket.__name__
+    for names, formula in FORMULAS:
+        if re.fullmatch(names, name):
+            return formula(result[0] if isinstance(result, (tuple, list)) else result, args)
+    if PRODUCTS.fullmatch(name):
+        raise NotImplementedError(
+            f"{operation} can't be counted: it is named like a product, but convmae_det/costs/operations.py has no "
+            "formula for it (and none for backward passes)"
+        )
+    return 0
+
+
+class OperationCount(TorchDispatchMode):
+    """Counts what runs while it is active into `operations`, by the part whose module is at work."""
+
+    def __init__(self, parts: Iterable[tuple[str, nn.Module]] = ()):
+        """`parts`: modules, each with the part that it belongs to; what runs in none of them belongs to REST. Inside
+        each other the inner one counts."""
+        super().__init__()
+        self.operations = Counter()
+        self.modules, self.running, self.handles = list(parts), [REST], []
+
+    @property
+    def part(self) -> str:
+        """The part that is at work."""
+        return self.running[-1]
+
+    def __enter__(self):
+        for part, module in self.modules:
+            self.handles.append(module.register_forward_pre_hook(lambda *_, part=part: self.running.append(part)))
+            self.handles.append(module.register_forward_hook(lambda *_: self.running.pop() and None))
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        for handle in self.handles:
+            handle.remove()
+        return super().__exit__(*error)
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        if operations := operations_of(operation, result, args):
+            self.operations[self.part] += operations
+        return result

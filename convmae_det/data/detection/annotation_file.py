@@ -1,0 +1,232 @@
+"""What is wrong with an annotation file in COCO's format, in one sentence.
+
+Detectron2 and pycocotools fail on a bad file with whatever exception the first bad entry causes, or pass over it.
+"""
+
+import itertools
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...errors import InputError
+
+# Coordinates may lie outside the image, but no further than this many times its longer side: drawing an outline costs
+# memory and time in proportion to its length.
+FAR = 10
+
+SECTIONS = {
+    "images": ("id", "file_name", "height", "width"),
+    "categories": ("id", "name"),
+    "annotations": ("id", "image_id", "category_id", "bbox"),
+}
+
+
+def check_annotation_file(
+    path: str | os.PathLike, *, is_train: bool, class_names: list[str] | None = None, masks: bool | None = None
+) -> None:
+    """Check all that Detectron2 takes on trust.
+
+    In training, objects whose polygons have fewer than three corners are no error: Detectron2 leaves them out and logs
+    how many.
+
+    Args:
+        path: the annotation file
+        is_train: annotations are needed
+        class_names: what the data set's categories, by ascending id, must be called; None for any
+        masks: whether they are evaluated beside the boxes; None: nothing is
+
+    Raises:
+        InputError: the first thing that is wrong, and where.
+    """
+    problem = next(_problems(_read_json(path), is_train, class_names, masks), None)
+    if problem:
+        raise InputError(f"{path}: {problem}; correct the file, which must be in COCO's format.")
+
+
+def read_images(path: str | os.PathLike) -> list[dict]:
+    """The entries of "images", whatever else the file holds.
+
+    Raises:
+        InputError: it is not JSON, or has no images.
+    """
+    content = _read_json(path)
+    problem = next(_image_problems(content), None)
+    if problem:
+        raise InputError(f"{path}: {problem}; correct the file, which must be in COCO's format.")
+    return content["images"]
+
+
+def _read_json(path: str | os.PathLike):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror}); it must be a readable annotation file.") from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except (ValueError, RecursionError) as error:  # no text, a number of thousands of digits, brackets without end
+        place = str(error)
+    raise InputError(f"{path} is not JSON ({place}); restore the file, which must be in COCO's format.")
+
+
+def _problems(content, is_train: bool, class_names: list[str] | None, masks: bool | None) -> Iterator[str]:
+    """What is wrong, the gravest first. Each check relies on those before it, so only the first result holds."""
+    yield from _image_problems(content)
+    for section in ("categories", "annotations"):
+        if section in content or section != "annotations" or is_train:
+            yield from _section_problems(content, section)
+    if not content["categories"]:
+        yield "it lists no categories"
+    for category in content["categories"]:
+        if not isinstance(category["name"], str):
+            yield f"category {category['id']} has the name {category['name']!r}, which is not a string"
+    names = [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
+    if class_names is not None and names != list(class_names):
+        yield (
+            f"its {len(names)} categories ({_shortened(names)}) are not the {len(class_names)} "
+            f"({_shortened(class_names)}) that the data set is registered with"
+        )
+    images = {image["id"]: image for image in content["images"]}
+    categories = {category["id"] for category in content["categories"]}
+    for annotation in content.get("annotations", []):
+        evaluation = () if masks is None else _evaluation_problems(annotation, masks)
+        for problem in itertools.chain(_annotation_problems(annotation, images, categories), evaluation):
+            yield f"annotation {annotation['id']} {problem}"
+
+
+def _image_problems(content) -> Iterator[str]:
+    if not isinstance(content, dict):
+        yield f"its top level is a {type(content).__name__}, not an object with images, annotations and categories"
+    yield from _section_problems(content, "images")
+    if not content["images"]:
+        yield "it lists no images"
+    for image in content["images"]:
+        if not isinstance(image["file_name"], str):
+            yield f"image {image['id']} has the file name {image['file_name']!r}, which is not a string"
+        if leaves_folder(image["file_name"]):
+            yield f"image {image['id']} has the file name {image['file_name']!r}, which leads out of the image folder"
+        sides = [image["width"], image["height"]]
+        if not (_are_finite(sides) and min(sides) > 0):
+            yield f"image {image['id']} ({image['file_name']}) has width and height {sides}, which are not positive"
+
+
+def _section_problems(content: dict, section: str) -> Iterator[str]:
+    if section not in content:
+        yield f"it has no field {section!r}"
+    if not isinstance(content[section], list):
+        yield f"its field {section!r} is not a list"
+    for number, entry in enumerate(content[section], start=1):
+        if not isinstance(entry, dict):
+            yield f"entry {number} of {section!r} is not an object"
+        for field in SECTIONS[section]:
+            if field not in entry:
+                yield f"entry {number} of {section!r}{_identity(entry)} has no field {field!r}"
+        if type(entry["id"]) not in ((int,) if section == "categories" else (int, str)):
+            yield f"entry {number} of {section!r} has the id {entry['id']!r}, which is not a number"
+        if type(entry["id"]) is not type(content[section][0]["id"]):
+            yield f"ids of {section!r} are numbers and strings mixed, such as {entry['id']!r}"
+    ids = Counter(entry["id"] for entry in content[section])
+    if len(ids) < len(content[section]):
+        yield f"{ids.most_common(1)[0][1]} entries of {section!r} have the id {ids.most_common(1)[0][0]!r}"
+
+
+def _annotation_problems(annotation: dict, images: dict, categories: set) -> Iterator[str]:
+    if not _is_one_of(images, annotation["image_id"]):
+        yield f"belongs to image {annotation['image_id']!r}, which is not in 'images'"
+    if not _is_one_of(categories, annotation["category_id"]):
+        yield f"has the category {annotation['category_id']!r}, which is not in 'categories'"
+    if annotation.get("ignore"):
+        yield "is marked 'ignore', which Detectron2 doesn't support"
+    if annotation.get("iscrowd", 0) not in (0, 1):
+        yield f"has {annotation['iscrowd']!r} as 'iscrowd', which must be 0 or 1"
+    box, keypoints = annotation["bbox"], annotation.get("keypoints")
+    if not (_are_finite(box) and len(box) == 4 and min(box[2:]) >= 0):
+        yield f"has the box {box!r}, but a box is x, y, width, height in pixels, the last two not negative"
+    if keypoints and not (_are_finite(keypoints) and len(keypoints) % 3 == 0):
+        yield "has keypoints that are not x, y and visibility in turn"
+    image = images[annotation["image_id"]]
+    yield from geometry_problems(annotation, image["height"], image["width"])
+
+
+def geometry_problems(annotation: dict, height: float, width: float) -> Iterator[str]:
+    """Of the box and mask of an object in an image of this size: what pycocotools, in C, would stumble over, or take
+    for a mask that is whatever lay in memory."""
+    if not _are_near(annotation["bbox"], height, width):
+        yield f"has the box {list(annotation['bbox'])!r}, which lies far outside its image, {width}×{height}"
+    segmentation, size = annotation.get("segmentation"), [height, width]
+    if isinstance(segmentation, dict):
+        found, counts = segmentation.get("size"), segmentation.get("counts")
+        if not isinstance(found, list) or found != size or any(type(side) is not int for side in found):
+            yield f"has a mask of size {found}, but the height and width of its image are {size}"
+        if sum(run_lengths(counts), start=0) != math.prod(size):
+            yield "has a mask whose run lengths don't add up to its image"
+    elif segmentation and not (isinstance(segmentation, list) and all(map(_are_finite, segmentation))):
+        yield "has a segmentation that is neither run lengths nor a list of polygons, lists of finite coordinates"
+    elif segmentation and not all(_are_near(polygon, height, width) for polygon in segmentation):
+        yield f"has a polygon that reaches far outside its image, {width}×{height}"
+
+
+def _evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
+    """What is missing for COCO's metrics."""
+    if not _are_finite([annotation.get("area")]):
+        yield f"has the area {annotation.get('area')!r}, but evaluation needs it, in pixels"
+    mask = annotation.get("segmentation")
+    if masks and not (mask and (isinstance(mask, dict) or all(len(part) >= 6 and len(part) % 2 == 0 for part in mask))):
+        yield "has no mask, or polygons of fewer than three corners, which evaluation needs unless MASK_ON is False"
+
+
+def run_lengths(counts) -> list[int]:
+    """Of a mask in COCO's run lengths, as a list or as text; empty if they are none."""
+    if isinstance(counts, list):
+        return counts if all(type(count) is int and count >= 0 for count in counts) else []
+    try:
+        text = counts.encode("ascii") if isinstance(counts, str) else bytes(counts)
+    except (TypeError, ValueError):
+        return []
+    digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    if not len(digits) or not ((0 <= digits) & (digits < 64)).all() or digits[-1] & 32:
+        return []
+    starts = np.flatnonzero(np.append(True, ~digits[:-1] & 32))  # of numbers, in digits of five bits, the lowest first
+    ends = np.append(starts[1:], len(digits)) - 1
+    places = np.arange(len(digits)) - np.repeat(starts, ends - starts + 1)
+    if places.max() > 6:
+        return []
+    numbers = np.add.reduceat((digits & 31) << 5 * places, starts)
+    numbers -= (digits[ends] >> 4 & 1) << 5 * (places[ends] + 1)  # the highest digit has the sign
+    for first in (1, 2):  # from the third on, differences to the one before the last
+        numbers[first::2] = np.cumsum(numbers[first::2])
+    return numbers.tolist() if (numbers >= 0).all() else []
+
+
+def leaves_folder(file_name: str) -> bool:
+    """Whether a name in an annotation file stands for a file outside the folder of images."""
+    return os.path.isabs(file_name) or ".." in file_name.replace("\\", "/").split("/")
+
+
+def _are_near(coordinates, height: float, width: float) -> bool:
+    return len(coordinates) == 0 or np.abs(coordinates).max() <= FAR * max(height, width)
+
+
+def _are_finite(numbers) -> bool:
+    if not isinstance(numbers, list):
+        return False
+    try:
+        return bool(np.isfinite(numbers).all()) and np.ndim(numbers) == 1
+    except (TypeError, ValueError):  # not all are numbers
+        return False
+
+
+def _is_one_of(ids: dict | set, key) -> bool:
+    return isinstance(key, (int, str)) and key in ids
+
+
+def _identity(entry: dict) -> str:
+    return f" (id {entry['id']!r})" if "id" in entry else ""
+
+
+def _shortened(names: list[str]) -> str:
+    return ", ".join(map(str, names[:3])) + (", …" if len(names) > 3 else "")

@@ -1,0 +1,211 @@
+"""Registered data sets, checked: what can't be used is named before training starts."""
+
+import difflib
+import functools
+import itertools
+import operator
+import os
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.utils import comm
+from torch.utils.data import ConcatDataset
+
+from ...config.architectures import CLASS_KEYS
+from ...errors import InputError
+from ..shapes import register_shapes
+from .annotation_file import check_annotation_file, leaves_folder, read_images
+from .coco_format import register_coco_format
+from .summary import is_unusable, log_summary, unusable
+
+register_shapes()  # known from here on, as Detectron2's own data sets are from its import on
+
+# Bytes. Up to here an annotation file is checked before it is loaded, which takes about a second; the files of COCO
+# itself are larger, and looked into only if loading them fails.
+CHECKED_FIRST = 64 * 2**20
+
+
+def dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNode) -> Sequence[dict]:
+    """The images of registered data sets in Detectron2's format, in training without those that it can't use.
+
+    The main process logs a summary of each data set.
+
+    Args:
+        names: of data sets in Detectron2's catalog or in DATASETS.COCO_FORMAT
+        is_train: annotations are needed; DATALOADER.FILTER_EMPTY_ANNOTATIONS leaves out images without an object
+        cfg: which annotations the model needs
+
+    Raises:
+        InputError: a data set isn't registered, a file or folder of it is missing, its annotation file or what is in
+            there can't be used, or no image is left.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    if not names:
+        raise InputError(f"DATASETS.{'TRAIN' if is_train else 'TEST'} is empty: name a registered data set.")
+    register_coco_format(cfg.DATASETS.COCO_FORMAT, only=names)  # a process started for a GPU of its own knows none
+    parts = [_load(name, cfg, is_train=is_train, evaluated=not is_train) for name in names]
+    if not isinstance(parts[0], list):  # a torch data set takes care of itself
+        return ConcatDataset(parts) if len(parts) > 1 else parts[0]
+    for name, part in zip(names, parts, strict=True):
+        removed = list(unusable(part)) if _leaves_out(part, is_train, cfg) else []
+        if comm.is_main_process():
+            log_summary(name, part, MetadataCatalog.get(name).get("thing_classes", ()), removed)
+    dicts = list(itertools.chain(*parts))
+    if _leaves_out(dicts, is_train, cfg):
+        dicts = [image for image in dicts if not is_unusable(image)]
+        if not dicts:
+            raise InputError(
+                f"No image of {', '.join(names)} has an object that isn't a crowd: annotate some, or keep images "
+                "without objects by DATALOADER.FILTER_EMPTY_ANNOTATIONS False."
+            )
+    _check_images(dicts, names)
+    if is_train and cfg.MODEL.MASK_ON:
+        _check_masks(dicts, cfg.INPUT.MASK_FORMAT)
+    return dicts
+
+
+def image_names(name: str, cfg: CfgNode) -> list[str]:
+    """The files of a registered data set's images, annotated or not; nothing but the images of a data set in
+    DATASETS.COCO_FORMAT is looked at in its annotation file.
+
+    Raises:
+        InputError: as `dataset_dicts`.
+    """
+    register_coco_format(cfg.DATASETS.COCO_FORMAT, only=[name])
+    if not MetadataCatalog.get(name).get("coco_format"):
+        dicts = _load(name, cfg, is_train=False, evaluated=False)
+        if isinstance(dicts, list):
+            _check_images(dicts, [name])
+        return [image["file_name"] for image in dicts]
+    _check_paths(name)
+    metadata = MetadataCatalog.get(name)
+    names = [os.path.join(metadata.image_root, image["file_name"]) for image in read_images(metadata.json_file)]
+    _check_images([{"file_name": path} for path in names], [name])
+    return names
+
+
+def _load(name: str, cfg: CfgNode, *, is_train: bool, evaluated: bool) -> Sequence[dict]:
+    """One data set, all of it, its annotations fit for what they are needed for."""
+    _check_registered(name)
+    _check_paths(name)
+    masks = cfg.MODEL.MASK_ON if evaluated else None
+    check = functools.partial(_check_annotation_file, name, is_train, masks)
+    check(CHECKED_FIRST)
+    min_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if is_train and cfg.MODEL.KEYPOINT_ON else 0
+    try:  # with its check of consistency comes a table that ours replaces
+        dicts = get_detection_dataset_dicts(
+            [name], filter_empty=False, min_keypoints=min_keypoints, check_consistency=False
+        )
+    except Exception:
+        check()
+        raise  # not the file's fault
+    _check_names(name, dicts)
+    return dicts
+
+
+def _leaves_out(dicts: list[dict], is_train: bool, cfg: CfgNode) -> bool:
+    """Whether images without objects are left out."""
+    return is_train and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and "annotations" in dicts[0]
+
+
+def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
+    """Raise InputError unless the data sets have the same classes, as many as the detector. Call it when they are
+    loaded.
+
+    Too few would end in an index out of range deep inside a loss, too many in predictions of classes without a name.
+    """
+    key = CLASS_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
+    if key is None:
+        return
+    expected = operator.attrgetter(key)(cfg)
+    first = MetadataCatalog.get(names[0]).get("thing_classes")
+    for name in names:
+        classes = MetadataCatalog.get(name).get("thing_classes")
+        if classes is not None and first is not None and list(classes) != list(first):
+            raise InputError(f"The data sets {names[0]} and {name} have different categories: use one of them alone.")
+        if classes is not None and len(classes) != expected:
+            raise InputError(
+                f"{key} is {expected}, but the data set {name} has {len(classes)} categories: set {key} {len(classes)}."
+            )
+
+
+def _check_registered(name: str) -> None:
+    if name not in DatasetCatalog:
+        near = difflib.get_close_matches(str(name), DatasetCatalog.list())
+        hint = f"did you mean {' or '.join(near)}?" if near else "register it, or choose another."
+        raise InputError(f"The data set {name!r} is not registered: {hint}")
+
+
+def _check_paths(name: str) -> None:
+    """The files and folders that a data set is registered with must exist."""
+    metadata = MetadataCatalog.get(name)
+    for key in ("json_file", "image_root", "panoptic_json", "panoptic_root", "sem_seg_root"):
+        path = metadata.get(key)
+        if path is None or (os.path.isdir(path) if key.endswith("_root") else os.path.isfile(path)):
+            continue
+        problem = f"{path}, the {'folder' if key.endswith('_root') else 'annotation file'} of the data set {name},"
+        root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))  # Detectron2's own reading of it
+        inside = os.path.relpath(path, root)
+        if inside.startswith(os.pardir):
+            raise InputError(f"{problem} doesn't exist: register the data set with the path where it is.")
+        raise InputError(
+            f"{problem} doesn't exist: put it there, or set the environment variable DETECTRON2_DATASETS to the folder "
+            f"that holds {inside} (it is {os.getenv('DETECTRON2_DATASETS', 'not set, which means ./datasets')})."
+        )
+
+
+def _check_annotation_file(name: str, is_train: bool, masks: bool | None, max_bytes: float = float("inf")) -> None:
+    metadata = MetadataCatalog.get(name)
+    path = metadata.get("json_file")
+    if path and metadata.get("evaluator_type") == "coco" and os.path.getsize(path) <= max_bytes:
+        classes = metadata.get("thing_classes")
+        check_annotation_file(path, is_train=is_train, class_names=classes, masks=masks)
+
+
+def _check_names(name: str, dicts: Sequence[dict]) -> None:
+    """No image of an annotation file, which may be a stranger's, lies outside the folder of images."""
+    metadata = MetadataCatalog.get(name)
+    if metadata.get("evaluator_type") != "coco" or not metadata.get("image_root"):
+        return
+    root = os.path.join(metadata.image_root, "")
+    for image in dicts:
+        path = image["file_name"]
+        if not path.startswith(root) or leaves_folder(path[len(root) :]):
+            raise InputError(
+                f"{metadata.get('json_file')}: image {image['image_id']} is {path}, outside the folder of images "
+                f"{metadata.image_root}; correct the file."
+            )
+
+
+def _check_images(dicts: list[dict], names: list[str]) -> None:
+    """All image files must exist. One listing of each folder is much faster than a question for each file."""
+    listings: dict[str, set[str]] = {}
+    missing = []
+    for path in (image["file_name"] for image in dicts):
+        folder, file_name = os.path.split(path)
+        if folder not in listings:
+            listings[folder] = set(os.listdir(folder or os.curdir)) if os.path.isdir(folder or os.curdir) else set()
+        if file_name not in listings[folder]:
+            missing.append(path)
+    if missing:
+        raise InputError(
+            f"{missing[0]} doesn't exist ({len(missing)} of the {len(dicts)} images of {', '.join(names)} are "
+            "missing): put the images there, or take them out of the annotation file."
+        )
+
+
+def _check_masks(dicts: list[dict], mask_format: str) -> None:
+    """Every object needs a mask, and polygons can't be made of a bitmap."""
+    for image in dicts:
+        for annotation in image.get("annotations", []):
+            if annotation.get("iscrowd", 0):
+                continue
+            mask = annotation.get("segmentation")
+            if mask is None:
+                problem, advice = "has no mask", "add it, or train without masks by MODEL.MASK_ON False"
+            elif mask_format == "polygon" and isinstance(mask, dict):
+                problem, advice = "has a mask in run lengths, not polygons", "set INPUT.MASK_FORMAT bitmask"
+            else:
+                continue
+            raise InputError(f"An object of {image['file_name']} (box {annotation['bbox']}) {problem}: {advice}.")

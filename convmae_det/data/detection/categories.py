@@ -1,0 +1,128 @@
+"""The categories of registered data sets: their names and their own ids, which need not be contiguous.
+
+Categories are [[id, name], ...] by ascending id, the order in which Detectron2 numbers its classes.
+"""
+
+import functools
+import json
+import mmap
+import os
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ...errors import InputError
+
+KEY = b'"categories"'
+FIRST_LOOK = 2**16  # bytes after the key; more are read only if the categories go on
+
+
+def read_categories(path: str | os.PathLike) -> list[list]:
+    """The categories of an annotation file in COCO's format; empty if there are none that can be used.
+
+    The file is searched, not parsed: COCO's own take ten seconds and more to parse. What is wrong with a file is said
+    by `check_annotation_file` when the data set is loaded.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    state = os.stat(path)
+    return [list(category) for category in _categories_in(os.fspath(path), state.st_mtime_ns, state.st_size)]
+
+
+@functools.lru_cache
+def _categories_in(path: str, changed: int, size: int) -> list[tuple]:
+    with open(path, "rb") as file:
+        if not size:
+            return []
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            start = content.find(KEY)
+            once = content.find(KEY, start + 1) < 0
+            entries = _value_after(content, start + len(KEY)) if once and start >= 0 else None
+        if not once:  # some other object has such a field, too
+            try:
+                entries = json.load(file).get("categories")
+            except (ValueError, AttributeError, RecursionError):
+                return []
+    return _sorted(entries)
+
+
+def _value_after(content: mmap.mmap, start: int):
+    """The JSON value that follows a key and a colon; None if there is none."""
+    length = FIRST_LOOK
+    while True:
+        text = content[start : start + length].decode("utf-8", "ignore").lstrip().removeprefix(":").lstrip()
+        try:
+            return json.JSONDecoder().raw_decode(text)[0]
+        except (ValueError, RecursionError):
+            if start + length >= len(content):
+                return None
+        length *= 8
+
+
+def _sorted(entries) -> list[tuple]:
+    try:
+        categories = {entry["id"]: entry["name"] for entry in entries}
+    except (TypeError, LookupError):
+        return []
+    usable = len(categories) == len(entries) and all(type(number) is int for number in categories)
+    return sorted(categories.items()) if usable else []
+
+
+def categories_of(name: str) -> list[list]:
+    """The categories of a data set; empty if they aren't known before it is loaded, or if there is no such data set.
+
+    Detectron2 knows those of its own data sets, so no file of theirs is needed.
+    """
+    if name not in DatasetCatalog:
+        return []
+    metadata = MetadataCatalog.get(name)
+    names, numbers = metadata.get("thing_classes"), metadata.get("thing_dataset_id_to_contiguous_id")
+    if names and numbers and len(names) == len(numbers):
+        return [[number, names[index]] for number, index in sorted(numbers.items(), key=lambda item: item[1])]
+    path = metadata.get("json_file")
+    if path and metadata.get("evaluator_type") == "coco" and os.path.isfile(path):
+        return read_categories(path)
+    return []
+
+
+def detector_categories(cfg: CfgNode) -> list[list]:
+    """DATASETS.CATEGORIES or, if that is empty, the categories of the first data set of TRAIN, else of TEST, that are
+    known; empty if none are.
+
+    Raises:
+        InputError: they aren't pairs of a whole number and a name, or another data set of TRAIN or TEST has others.
+    """
+    categories, source = cfg.DATASETS.CATEGORIES, "DATASETS.CATEGORIES"
+    for category in categories:
+        if not (isinstance(category, (list, tuple)) and len(category) == 2 and type(category[0]) is int):
+            raise InputError(f"DATASETS.CATEGORIES holds {category!r}: make it a list of pairs, [[id, name], ...].")
+    categories = [list(category) for category in categories]
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        others = categories_of(name)
+        if not categories:
+            categories, source = others, f"the data set {name}"
+        elif others and others != categories:
+            advice = "name data sets of the same categories in DATASETS.TRAIN and DATASETS.TEST"
+            if cfg.DATASETS.CATEGORIES:
+                advice = (
+                    "use data of the categories that the model was trained on, or train another model, beginning with "
+                    "a file of configs/"
+                )
+            difference = _difference(categories, others)
+            raise InputError(f"The categories of {source} and of the data set {name} differ: {difference}; {advice}.")
+    return categories
+
+
+def _difference(categories: list[list], others: list[list]) -> str:
+    """Of two lists of categories, in words."""
+    if len(categories) != len(others):
+        return f"{_listed(categories)} against {_listed(others)}"
+    pairs = zip(categories, others, strict=True)
+    (number, name), (other_number, other_name) = next((one, other) for one, other in pairs if one != other)
+    return f"there is the category {name!r} with the id {number}, here {other_name!r} with the id {other_number}"
+
+
+def _listed(categories: list[list]) -> str:
+    names = ", ".join(str(name) for _, name in categories[:3]) + (", …" if len(categories) > 3 else "")
+    return f"{len(categories)} categories ({names})"

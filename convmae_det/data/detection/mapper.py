@@ -1,0 +1,120 @@
+"""From the description of an image and its objects to what the detector takes."""
+
+import copy
+
+import numpy as np
+import torch
+from detectron2.data import DatasetMapper
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, PolygonMasks
+from shapely.errors import ShapelyError
+
+from ...errors import InputError
+from ..image import check_channels, read_image
+from .annotation_file import geometry_problems
+from .jitter import build_augmentations
+
+
+class DetectionMapper(DatasetMapper):
+    """Detectron2's mapper with our reader and augmentations, and errors that name the image.
+
+    ``DetectionMapper(cfg, is_train)`` builds it from a configuration. Boxes are recomputed from the masks where there
+    are any: a crop may leave less of an object than of its box.
+    """
+
+    @classmethod
+    def from_config(cls, cfg, is_train: bool = True) -> dict:
+        check_channels(cfg)
+        augmentations = build_augmentations(cfg, is_train)  # first, since it checks what the next line takes on trust
+        return super().from_config(cfg, is_train) | {
+            "augmentations": augmentations,
+            "recompute_boxes": is_train and cfg.MODEL.MASK_ON,
+        }
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: one image in Detectron2's format; not changed
+
+        Returns:
+            The same without "annotations", and with "image", (C, H, W) uint8; in training also with "instances":
+            gt_boxes, gt_classes and, with masks, gt_masks, all of length 0 if no object is in sight; with
+            "sem_seg", (H, W) int64, if the data set has it. "height" and "width" remain those of the file.
+
+        Raises:
+            InputError: an image or annotations that can't be used, by the image's name.
+        """
+        dataset_dict = copy.deepcopy(dataset_dict)
+        image = self._read(dataset_dict)
+        labels = self._read_labels(dataset_dict, image)
+        augmented = T.AugInput(image, sem_seg=labels)
+        transforms = self.augmentations(augmented)
+        dataset_dict["image"] = torch.from_numpy(np.array(augmented.image.transpose(2, 0, 1), order="C"))
+        if not self.is_train:
+            dataset_dict.pop("annotations", None)
+            return dataset_dict
+        if labels is not None:
+            dataset_dict["sem_seg"] = torch.as_tensor(augmented.sem_seg.astype(np.int64))
+        if "annotations" in dataset_dict:
+            self._transform_annotations(dataset_dict, transforms, augmented.image.shape[:2])
+        return dataset_dict
+
+    def _read(self, dataset_dict: dict) -> np.ndarray:
+        image = read_image(dataset_dict["file_name"], self.image_format)
+        try:
+            utils.check_image_size(dataset_dict, image)
+        except utils.SizeMismatchError as error:
+            height, width = image.shape[:2]
+            listed = dataset_dict["width"], dataset_dict["height"]
+            turned = " once turned as its EXIF orientation says" if listed == (height, width) else ""
+            raise InputError(
+                f"{dataset_dict['file_name']} is {width}×{height} pixels{turned}, but its annotations are for "
+                f"{listed[0]}×{listed[1]}: annotate the image as it is shown, or correct its width and height."
+            ) from error
+        dataset_dict["height"], dataset_dict["width"] = image.shape[:2]  # which may have been 64.0
+        return image
+
+    def _read_labels(self, dataset_dict: dict, image: np.ndarray) -> np.ndarray | None:
+        """The semantic segmentation (H, W) uint8 that belongs to the image, if there is one and it is needed."""
+        path = dataset_dict.pop("sem_seg_file_name", None)
+        if path is None or not self.is_train:
+            return None
+        labels = read_image(path, "L").squeeze(2)
+        if labels.shape != image.shape[:2]:
+            raise InputError(
+                f"{path} is {labels.shape[1]}×{labels.shape[0]} pixels, but its image {dataset_dict['file_name']} is "
+                f"{image.shape[1]}×{image.shape[0]}: label the image at its own size."
+            )
+        return labels
+
+    def _transform_annotations(self, dataset_dict: dict, transforms: T.TransformList, image_shape: tuple) -> None:
+        if all(annotation.get("iscrowd", 0) for annotation in dataset_dict["annotations"]):
+            del dataset_dict["annotations"]
+            dataset_dict["instances"] = self._no_instances(image_shape)
+            return
+        try:
+            self._check_geometry(dataset_dict)
+            super()._transform_annotations(dataset_dict, transforms, image_shape)
+            instances = dataset_dict["instances"]
+            instances.gt_boxes.clip(image_shape)  # those of masks may lie outside; raises for what is not finite
+            dataset_dict["instances"] = instances[instances.gt_boxes.nonempty()]
+        except (ValueError, TypeError, LookupError, AttributeError, AssertionError, ShapelyError) as error:
+            raise InputError(
+                f"The annotations of {dataset_dict['file_name']} can't be used ({str(error) or type(error).__name__}): "
+                "correct them, or take the image out of the data set."
+            ) from error
+
+    def _check_geometry(self, dataset_dict: dict) -> None:
+        for annotation in dataset_dict["annotations"]:
+            if not self.use_instance_mask:
+                annotation.pop("segmentation", None)
+            for problem in geometry_problems(annotation, dataset_dict["height"], dataset_dict["width"]):
+                raise ValueError(f"an object {problem}")
+
+    def _no_instances(self, image_shape: tuple):
+        instances = utils.annotations_to_instances([], image_shape)
+        if self.use_instance_mask:
+            polygons = self.instance_mask_format == "polygon"
+            instances.gt_masks = PolygonMasks([]) if polygons else BitMasks(torch.zeros(0, *image_shape))
+        return instances

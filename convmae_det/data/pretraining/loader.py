@@ -1,0 +1,249 @@
+"""Images for pretraining: from folders or any registered data set, randomly cropped, damaged files passed over."""
+
+import functools
+import logging
+import math
+import os
+import random
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
+from detectron2.utils import comm
+from torch.utils.data import ConcatDataset
+
+from ...errors import InputError
+from ..detection.catalog import image_names
+from ..image import check_channels, read_crop
+from ..stream import Checked, HandOver, build_stream_loader
+from .folders import ImageFiles, list_images, register_image_folders
+
+logger = logging.getLogger(__name__)
+
+# Images tried for one sample. With half of a data set damaged, all of them fail once in four thousand million samples.
+ATTEMPTS = 32
+
+FLIPS = {"none": None, "horizontal": -1, "vertical": -2}  # axes
+ASPECT_RATIOS = (3 / 4, 4 / 3)  # smallest and largest width / height of a crop
+LOG_ASPECT_RATIOS = torch.tensor(ASPECT_RATIOS).log().tolist()
+
+
+def build_pretraining_dataset(cfg: CfgNode) -> ConcatDataset:
+    """The images of DATASETS.TRAIN, as {"file_name", "image_id"}; its length is the number of images in an epoch.
+
+    The names are those of DATASETS.IMAGE_FOLDERS or of any registered data set, whose annotations are left out.
+
+    Raises:
+        InputError: in all processes; see `register_image_folders`, `list_images` and `image_names`, or if the
+            processes don't find the same images.
+    """
+    find, dataset = HandOver(_find_images), None
+    for turn in (True, False):  # the main process's, then that of the others, which profit from what it has cached
+        if comm.is_main_process() == turn:
+            dataset = find(cfg)
+        for error in comm.all_gather(dataset if isinstance(dataset, InputError) else None):
+            if error:
+                raise error
+    digests = comm.all_gather([files.digest() for files in dataset.datasets])
+    if digests.count(digests[0]) < len(digests):
+        raise InputError("The images of DATASETS.TRAIN are not the same for all processes: make their copies equal.")
+    return dataset
+
+
+def build_pretraining_loader(cfg: CfgNode, start_iteration: int = 0, dataset: Sequence | None = None) -> Checked:
+    """Endless batches for pretraining, from the optimizer step `start_iteration` on; see `build_stream_loader`.
+
+    A sample is what `PretrainingMapper` makes, and what `SkipDamaged` adds.
+
+    Args:
+        dataset: of `build_pretraining_dataset`, if it is built already
+
+    Raises:
+        InputError: a data set, or a key, that can't be used. While iterating: too few images can be read.
+    """
+    mapper = PretrainingMapper(cfg)
+    if dataset is None:
+        dataset = build_pretraining_dataset(cfg)
+    return build_stream_loader(cfg, dataset, SkipDamaged(mapper, dataset), start_iteration)
+
+
+class PretrainingMapper:
+    """A random crop of an image, resized to a square and perhaps flipped (the paper's augmentation, after MAE's).
+
+    What the crop leaves out is not converted, and a JPEG is decoded at the resolution that the square needs.
+
+    ``PretrainingMapper(cfg)`` builds it from a configuration.
+    """
+
+    @configurable
+    def __init__(self, *, image_format: str, size: int, scale: Sequence[float], flip: str):
+        """
+        Args:
+            image_format: of `read_image`
+            size: pixels, side of the square
+            scale: smallest and largest area of the crop, as shares of the image's
+            flip: horizontal, vertical or none
+        """
+        self.image_format, self.size, self.scale, self.axis = image_format, size, scale, FLIPS[flip]
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        _check(cfg)
+        return {
+            "image_format": cfg.INPUT.FORMAT,
+            "size": cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE,
+            "scale": cfg.INPUT.PRETRAIN_CROP_SCALE,
+            "flip": cfg.INPUT.RANDOM_FLIP,
+        }
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: one image in Detectron2's format
+
+        Returns:
+            "image", (C, size, size) uint8, "file_name", and "height" and "width" of the file's image in pixels
+
+        Raises:
+            InputError: see `read_image`.
+        """
+        name = dataset_dict["file_name"]
+        choose = functools.partial(choose_crop, scale=self.scale)
+        pixels, (height, width) = read_crop(name, self.image_format, choose, enough=self.size)
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
+        image = F.interpolate(image[None], (self.size, self.size), mode="bicubic", antialias=True)[0]
+        if self.axis is not None and torch.rand(1) < 0.5:
+            image = image.flip(self.axis)
+        return {"image": image, "file_name": name, "height": height, "width": width}
+
+
+def choose_crop(height: int, width: int, scale: Sequence[float]) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random part of an image of that size.
+
+    It is the part, with the same draws, that torchvision's RandomResizedCrop chooses, whose many small tensor
+    operations take a twentieth of the time of a sample.
+
+    Args:
+        scale: smallest and largest area of the part, as shares of the image's
+    """
+    for _ in range(10):
+        area = height * width * torch.empty(1).uniform_(*scale).item()
+        aspect_ratio = torch.empty(1).uniform_(*LOG_ASPECT_RATIOS).exp().item()
+        part_width, part_height = round(math.sqrt(area * aspect_ratio)), round(math.sqrt(area / aspect_ratio))
+        if 0 < part_width <= width and 0 < part_height <= height:
+            top = torch.randint(height - part_height + 1, (1,)).item()
+            left = torch.randint(width - part_width + 1, (1,)).item()
+            return top, left, part_height, part_width
+    low, high = ASPECT_RATIOS  # the whole image, or of one too long the middle
+    part_width = min(width, round(height * high))
+    part_height = min(height, round(width / low))
+    return (height - part_height) // 2, (width - part_width) // 2, part_height, part_width
+
+
+class SkipDamaged:
+    """A mapper that takes another image, drawn at random, in place of one that can't be read.
+
+    It draws from `random` alone: in a `SampleStream`, which image comes is a function of seed and position, too.
+
+    Args:
+        mapper: makes a dict of an item, or raises InputError
+        dataset: what to draw from
+    """
+
+    def __init__(self, mapper: Callable[[dict], dict], dataset: Sequence[dict]):
+        self.mapper, self.dataset = mapper, dataset
+
+    def __call__(self, item: dict) -> dict:
+        """The mapper's dict with "skipped", the list of the names of files that could not be read.
+
+        Raises:
+            InputError: none of ATTEMPTS images can be read.
+        """
+        skipped = []
+        while len(skipped) < ATTEMPTS:
+            try:
+                return self.mapper(item) | {"skipped": skipped}
+            except InputError as error:
+                skipped.append(item["file_name"])
+                reason = error
+            item = self.dataset[random.randrange(len(self.dataset))]
+        raise InputError(f"None of {ATTEMPTS} images drawn can be read; the last: {reason}") from reason
+
+
+class SkippedImages:
+    """A text file with the names of the images that could not be read, one a line and each once.
+
+    Several processes may share it, and a resumed run goes on with it.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = path
+        self._lines = self._read()
+
+    @property
+    def count(self) -> int:
+        """Of names in the file."""
+        return len(self._read())
+
+    def update(self, batch: list[dict]) -> None:
+        """Add what was skipped for the samples of a batch, as `SkipDamaged` notes it."""
+        skipped = {_line(name) for sample in batch for name in sample["skipped"]}
+        if skipped <= self._lines:
+            return
+        self._lines = self._read()  # other processes may have added to it
+        new = sorted(skipped - self._lines)
+        for line in new:
+            logger.warning(
+                "%s can't be read and is skipped; see %s.", line.decode(errors="backslashreplace"), self.path
+            )
+        os.makedirs(os.path.dirname(self.path) or os.curdir, exist_ok=True)
+        with open(self.path, "ab", buffering=0) as file:  # all lines in one go
+            file.write(b"".join(line + b"\n" for line in new))
+        self._lines.update(new)
+
+    def _read(self) -> set[bytes]:
+        try:
+            with open(self.path, "rb") as file:
+                return set(file.read().split(b"\n")) - {b""}
+        except FileNotFoundError:
+            return set()
+
+
+def _line(name: str) -> bytes:
+    return os.fsencode(name).replace(b"\n", rb"\n")
+
+
+def _find_images(cfg: CfgNode) -> ConcatDataset:
+    if not cfg.DATASETS.TRAIN:
+        raise InputError("DATASETS.TRAIN is empty: name a registered data set, or one of DATASETS.IMAGE_FOLDERS.")
+    register_image_folders([entry for entry in cfg.DATASETS.IMAGE_FOLDERS if _is_wanted(entry, cfg.DATASETS.TRAIN)])
+    return ConcatDataset([_images_of(name, cfg) for name in cfg.DATASETS.TRAIN])
+
+
+def _is_wanted(entry, names: Sequence[str]) -> bool:
+    """A folder that isn't there is no mistake where no name asks for it; an entry that isn't a pair gets its error."""
+    pair = isinstance(entry, (list, tuple)) and len(entry) == 2
+    return not pair or entry[0] in names or os.path.isdir(str(entry[1]))
+
+
+def _images_of(name: str, cfg: CfgNode) -> ImageFiles:
+    folder = MetadataCatalog.get(name).get("image_folder")
+    if folder:
+        return list_images(folder)
+    return ImageFiles.from_names(image_names(name, cfg))
+
+
+def _check(cfg: CfgNode) -> None:
+    check_channels(cfg)
+    size, scale = cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE, cfg.INPUT.PRETRAIN_CROP_SCALE
+    if size < 1:
+        raise InputError(f"MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE is {size}, but must be a positive number of pixels.")
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        raise InputError(
+            f"INPUT.PRETRAIN_CROP_SCALE is {list(scale)}, but must be the smallest and the largest share of the image, "
+            "above 0 and up to 1."
+        )
+    if cfg.INPUT.RANDOM_FLIP not in FLIPS:
+        raise InputError(f"INPUT.RANDOM_FLIP is {cfg.INPUT.RANDOM_FLIP!r}, but must be one of {', '.join(FLIPS)}.")

@@ -1,0 +1,94 @@
+"""Fine-tuning a detector from a configuration: what it adds to `Trainer`."""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+
+from detectron2.config import CfgNode
+from detectron2.engine import hooks
+from detectron2.utils import comm
+from torch import nn
+
+from ..checkpoint.checkpointer import Checkpointer
+from ..data.detection.loader import build_test_loader, build_train_dataset, build_train_loader
+from ..engine.hooks.best import BestCheckpoint, EarlyStop
+from ..engine.hooks.evaluation import Evaluation, best_metric, resolve_evaluation
+from ..engine.trainer import Trainer
+from ..errors import InputError
+from ..evaluation.coco import Evaluator, tasks
+from ..inference.model import build_trained_model
+from ..precision import TRAINED, announce, autocast, evaluation_precision
+
+logger = logging.getLogger(__name__)
+
+
+class DetectionTrainer(Trainer):
+    """Fine-tunes a detector on registered data sets and evaluates it with COCO's metrics."""
+
+    build_train_dataset = staticmethod(build_train_dataset)
+    build_test_loader = staticmethod(build_test_loader)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
+        return build_train_loader(cfg, start_iteration, dataset)
+
+    def build_hooks(self) -> list[hooks.HookBase]:
+        resolve_evaluation(self.cfg, len(self.dataset))
+        test, metric, best = self.cfg.TEST, best_metric(self.cfg), None
+        if test.PRECISION != TRAINED:
+            announce(evaluation_precision(self.cfg), "Precision of evaluations")
+        all_hooks = [*super().build_hooks(), Evaluation(test.EVAL_PERIOD, self._evaluate)]
+        if metric and comm.is_main_process():
+            model = self._trainer.average.module if metric.startswith("ema/") else self.checkpointer.model
+            path = os.path.join(self.cfg.OUTPUT_DIR, "model_best.pth")
+            best = BestCheckpoint(test.EVAL_PERIOD, metric, model, path)
+            all_hooks.append(best)
+        if test.PATIENCE:
+            all_hooks.append(EarlyStop(test.PATIENCE, test.EVAL_PERIOD, best))
+        return all_hooks
+
+    def _evaluate(self) -> dict:
+        """The results of :meth:`test`, and under "ema" those of the averaged weights."""
+        if self.iter == self.max_iter - 1:  # EvalHook takes a last iteration that failed for the end of training
+            return {}
+        averaged = {}
+        if average := self._trainer.average:
+            logger.info("Evaluating the averaged weights")
+            averaged["ema"] = self.test(self.cfg, average.module)
+            logger.info("Evaluating the weights as they are")
+        self._last_eval_results = self.test(self.cfg, self.model) | averaged
+        return self._last_eval_results
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> Evaluator:
+        return Evaluator(dataset_name, tasks(cfg), output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict:
+        """COCO's metrics on DATASETS.TEST, in percent: {"bbox": {"AP": …}, "segm": …}, or one of these for each
+        data set if there are several. Prints a line for each. Empty on all processes but the main one."""
+        with autocast(cfg.MODEL.DEVICE, evaluation_precision(cfg).dtype):
+            results = super().test(cfg, model, evaluators)
+        names = cfg.DATASETS.TEST
+        for name in names if comm.is_main_process() else ():
+            scores = results if len(names) == 1 else results[name]
+            kinds = {"box": "bbox", "mask": "segm"}
+            found = (f"{kind} AP {scores[task]['AP']:.1f}" for kind, task in kinds.items() if task in scores)
+            logger.info(f"{name}: {', '.join(found) or 'no AP, since its annotations are not public'}")
+        return results
+
+    @classmethod
+    def evaluate(cls, cfg: CfgNode, resume: bool = False) -> dict:
+        """:meth:`test` of the weights MODEL.WEIGHTS, or of the last checkpoint in OUTPUT_DIR if `resume`.
+
+        Raises InputError: there are none, or they are not the whole model's.
+        """
+        if not cfg.DATASETS.TEST:
+            raise InputError("DATASETS.TEST is empty: name the data set to evaluate on")
+        checkpoints = Checkpointer(nn.Module(), cfg.OUTPUT_DIR)
+        resume = resume and checkpoints.has_checkpoint()
+        path = checkpoints.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
+        if not path:
+            raise InputError("MODEL.WEIGHTS is empty: --eval-only needs the weights to evaluate")
+        announce(evaluation_precision(cfg))
+        return cls.test(cfg, build_trained_model(cfg, path))

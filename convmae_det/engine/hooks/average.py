@@ -1,0 +1,37 @@
+"""The exponential moving average of the weights, over the steps of training."""
+
+import torch
+from detectron2.engine import HookBase
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ...errors import InputError
+
+
+def build_average(model: nn.Module, decay: float) -> AveragedModel | None:
+    """A copy of `model`, on its device, whose weights follow those of `model`; None for a `decay` of 0.
+
+    The n-th update keeps min(decay, (1 + n) / (10 + n)) of the average, so that it spans about a tenth of a run until
+    1 / (1 - decay) steps are less than that. The first update, and each of what isn't a weight, is a copy.
+
+    Raises InputError for a decay that averages nothing.
+    """
+    if not 0 <= decay < 1:
+        raise InputError(
+            f"SOLVER.EMA.DECAY is {decay}; it must be at least 0 and below 1, such as 0.9999; 0 averages no weights"
+        )
+
+    def update(averages: list[torch.Tensor], weights: list[torch.Tensor], n: torch.Tensor) -> None:
+        n = int(n)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, weights, n)
+
+    return AveragedModel(model, multi_avg_fn=update) if decay else None
+
+
+class AverageSaver(HookBase):
+    """Writes the averaged weights at the end of training. It goes before the hook that writes model_final.pth: a run
+    that left that file is complete."""
+
+    def after_step(self) -> None:
+        if self.trainer.iter + 1 >= self.trainer.max_iter:
+            self.trainer.save_average()

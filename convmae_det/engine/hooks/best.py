@@ -1,0 +1,78 @@
+"""The weights with the best metric so far, and the end of training when they stay the best for long."""
+
+import os
+
+from detectron2.engine import HookBase, hooks
+from detectron2.utils import comm
+from torch import nn
+
+from ...checkpoint.reading import read
+from ...checkpoint.writing import write
+from .evaluation import due_at_start
+
+
+class BestCheckpoint(hooks.BestCheckpointer):
+    """Detectron2's, whose file holds weights alone and the metric that they were chosen for, so that a resumed run
+    knows it, and doesn't go on from there. It belongs after the evaluation, on the main process."""
+
+    def __init__(self, period: int, metric: str, model: nn.Module, path: str):
+        """`period`: of the evaluations; `metric`: the name in metrics.json; `model`: whose weights are written."""
+        super().__init__(period, self, metric, file_prefix=path)
+        self.metric, self.model, self.path = metric, model, path
+
+    def before_train(self) -> None:
+        """The file, not the checkpoint that is resumed from, says what it holds."""
+        if self.trainer.start_iter > 0 and os.path.exists(self.path):
+            best = read(self.path).get("best", {})
+            if best.get("metric") == self.metric:
+                self.best_metric, self.best_iter = best["value"], best["iterations"] - 1
+        if due_at_start(self.trainer, self._period):
+            self._best_checking()
+
+    def save(self, path: str, iteration: int) -> None:
+        """What the base class calls, as that of a checkpointer, before it takes note of the new value."""
+        value, _ = self.trainer.storage.latest()[self.metric]
+        best = {"metric": self.metric, "value": value, "iterations": min(iteration + 1, self.trainer.max_iter)}
+        write({"model": self.model.state_dict(), "best": best}, path)
+
+
+class StoppedEarly(BaseException):
+    """The message says why. It is no Exception, lest Detectron2 log it as a failure."""
+
+
+class EarlyStop(HookBase):
+    """Ends training, all processes after the same iteration, once `patience` evaluations in a row have not been better
+    than the best. How many there have been follows from the iteration of the best, so that a resumed run knows it."""
+
+    def __init__(self, patience: int, period: int, best: BestCheckpoint | None):
+        """`best`: None on all processes but the main one."""
+        self.patience, self.period, self.best = patience, period, best
+
+    def before_train(self) -> None:
+        if due_at_start(self.trainer, self.period):
+            self._check()
+
+    def after_step(self) -> None:
+        iterations = self.trainer.iter + 1
+        if iterations % self.period == 0 and iterations < self.trainer.max_iter:
+            self._check()
+
+    def _check(self) -> None:
+        if reason := self._reason(self.trainer.iter + 1):
+            if comm.is_main_process():
+                self.trainer.save_final()
+            comm.synchronize()  # a launcher ends the others when one has ended
+            raise StoppedEarly(f"{reason}: the run is complete")
+
+    def _reason(self, iterations: int) -> str | None:
+        """Why to stop after so many iterations, the same on all processes; None: go on."""
+        reason, best = None, self.best
+        if best and best.best_iter is not None:
+            since = iterations // self.period - (best.best_iter + 1) // self.period
+            if since >= self.patience:
+                reason = (
+                    f"{since} evaluations up to iteration {iterations} of {self.trainer.max_iter} were not better than "
+                    f"{best.metric} {best.best_metric:.2f} after {best.best_iter + 1} iterations, {best.path} "
+                    f"(TEST.PATIENCE {self.patience})"
+                )
+        return comm.all_gather(reason)[0]

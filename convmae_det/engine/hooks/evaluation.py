@@ -1,0 +1,75 @@
+"""When a detector is evaluated during training, and which of its metrics chooses the best weights."""
+
+import math
+from collections.abc import Iterator
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import TrainerBase, hooks
+
+from ...errors import InputError
+from ...evaluation.coco import MEASURES, tasks
+
+
+def resolve_evaluation(cfg: CfgNode, num_images: int) -> None:
+    """EVAL_EPOCHS becomes EVAL_PERIOD, in place, for `num_images` training images.
+
+    Raises InputError, naming the key, for values under TEST that can't be meant.
+    """
+    test = cfg.TEST
+    for key in ("EVAL_PERIOD", "EVAL_EPOCHS", "PATIENCE"):
+        if test[key] < 0:
+            raise InputError(f"TEST.{key} is {test[key]}; it must be at least 0, and 0 is never")
+    if test.EVAL_EPOCHS:
+        test.EVAL_PERIOD = math.ceil(test.EVAL_EPOCHS * num_images / cfg.SOLVER.IMS_PER_BATCH)
+        test.EVAL_EPOCHS = 0.0
+    if test.PATIENCE and not (test.EVAL_PERIOD and cfg.DATASETS.TEST):
+        raise InputError(
+            f"TEST.PATIENCE is {test.PATIENCE} evaluations, but there are none during training: set TEST.EVAL_EPOCHS "
+            "and DATASETS.TEST, or TEST.PATIENCE 0"
+        )
+    best_metric(cfg)
+
+
+def best_metric(cfg: CfgNode) -> str:
+    """The name in metrics.json of the metric that chooses model_best.pth; "" without DATASETS.TEST.
+
+    Raises InputError for a name that there won't be, with those that there will.
+    """
+    if not cfg.DATASETS.TEST:
+        return ""
+    groups = dict(_groups(cfg))
+    name = cfg.TEST.BEST_METRIC or f"{list(groups)[len(tasks(cfg)) - 1]}/AP"  # masks come after boxes
+    group, _, measure = name.rpartition("/")
+    one_class = measure.startswith("AP-") and measure[3:] in groups.get(group, ())
+    if group not in groups or not (measure in MEASURES or one_class):
+        raise InputError(
+            f"TEST.BEST_METRIC is {name}, which is not computed: choose {', '.join(groups)} followed by "
+            f"{', '.join(f'/{measure}' for measure in MEASURES)} or, for one of several classes, /AP-NAME"
+        )
+    return name
+
+
+def _groups(cfg: CfgNode) -> Iterator[tuple[str, list[str]]]:
+    """What stands before /AP in the names of metrics, and the classes that have one of their own."""
+    for weights in ("", "ema/") if cfg.SOLVER.EMA.DECAY else ("",):
+        for dataset in cfg.DATASETS.TEST:
+            classes = MetadataCatalog.get(dataset).get("thing_classes", [])
+            for task in tasks(cfg):
+                several = len(cfg.DATASETS.TEST) > 1
+                yield f"{weights}{dataset + '/' if several else ''}{task}", classes if len(classes) > 1 else []
+
+
+def due_at_start(trainer: TrainerBase, period: int) -> bool:
+    """Whether the checkpoint that is resumed from is of an iteration with an evaluation. That comes after the
+    checkpoint, so it is not known whether the run got to its end."""
+    return period > 0 and 0 < trainer.start_iter < trainer.max_iter and trainer.start_iter % period == 0
+
+
+class Evaluation(hooks.EvalHook):
+    """Detectron2's, which also makes up for the evaluation that an interruption may have cut off."""
+
+    def before_train(self) -> None:
+        if due_at_start(self.trainer, self._period):
+            self.trainer.iter = self.trainer.storage.iter = self.trainer.start_iter - 1
+            self._do_eval()

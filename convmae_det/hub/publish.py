@@ -1,0 +1,200 @@
+"""Models on the Hugging Face hub: a repository, like a folder, of weights, their configuration and a card."""
+
+import contextlib
+import functools
+import inspect
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from yacs.config import CfgNode
+
+from .. import __version__
+from ..checkpoint.loading import read_weights
+from ..checkpoint.writing import write
+from ..config.architectures import is_detector
+from ..config.run_config import CONFIG, TAKE, read_run_config
+from ..errors import InputError, one_line
+from ..evaluation.metrics_file import read_metrics
+from ..inference.feature_extractor import FeatureExtractor, create_encoder
+from .card import model_card
+
+WEIGHTS, CARD = "model.safetensors", "README.md"
+FILES = (WEIGHTS, CONFIG, CARD)
+RUN_WEIGHTS = ("model_best.pth", "model_final.pth")  # of a run; the first that is there counts
+REPOSITORY = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+REVISION = r"(?!.*\.\.)\w[\w./+-]*"  # huggingface_hub notes it in a file of this name: not in another folder
+MAX_CONFIG = 2**20  # bytes; ours have some 15,000
+
+# Keys that say where things lie on the machine of training, and what they are published with.
+LOCAL_KEYS = {
+    "MODEL.WEIGHTS": "",
+    "OUTPUT_DIR": "./output",
+    "DATASETS.COCO_FORMAT": [],
+    "DATASETS.IMAGE_FOLDERS": [],
+}
+NO_DATA = ("DATASETS.COCO_FORMAT", "[]", "DATASETS.TRAIN", "()", "DATASETS.TEST", "()")
+
+
+def push(run: str | Path, repo_id: str, *, private: bool = False, license: str = "apache-2.0") -> str:
+    """Publishes what :func:`write_folder` makes of `run` as the model `repo_id`, USER/NAME; returns its address.
+
+    The repository is made if it isn't there, `private` or for all to see. Only weights go out, no optimizer.
+
+    Raises InputError: as :func:`write_folder`; huggingface_hub is missing; no network, or no permission.
+    """
+    check_repository(repo_id)
+    hub = import_hub()
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(run, folder, repo_id, license)
+        with one_sentence(f"{repo_id} can't be pushed"):
+            address = str(hub.create_repo(repo_id, private=private, exist_ok=True))
+            hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"convmae_det {__version__}")
+    return address
+
+
+def write_folder(run: str | Path, folder: str | Path, repo_id: str, license: str = "apache-2.0") -> None:
+    """Writes model.safetensors, config.yaml and README.md into `folder`, once the model has been loaded from them.
+
+    `run`: the OUTPUT_DIR of a run, of which model_best.pth, or without it model_final.pth, is taken; or a checkpoint
+    with the config.yaml of its run beside it. Paths of this machine are taken out of the configuration.
+
+    Raises InputError: `run` lacks one of these, they don't fit one another, or `folder` holds other files.
+    """
+    check_repository(repo_id)
+    run, folder = (Path(os.path.expanduser(path)) for path in (run, folder))
+    path = weights_in(run) if run.is_dir() else run
+    weights = read_weights(path)
+    cfg = read_run_config(path.with_name(CONFIG))
+    curves = {}
+    with contextlib.suppress(InputError):  # a checkpoint may have come without its metrics
+        curves = read_metrics(str(path.with_name("metrics.json")))
+    card = model_card(repo_id, cfg, weights, curves, path.name, license, __version__)
+    others = sorted(set(os.listdir(folder)) - set(FILES)) if folder.is_dir() else []
+    if others:
+        raise InputError(f"{folder} holds other files, such as {others[0]}: name a new folder, or an empty one")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as draft:
+            write({"model": weights.tensors, "format": "pt"}, Path(draft, WEIGHTS))
+            Path(draft, CONFIG).write_text(without_local_paths(cfg).dump(), encoding="utf-8")
+            Path(draft, CARD).write_text(card, encoding="utf-8")
+            from_pretrained(draft, **{"device": "cpu"} if is_detector(cfg) else {})
+            for name in FILES:
+                os.replace(Path(draft, name), folder / name)
+    except OSError as error:
+        raise InputError(f"{folder} can't be written ({error.strerror}): name a folder that may be written") from error
+
+
+def from_pretrained(name: str | Path, *, revision: str | None = None, encoder: bool = False, **options):
+    """A published model, from a local folder or the hub: a Predictor for a detector, for weights of
+    pretraining, or for a detector if only its `encoder` is wanted, what create_encoder gives.
+
+    `name`: a folder that :func:`write_folder` wrote, an OUTPUT_DIR, or USER/NAME on the hub, of which three files are
+    fetched by their names and kept in huggingface_hub's cache. `revision`: a branch, tag or commit there; a commit
+    can't change under you. `options`: those of Predictor (device, …) or of create_encoder (features, …).
+
+    Nothing in the files can run code or name other files. Raises InputError: no such folder or model, no network, files
+    that are missing or don't fit, huggingface_hub or, for a detector, Detectron2 not installed.
+    """
+    folder = Path(os.path.expanduser(name))
+    if local := folder.is_dir():
+        if revision is not None:
+            raise InputError(f"{name} is a folder, which has no revision {revision}: leave revision out")
+    else:
+        folder = download(str(name), revision)
+    weights, config = weights_in(folder), folder / CONFIG
+    if encoder or not is_detector(read_run_config(config)):
+        return encoder_of(weights, config, options)
+    if not local:  # data sets of a stranger's machine are none of this one
+        options["pairs"] = [*options.get("pairs", ()), *NO_DATA]
+    return predictor_class()(config, weights, **options)
+
+
+def encoder_of(weights: Path, config: Path, options: dict) -> FeatureExtractor:
+    """What create_encoder gives; InputError for whatever Python or PyTorch say to a stranger's values."""
+    call = inspect.signature(create_encoder).bind(pretrained=weights, config=config, **options)  # else the caller's
+    try:
+        return create_encoder(*call.args, **call.kwargs)
+    except InputError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise InputError(
+            f"{config} has values under MODEL from which no encoder can be built ({one_line(error)}): {TAKE}"
+        ) from error
+
+
+def predictor_class() -> type:
+    try:
+        from .. import Predictor
+    except ImportError as error:
+        raise InputError(f"this is a detector, and {error}; its encoder alone needs none: encoder=True") from error
+    return Predictor
+
+
+def weights_in(folder: Path) -> Path:
+    for name in (WEIGHTS, *RUN_WEIGHTS):
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder} holds none of {', '.join((WEIGHTS, *RUN_WEIGHTS))}: name a folder that does")
+
+
+def without_local_paths(cfg: CfgNode) -> CfgNode:
+    cfg = cfg.clone()
+    for key, value in LOCAL_KEYS.items():
+        *groups, name = key.split(".")
+        node = functools.reduce(getattr, groups, cfg)
+        if name in node:
+            node[name] = value
+    return cfg
+
+
+def download(name: str, revision: str | None) -> Path:
+    """The folder in huggingface_hub's cache with the three files of a model, and no others of its repository."""
+    if not re.fullmatch(REPOSITORY, name):
+        raise InputError(f"there is no folder {name!r}, and a model on the Hugging Face hub is named USER/NAME")
+    if revision is not None and not re.fullmatch(REVISION, revision):
+        raise InputError(f"revision is {revision!r}, which no branch, tag or commit can be: leave it out, or name one")
+    hub = import_hub()
+    with one_sentence(f"there is no folder {name}, and from the Hugging Face hub it can't be fetched"):
+        folder = Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+    config = folder / CONFIG
+    if config.is_file() and (size := config.stat().st_size) > MAX_CONFIG:
+        raise InputError(f"{config} has {size:,} bytes, more than any run writes: take another model")
+    return folder
+
+
+def check_repository(repo_id: str) -> None:
+    if not re.fullmatch(REPOSITORY, repo_id):
+        raise InputError(f"{repo_id!r} is no name for a model on the Hugging Face hub: it must be USER/NAME")
+
+
+def import_hub() -> ModuleType:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise InputError("huggingface_hub is not installed: run python -m pip install huggingface_hub") from error
+    return huggingface_hub
+
+
+@contextlib.contextmanager
+def one_sentence(failure: str) -> Iterator[None]:
+    """Whatever huggingface_hub and what it stands on raise, as an InputError that says what to do."""
+    from huggingface_hub import errors
+
+    advice = {
+        errors.RepositoryNotFoundError: "no such model, or not for you to see: check its name, or run hf auth login",
+        errors.RevisionNotFoundError: "it has no such revision: leave revision out, or name another",
+        errors.LocalTokenNotFoundError: "you are not logged in: run hf auth login",
+        errors.HFValidationError: "its name is not valid: it must be USER/NAME",
+    }
+    try:
+        yield
+    except Exception as error:
+        reason = next((text for kind, text in advice.items() if isinstance(error, kind)), None)
+        if reason is None and getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+            reason = "you may not: run hf auth login with a token that may write there"
+        raise InputError(f"{failure}: {reason or f'{one_line(error)}; check the network, and try again'}") from error

@@ -1,0 +1,219 @@
+"""The encoder as a feature extractor for plain PyTorch: the maps E1–E4 of images of any size, without Detectron2.
+
+Weights of pretraining give the plain encoder, whose stage 3 attends to all tokens; those of a detector give what the
+detector's backbone gives, with its windows and relative position bias.
+
+N images, H×W pixels, C1 C2 C3 widths of the stages.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import nn
+from yacs.config import CfgNode
+
+from ..checkpoint.encoder_shape import EncoderShape
+from ..checkpoint.fitting import Strictness, Weights
+from ..checkpoint.formats import OFFICIAL
+from ..checkpoint.loading import load, read_weights
+from ..config.architectures import is_detector
+from ..config.building import encoder_arguments
+from ..config.presets import PRESETS
+from ..config.run_config import CONFIG, read_run_config
+from ..errors import InputError
+from ..modeling.encoder import Encoder
+from ..modeling.feature_maps import STRIDES, feature_channels, feature_maps
+from ..modeling.window_schedule import attention_windows
+
+NAME_CONFIG = f"name the {CONFIG} of the run that wrote the weights with config="
+GRID = (14, 14)  # of the position embedding without weights: that of pretraining on 224×224 pixels
+
+# The schedules of the two published detectors, by the relative position bias that tells them apart.
+PUBLISHED_SCHEDULES = {
+    "shared": dict(GLOBAL_BLOCKS=[], WINDOW_SIZE=16, WINDOW_SHIFT=False),
+    "decomposed": dict(GLOBAL_BLOCKS=[1, 4, 7, 10], WINDOW_SIZE=14, WINDOW_SHIFT=False),
+}
+
+
+class FeatureExtractor(nn.Module):
+    """Images (N, channels, H, W) → {"e1": (N, C1, ⌈H/4⌉, ⌈W/4⌉), "e2": (N, C2, …/8), "e3": (N, C3, …/16), "e4": …/32}.
+
+    Images are floating point, normalised as in training: for three channels RGB in 0–1, less `mean`, divided by `std`
+    (ImageNet's, as torchvision's and timm's). As in the detector, they are padded with zeros below and on the right to
+    multiples of 32, and no norm is applied to the maps, of which E4 is E3's 2×2 max-pool. Cells that only see padding
+    are cut off.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        features: Sequence[str] = tuple(STRIDES),
+        mean: Sequence[float] | None = IMAGENET_DEFAULT_MEAN,
+        std: Sequence[float] | None = IMAGENET_DEFAULT_STD,
+    ):
+        """`mean`, `std` of each channel, values being 0–1; None where nobody knows."""
+        super().__init__()
+        unknown = [name for name in features if name not in STRIDES]
+        if unknown or not features or isinstance(features, str):
+            raise InputError(f"features is {features!r}; it takes a list of some of {', '.join(STRIDES)}")
+        self.encoder = encoder
+        self.features = tuple(features)
+        self.mean, self.std = mean, std
+        self.in_channels = encoder.stage1.patch_embed.proj.in_features // 16
+        channels = feature_channels(encoder.embed_dims)
+        self.channels = {name: channels[name] for name in self.features}
+        self.strides = {name: STRIDES[name] for name in self.features}
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Raises InputError: `images` is no batch, not floating point, or has another number of channels."""
+        self._check(images)
+        height, width = images.shape[-2:]
+        largest = max(STRIDES.values())
+        padded = F.pad(images, (0, -width % largest, 0, -height % largest))
+        maps = feature_maps(self.encoder(padded), self.features)
+        sizes = {name: (-(-height // stride), -(-width // stride)) for name, stride in self.strides.items()}
+        return {name: maps[name][..., :h, :w] for name, (h, w) in sizes.items()}
+
+    def _check(self, images: torch.Tensor) -> None:
+        if images.ndim != 4 or images.shape[1] != self.in_channels or 0 in images.shape:
+            raise InputError(
+                f"images are {tuple(images.shape)}; the encoder takes (N, {self.in_channels}, H, W), one image or more"
+            )
+        if not images.is_floating_point():
+            kind = str(images.dtype).removeprefix("torch.")
+            raise InputError(f"images are {kind}; the encoder takes normalised floating point: (0–1 − mean) / std")
+
+
+def create_encoder(
+    arch: str | Mapping | None = None,
+    pretrained: str | Path | None = None,
+    *,
+    config: str | Path | None = None,
+    features: Sequence[str] = tuple(STRIDES),
+    in_channels: int | None = None,
+    drop_path_rate: float = 0.0,
+) -> FeatureExtractor:
+    """The encoder `arch` with the weights `pretrained`, in training mode, all parameters trainable.
+
+    `arch`: tiny, small, base, large or huge, or for other widths a dict like those of modeling/encoder.py's PRESETS;
+    None: that of `pretrained`, without it base. `pretrained`: a file in any format that docs/checkpoints.md lists, of
+    pretraining or a detector. `config`: the config.yaml of the run that wrote it, needed for what weights don't tell,
+    the windows of a detector and the heads of other widths; None: the one beside `pretrained`, if there is.
+    `in_channels` None: those of `pretrained`, without it 3. `drop_path_rate`: stochastic depth, for training.
+
+    Raises InputError: no such architecture; a file that can't be read, is of another architecture, or needs a `config`
+    that isn't there or describes another network.
+    """
+    preset = preset_of(arch)
+    if not 0 <= drop_path_rate < 1:
+        raise InputError(f"drop_path_rate is {drop_path_rate}; it must be at least 0 and below 1")
+    if pretrained is None:
+        arguments = dict(preset or PRESETS["base"], in_channels=3 if in_channels is None else in_channels, grid=GRID)
+        encoder = Encoder(**arguments, final_norm=False, drop_path_rate=drop_path_rate)
+        return FeatureExtractor(encoder, features, *statistics(None, arguments["in_channels"]))
+    weights = read_weights(pretrained)
+    shape = weights.shape
+    check_shape(shape, preset, in_channels, weights.path)
+    cfg = config_of(config, weights)
+    arguments = plain_arguments(shape, preset, cfg, weights.path) | detection_arguments(weights, cfg)
+    model = FeatureExtractor(
+        Encoder(**arguments, final_norm=False, drop_path_rate=drop_path_rate),
+        features,
+        *statistics(cfg, shape.in_channels),
+    )
+    load(model, weights, Strictness.EXACT if is_of_detector(weights) else Strictness.ENCODER)
+    return model
+
+
+def preset_of(arch: str | Mapping | None) -> Mapping | None:
+    keys = ", ".join(PRESETS["base"])
+    if isinstance(arch, Mapping) and set(arch) != set(PRESETS["base"]):
+        raise InputError(f"arch is {dict(arch)}; a dict must have the keys {keys}, and no others")
+    if arch is None or isinstance(arch, Mapping):
+        return arch
+    if arch not in PRESETS:
+        raise InputError(f"arch is {arch!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[arch]
+
+
+def same_widths(shape: EncoderShape, preset: Mapping) -> bool:
+    return all(tuple(preset[key]) == tuple(getattr(shape, key)) for key in ("embed_dims", "depths", "mlp_ratios"))
+
+
+def check_shape(shape: EncoderShape, preset: Mapping | None, in_channels: int | None, path: str) -> None:
+    """Raises InputError where the file's encoder isn't what the caller said."""
+    if preset is not None and not same_widths(shape, preset):
+        raise InputError(f"{path} is an encoder {shape}, not what arch says: leave arch out, or name that one")
+    if in_channels not in (None, shape.in_channels):
+        raise InputError(f"{path} takes {shape.in_channels} channels, not {in_channels}: leave in_channels out")
+
+
+def is_of_detector(weights: Weights) -> bool:
+    return weights.prefix.startswith("backbone.") or weights.shape.relative_position != "none"
+
+
+def config_of(path: str | Path | None, weights: Weights) -> CfgNode | None:
+    """The configuration at `path`; for None, the one beside the weights if there is one that describes them."""
+    try:
+        cfg = read_run_config(path or Path(weights.path).expanduser().with_name(CONFIG))
+    except InputError:
+        if path is None:
+            return None
+        raise
+    fits = same_widths(weights.shape, encoder_arguments(cfg)) and (is_detector(cfg) or not is_of_detector(weights))
+    if path and not fits:
+        raise InputError(
+            f"{path} doesn't describe {weights.path}, {weights.format.name}, {weights.shape}: {NAME_CONFIG}"
+        )
+    return cfg if fits else None
+
+
+def plain_arguments(shape: EncoderShape, preset: Mapping | None, cfg: CfgNode | None, path: str) -> dict:
+    """Arguments of the encoder that a file holds, as in pretraining: global attention, the file's position table."""
+    known = encoder_arguments(cfg) if cfg else preset or PRESETS.get(shape.preset, {})
+    heads = shape.num_heads or known.get("num_heads")
+    if not heads:
+        raise InputError(f"{path} doesn't tell how many attention heads its encoder has: {NAME_CONFIG}")
+    return dict(
+        embed_dims=shape.embed_dims,
+        depths=shape.depths,
+        mlp_ratios=shape.mlp_ratios,
+        num_heads=heads,
+        in_channels=shape.in_channels,
+        conv_kernel_size=shape.kernel_size,
+        grid=shape.position_grid or GRID,
+    )
+
+
+def detection_arguments(weights: Weights, cfg: CfgNode | None) -> dict:
+    """What a detector's encoder has beside :func:`plain_arguments`; nothing for weights of pretraining."""
+    shape = weights.shape
+    if not is_of_detector(weights):
+        return {}
+    if cfg is not None:
+        node = cfg.MODEL.CONVMAE
+    elif weights.format.layout == OFFICIAL and shape.relative_position in PUBLISHED_SCHEDULES:
+        schedule = PUBLISHED_SCHEDULES[shape.relative_position]
+        node = SimpleNamespace(**schedule | dict(WINDOW_SIZE=shape.window_size))
+    else:
+        raise InputError(
+            f"{weights.path} is of a detector, and the windows of its attention are not told by weights: {NAME_CONFIG}"
+        )
+    return dict(
+        learned_position=True,
+        windows=attention_windows(node, shape.depths[2]),
+        relative_position=shape.relative_position,
+        relative_grid=(shape.global_grid,) * 2 if shape.global_grid else None,
+    )
+
+
+def statistics(cfg: CfgNode | None, in_channels: int) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Mean and standard deviation of each channel, values being 0–1."""
+    if cfg is not None:
+        mean, std = (tuple(value / 255 for value in cfg.MODEL[key]) for key in ("PIXEL_MEAN", "PIXEL_STD"))
+        return mean, std
+    return (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD) if in_channels == 3 else (None, None)

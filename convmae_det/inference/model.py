@@ -1,0 +1,57 @@
+"""Models out of Detectron2's registries, from a configuration, and with trained weights."""
+
+import logging
+
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model as build_registered
+from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
+from detectron2.modeling.roi_heads.keypoint_head import KRCNNConvDeconvUpsampleHead
+from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
+from torch import nn
+
+from ..checkpoint import Strictness, load_weights
+from ..errors import InputError, one_line
+from ..modeling.decoder import Decoder
+from ..modeling.encoder import Encoder
+from ..ops.compilation import compile_modules
+from ..ops.regions import pad_regions
+from ..precision import read_in_float32
+
+logger = logging.getLogger(__name__)
+
+HEADS = (MaskRCNNConvUpsampleHead, FastRCNNConvFCHead, KRCNNConvDeconvUpsampleHead)  # which work region by region
+
+
+def build_model(cfg: CfgNode) -> nn.Module:
+    """Detectron2's build_model, ready to run: with what makes it fast and, in mixed precision, exact enough.
+
+    Raises:
+        InputError: Detectron2, or torch, can't make anything of a value.
+    """
+    try:
+        model = build_registered(cfg)
+    except InputError:
+        raise
+    except Exception as error:  # registries, assertions and allocators have their own kinds
+        raise InputError(
+            f"no model can be built from the values under MODEL ({type(error).__name__}: {one_line(error)}): compare "
+            "those that you set with the files in configs/"
+        ) from error
+    read_in_float32(model)
+    pad_regions(model, HEADS)
+    if cfg.MODEL.COMPILE:
+        compile_modules(model, (Encoder, Decoder))  # the heads of a detector work on lists of boxes
+    counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]
+    logger.info(f"{type(model).__name__} on {cfg.MODEL.DEVICE}: {counts[0]:,} parameters, {counts[1]:,} trained")
+    return model
+
+
+def build_trained_model(cfg: CfgNode, path: str) -> nn.Module:
+    """The model with the weights of a file.
+
+    Raises:
+        InputError: a weight of the model is not in there; or as :func:`build_model`.
+    """
+    model = build_model(cfg)
+    load_weights(model, path, strictness=Strictness.WHOLE)
+    return model

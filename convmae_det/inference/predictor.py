@@ -1,0 +1,215 @@
+"""A trained detector for everyday use: pictures in, Detectron2's `Instances` out.
+
+from convmae_det import Predictor
+
+predictor = Predictor("output/b/config.yaml", "output/b/model_final.pth")
+instances = predictor("image.jpg")
+"""
+
+import math
+import operator
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import Metadata
+from detectron2.data import transforms as T
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import Instances
+from PIL import Image, ImageOps
+
+from ..config.architectures import CLASS_KEYS
+from ..data.configuration import read_tool_config
+from ..data.detection.jitter import build_augmentations
+from ..data.image import check_channels, read_image, to_pixels
+from ..errors import InputError
+from ..precision import announce, autocast, evaluation_precision
+from ..visualization.predictions import DRAWN_FROM, draw_instances
+from .model import build_trained_model
+
+Picture = str | os.PathLike | np.ndarray | Image.Image
+
+MAX_WAITING = 4  # batches of images read ahead in search of some that are padded to the same size
+
+
+class Predictor:
+    """Finds objects in images, exactly as ``train_net.py --eval-only`` does.
+
+    Images are batched only with others that the model pads to the same size: padding takes part in global attention,
+    so that otherwise results would depend on an image's company.
+
+    Attributes:
+        class_names: list of str, one for each value of `pred_classes`
+        category_ids: list of int, the classes' original ids, from DATASETS.CATEGORIES; 1 … N where that is empty
+        cfg, model: of Detectron2, on the device and in evaluation mode
+        precision: the precision.Precision that the model runs in
+    """
+
+    def __init__(
+        self,
+        config_file: str | os.PathLike,
+        weights: str | os.PathLike,
+        device: str = "auto",
+        score_threshold: float | None = None,
+        batch_size: int = 1,
+        pairs: Sequence[str] = (),
+        precision: str | None = None,
+    ):
+        """
+        Args:
+            config_file: the config.yaml that training wrote beside the weights
+            weights: model_final.pth, or another checkpoint of a whole detector
+            device: auto (a GPU if there is one), cpu, cuda or cuda:N
+            score_threshold: 0 to 1; None: all that the detector returns, from MODEL.ROI_HEADS.SCORE_THRESH_TEST on
+            batch_size: most images that go through the model at once: more keep a GPU busier and need more memory
+            pairs: KEY VALUE pairs that change the configuration, such as ["INPUT.MIN_SIZE_TEST", "800"]
+            precision: trained (as SOLVER.AMP says, where the device has it), auto, float32, bfloat16 or, on a GPU,
+                float16; None: TEST.PRECISION
+
+        Raises:
+            InputError: a file that can't be read, a key or value that won't do, a configuration that isn't a
+                detector's, or weights that lack a part of it.
+        """
+        if score_threshold is not None and not 0 <= score_threshold <= 1:
+            raise InputError(f"the score threshold is {score_threshold}; it must lie between 0 and 1")
+        if batch_size < 1:
+            raise InputError(f"the batch size is {batch_size}; it must be at least 1")
+        if precision is not None:
+            pairs = [*pairs, "TEST.PRECISION", precision]
+        self.cfg = read_tool_config(str(config_file), pairs, device)
+        self.precision = evaluation_precision(self.cfg)
+        announce(self.precision)
+        self.class_names, self.category_ids = read_classes(self.cfg)
+        self.metadata = Metadata(name="predictor", thing_classes=self.class_names)
+        self.score_threshold, self.batch_size = score_threshold, batch_size
+        check_channels(self.cfg)
+        self.augmentations = T.AugmentationList(build_augmentations(self.cfg, is_train=False))
+        self.model = build_trained_model(self.cfg, str(weights)).eval()
+
+    def __call__(self, images: Picture | Sequence[Picture]) -> Instances | list[Instances]:
+        """The objects in an image, or of each image of a list or tuple, in its order.
+
+        Args:
+            images: paths; arrays, (H, W, 3) RGB, (H, W) grey or (H, W, 4) RGBA, of uint8; or Pillow's images
+
+        Returns:
+            On the CPU, at the image's own size, by falling score: pred_boxes (n, 4) in pixels x0 y0 x1 y1, scores (n),
+            pred_classes (n) int64 and, with MODEL.MASK_ON, pred_masks (n, H, W) bool
+
+        Raises:
+            InputError: an image that can't be read, by its name.
+        """
+        if not isinstance(images, (list, tuple)):
+            return self([images])[0]
+        numbered = (self.prepare(image) | {"index": index} for index, image in enumerate(images))
+        results = {image["index"]: instances for image, instances in self.stream(numbered)}
+        return [results[index] for index in range(len(images))]
+
+    def prepare(self, image: Picture) -> dict:
+        """What the model takes: "image", (C, h, w) uint8, resized as INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST say;
+        "height" and "width", the size of the original. Raises InputError: see :meth:`__call__`."""
+        pixels = pixels_of(image, self.cfg.INPUT.FORMAT)
+        height, width = pixels.shape[:2]
+        resized = T.AugInput(pixels)
+        try:
+            self.augmentations(resized)
+        except ValueError as error:  # Pillow's, of a side of 0 pixels
+            name = image if isinstance(image, (str, os.PathLike)) else "an image"
+            raise InputError(f"{name} of {width}×{height} pixels is too thin to be resized: crop it") from error
+        tensor = torch.from_numpy(np.array(resized.image.transpose(2, 0, 1), order="C"))
+        return {"image": tensor, "height": height, "width": width}
+
+    def stream(self, inputs: Iterable[dict]) -> Iterator[tuple[dict, Instances]]:
+        """Each input of :meth:`prepare`, with whatever else is in it, and the objects found.
+
+        `inputs` may be endless; a few batches are read ahead. Inputs of the same size keep their order, and with a
+        batch of one all do; others may overtake each other.
+        """
+        waiting: dict[tuple[int, int], list[dict]] = {}  # by padded size
+        for image in inputs:
+            size = self._padded_size(image)
+            waiting.setdefault(size, []).append(image)
+            if len(waiting[size]) == self.batch_size:
+                yield from self._run(waiting.pop(size))
+            elif sum(map(len, waiting.values())) == MAX_WAITING * self.batch_size:
+                yield from self._run(waiting.pop(next(iter(waiting))))  # who has waited longest
+        for group in waiting.values():
+            yield from self._run(group)
+
+    def _padded_size(self, image: dict) -> tuple[int, int]:
+        """The model's padding of an image alone, in multiples of its coarsest stride."""
+        stride = self.model.backbone.size_divisibility
+        height, width = image["image"].shape[1:]
+        return math.ceil(height / stride), math.ceil(width / stride)
+
+    @torch.no_grad()
+    def _run(self, batch: list[dict]) -> list[tuple[dict, Instances]]:
+        with autocast(self.cfg.MODEL.DEVICE, self.precision.dtype):
+            results = [output["instances"].to("cpu") for output in self.model(batch)]
+        if self.score_threshold is not None:
+            results = [instances[instances.scores >= self.score_threshold] for instances in results]
+        return list(zip(batch, results, strict=True))
+
+    def to_coco(self, instances: Instances, image_id: int) -> list[dict]:
+        """The objects in COCO's results format, as pycocotools' loadRes takes it: "image_id", "bbox" x y w h in pixels,
+        "category_id", one of `category_ids`, "score" and, with masks, "segmentation" in run lengths."""
+        entries = instances_to_coco_json(instances, image_id)
+        return [entry | {"category_id": self.category_ids[entry["category_id"]]} for entry in entries]
+
+    def draw(self, image: Picture, instances: Instances, score_threshold: float | None = None) -> Image.Image:
+        """The image with the objects drawn on it; small ones are enlarged so that the labels can be read.
+
+        Args:
+            score_threshold: of what is drawn; None: that of the predictor, or 0.5 if it has none
+        """
+        if score_threshold is None:
+            score_threshold = DRAWN_FROM if self.score_threshold is None else self.score_threshold
+        shown = instances[instances.scores >= score_threshold]
+        return Image.fromarray(draw_instances(pixels_of(image), shown, self.metadata))
+
+
+def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
+    """Names and original ids of the detector's classes. InputError: not a detector, or not as many as it has."""
+    key = CLASS_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
+    if key is None:
+        raise InputError(
+            f"the configuration describes a {cfg.MODEL.META_ARCHITECTURE}, but prediction needs a detector "
+            f"({', '.join(CLASS_KEYS)}): take the config.yaml that train_net.py wrote beside the weights"
+        )
+    number, categories = operator.attrgetter(key)(cfg), cfg.DATASETS.CATEGORIES
+    if not categories:
+        return [f"class {index}" for index in range(number)], list(range(1, number + 1))
+    if len(categories) != number:
+        raise InputError(f"DATASETS.CATEGORIES lists {len(categories)} classes, but {key} is {number}: correct one")
+    return [str(name) for _, name in categories], [id for id, _ in categories]
+
+
+def pixels_of(image: Picture, format: str = "RGB") -> np.ndarray:
+    """(H, W, C) uint8 of whatever a user may hold; `format` and errors as for `data.image.read_image`."""
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image, format)
+    if isinstance(image, np.ndarray):
+        image = _from_array(image)
+    if not isinstance(image, Image.Image):
+        raise InputError(f"a {type(image).__name__} is no image: give a path, a NumPy array or an image of Pillow")
+    try:
+        return to_pixels(ImageOps.exif_transpose(image), format)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"an image of Pillow's mode {image.mode} can't be used ({error}): convert it to RGB"
+        ) from error
+
+
+def _from_array(pixels: np.ndarray) -> Image.Image:
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.ndim == 3 and pixels.shape[2] in (3, 4)):
+        raise InputError(
+            f"an array of shape {pixels.shape} and type {pixels.dtype} is no image: it must be (H, W, 3) RGB, (H, W) "
+            "grey or (H, W, 4) RGBA, and uint8"
+        )
+    if not pixels.size:
+        raise InputError(f"an array of shape {pixels.shape} holds no pixels")
+    return Image.fromarray(np.ascontiguousarray(pixels))

@@ -1,0 +1,234 @@
+"""Labels of YOLO and Pascal VOC, written here by hand, become the annotations that they stand for."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools.coco import COCO
+
+from convmae_det.cli import convert_annotations
+from convmae_det.data.detection.annotation_file import check_annotation_file
+from convmae_det.errors import InputError
+
+pytest.importorskip("supervision")
+
+POLYGON = "0.1 0.1 0.9 0.1 0.5 0.8"
+XML = "<annotation><size><width>40</width><height>20</height><depth>3</depth></size>{}</annotation>"
+OBJECT = (
+    "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>{}</object>"
+)
+
+
+def save(path, size=(40, 20), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size).save(path, **options)
+
+
+@pytest.fixture
+def yolo(tmp_path, monkeypatch):
+    """Four images, their labels a box, a polygon beside a box, nothing, and no file."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.jpg", "a.PNG", "c.jpeg", "d.webp"):
+        save(tmp_path / "images" / name)
+    write_labels(a="1 0.5 0.5 0.25 0.5\n", b=f"0 {POLYGON}\n\n2 0.25 0.5 0.5 1\n", c="")
+    (tmp_path / "data.yaml").write_text("names: {0: cat, 1: dog, 2: bird}\nnc: 3\n")
+    return tmp_path
+
+
+def write_labels(**labels):
+    Path("labels").mkdir(exist_ok=True)
+    for stem, text in labels.items():
+        Path("labels", f"{stem}.txt").write_text(text)
+
+
+def run_yolo(*words):
+    convert_annotations.main(["yolo", "images", "labels", "data.yaml", "--output", "out.json", *words])
+    with open("out.json") as file:
+        return json.load(file)
+
+
+def run_voc(*words):
+    convert_annotations.main(["voc", "images", "Annotations", "--output", "out.json", *words])
+    with open("out.json") as file:
+        return json.load(file)
+
+
+def test_yolo(yolo, capsys):
+    content = run_yolo()
+    check_annotation_file("out.json", is_train=True)
+    assert [(i["id"], i["file_name"], i["width"], i["height"]) for i in content["images"]] == [
+        *((1, "a.PNG", 40, 20), (2, "b.jpg", 40, 20), (3, "c.jpeg", 40, 20), (4, "d.webp", 40, 20))
+    ]
+    assert [(c["id"], c["name"]) for c in content["categories"]] == [(1, "cat"), (2, "dog"), (3, "bird")]
+    dog, cat, bird = content["annotations"]
+    assert [a["id"] for a in content["annotations"]] == [1, 2, 3]
+    assert [(a["image_id"], a["category_id"], a["iscrowd"]) for a in (dog, cat, bird)] == [
+        (1, 2, 0),
+        (2, 1, 0),
+        (2, 3, 0),
+    ]
+    assert dog["bbox"] == pytest.approx([15, 5, 10, 10]) and dog["area"] == pytest.approx(100)
+    assert cat["segmentation"] == [[4, 2, 36, 2, 20, 16]] and cat["bbox"] == pytest.approx([4, 2, 32, 14])
+    assert cat["area"] == pytest.approx(32 * 14 / 2)
+    assert "segmentation" not in dog and "segmentation" not in bird  # a box is no outline
+    said = capsys.readouterr().out
+    assert "4 images, 2 of them without objects; 3 objects" in said and "1 cat: 1\n" in said
+    assert "by a box alone: 2 of the objects" in said
+
+
+def test_the_result_is_what_training_reads(yolo):
+    (yolo / "labels/a.txt").write_text(f"1 {POLYGON}")
+    (yolo / "labels/b.txt").write_text(f"0 {POLYGON}\n0 {POLYGON}")
+    run_yolo()
+    coco = COCO("out.json")
+    assert [coco.annToMask(annotation).sum() for annotation in coco.loadAnns([1, 2])] == [
+        pytest.approx(224, abs=16)
+    ] * 2
+
+
+numbers = st.floats(0, 1).map(lambda value: round(value, 4))
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(numbers, numbers), min_size=3, max_size=9), st.integers(0, 2))
+def test_any_polygon_stays_as_it_is(tmp_path_factory, corners, number):
+    """Also one that crosses itself, or falls apart into several pieces once it is made of pixels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("yolo"))
+        save(Path("images/a.png"), (100, 50))
+        write_labels(a=f"{number} " + " ".join(f"{value}" for corner in corners for value in corner))
+        Path("data.yaml").write_text("names: [cat, dog, bird]")
+        (annotation,) = run_yolo()["annotations"]
+    expected = np.array(corners) * (100, 50)
+    assert np.allclose(np.reshape(annotation["segmentation"], (-1, 2)), expected, atol=0.01)
+    low, high = expected.min(0), expected.max(0)
+    assert annotation["bbox"] == pytest.approx([*low, *(high - low)], abs=0.02)
+    assert (annotation["category_id"], annotation["iscrowd"]) == (number + 1, 0)
+
+
+def test_turned_images_have_the_size_that_is_shown(yolo):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(yolo / "images/b.jpg", (40, 20), exif=exif)
+    image = run_yolo()["images"][1]
+    assert (image["width"], image["height"]) == (20, 40)
+
+
+def test_a_list_chooses_images(yolo):
+    (yolo / "train.txt").write_text("./images/c.jpeg\nb\n")
+    content = run_yolo("--list", "train.txt")
+    assert [image["file_name"] for image in content["images"]] == ["b.jpg", "c.jpeg"]
+    (yolo / "train.txt").write_text("e\n")
+    with pytest.raises(InputError, match="train.txt names e, which is not in images"):
+        run_yolo("--list", "train.txt")
+
+
+def test_labels_without_an_image_are_told(yolo, capsys):
+    write_labels(z="0 0.5 0.5 0.1 0.1")
+    run_yolo()
+    assert "no image of that name: 1 label files, such as z.txt" in capsys.readouterr().out
+
+
+def test_keypoints_are_no_outline(yolo):
+    (yolo / "data.yaml").write_text("names: [cat, dog, bird]\nkpt_shape: [2, 3]\n")
+    write_labels(a="1 0.5 0.5 0.25 0.5 0.1 0.1 2 0.2 0.2 2", b="")
+    (annotation,) = run_yolo()["annotations"]
+    assert annotation["bbox"] == pytest.approx([15, 5, 10, 10]) and "segmentation" not in annotation
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("0 0.5 0.5 0.1", r"a\.txt.*at least 5 tokens"),
+        ("0 0.5 0.5 0.1 x", r"a\.txt.*"),
+        ("0 0.5 0.5 nan 0.1", r"a\.txt.*finite"),
+        ("cat 0.5 0.5 0.1 0.1", r"a\.txt.*class id 'cat'"),
+        ("0 0.1 0.1 0.9 0.1 0.5 0.8 0.2", r"a\.txt has a polygon of 7 numbers"),
+        ("3 0.5 0.5 0.1 0.1", r"a\.PNG.*class_id 3"),
+        ("0 20 10 10 5", r"a\.txt has an object from .* outside its image of 40×20"),
+    ],
+)
+def test_corrupted_labels_are_named(yolo, text, sentence):
+    write_labels(a=text)
+    with pytest.raises(InputError, match=sentence) as caught:
+        run_yolo()
+    assert "\n" not in str(caught.value) and not (yolo / "out.json").exists()
+
+
+def test_images_of_the_same_stem(yolo):
+    save(yolo / "images/a.jpg")
+    with pytest.raises(InputError, match=r"a\.PNG and a\.jpg in images would share the labels a\.txt"):
+        run_yolo()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda root: (root / "images").rename(root / "elsewhere"), "images is not a folder"),
+        (lambda root: (root / "data.yaml").unlink(), r"data\.yaml can't be converted"),
+        (lambda root: (root / "data.yaml").write_text("names: [a"), r"data\.yaml can't be converted"),
+        (lambda root: (root / "images/b.jpg").write_bytes(b"no image"), r"b\.jpg"),
+        (lambda root: [path.unlink() for path in (root / "images").iterdir()], "images holds no images"),
+    ],
+)
+def test_what_is_missing_is_named(yolo, spoil, sentence):
+    spoil(yolo)
+    with pytest.raises(InputError, match=sentence):
+        run_yolo()
+    assert not (yolo / "out.json").exists()
+
+
+def test_without_the_library(yolo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(InputError, match="pip install supervision"):
+        run_yolo()
+
+
+@pytest.fixture
+def voc(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("1.jpg", "2.png", "3.jpg"):
+        save(tmp_path / "images" / name)
+    (tmp_path / "Annotations").mkdir()
+    polygon = (
+        "<polygon>"
+        + "".join(f"<{n}>{v}</{n}>" for n, v in zip("abcdef", (5, 3, 15, 3, 5, 13), strict=True))
+        + "</polygon>"
+    )
+    objects = OBJECT.format("zebra", 1, 1, 40, 20, ""), OBJECT.format("ant", 5, 3, 15, 13, polygon)
+    (tmp_path / "Annotations/1.xml").write_text(XML.format("".join(objects)))
+    (tmp_path / "Annotations/2.xml").write_text(XML.format(""))
+    return tmp_path
+
+
+def test_voc(voc):
+    content = run_voc()
+    check_annotation_file("out.json", is_train=True)
+    assert [(c["id"], c["name"]) for c in content["categories"]] == [(1, "ant"), (2, "zebra")]
+    assert [image["file_name"] for image in content["images"]] == ["1.jpg", "2.png", "3.jpg"]
+    zebra, ant = content["annotations"]
+    assert zebra["bbox"] == [0, 0, 40, 20] and zebra["category_id"] == 2  # pixels are counted from 1, the last included
+    assert ant["segmentation"] == [[4, 2, 14, 2, 4, 12]] and ant["area"] == 50
+
+
+def test_categories_of_voc_can_be_fixed(voc):
+    content = run_voc("--categories", "zebra", "cow", "ant")
+    assert [c["name"] for c in content["categories"]] == ["zebra", "cow", "ant"]
+    assert [a["category_id"] for a in content["annotations"]] == [1, 3]
+    with pytest.raises(InputError, match=r"1\.xml has an object 'ant', which --categories doesn't name"):
+        run_voc("--categories", "zebra")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<annotation>", XML.format(OBJECT.format("ant", "x", 1, 2, 2, "")), XML.format("<object><name>a</name></object>")],
+)
+def test_broken_xml_is_named(voc, text):
+    (voc / "Annotations/2.xml").write_text(text)
+    with pytest.raises(InputError, match=r"2\.xml is not an annotation file of Pascal VOC"):
+        run_voc()

@@ -1,0 +1,371 @@
+"""Crops of images from anywhere, reproducible; files that can't be read are passed over, and named once."""
+
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+from torchvision.transforms import RandomResizedCrop
+
+from convmae_det.data.image import CHANNELS
+from convmae_det.data.pretraining import folders as image_folder
+from convmae_det.data.pretraining.loader import (
+    ATTEMPTS,
+    PretrainingMapper,
+    SkipDamaged,
+    SkippedImages,
+    build_pretraining_dataset,
+    build_pretraining_loader,
+)
+from convmae_det.data.stream import SampleStream
+from convmae_det.errors import InputError
+
+
+@pytest.fixture
+def cfg(cfg, tmp_path, monkeypatch):
+    """For the folder tmp_path/folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cfg.merge_from_list(["MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", 16, "DATASETS.TRAIN", ("folder",)])
+    cfg.merge_from_list(["DATASETS.IMAGE_FOLDERS", [["folder", str(tmp_path / "folder")]], "SOLVER.IMS_PER_BATCH", 3])
+    yield cfg
+    if "folder" in DatasetCatalog:
+        DatasetCatalog.remove("folder")
+        MetadataCatalog.remove("folder")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight images of noise, of various sizes."""
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        save(tmp_path / "folder" / str(number % 2) / f"{number}.png", noise(rng, *rng.integers(8, 40, 2)))
+    return tmp_path / "folder"
+
+
+def noise(rng, height, width):
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def save(path, image, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
+    return {"file_name": str(path), "image_id": 0}
+
+
+def mapper(**changes):
+    return PretrainingMapper(**{"image_format": "RGB", "size": 16, "scale": (0.2, 1.0), "flip": "none"} | changes)
+
+
+def take(cfg, batches, start=0):
+    return list(itertools.islice(build_pretraining_loader(cfg, start), batches))
+
+
+def described(batches):
+    return [[{**sample, "image": sample["image"].tolist()} for sample in batch] for batch in batches]
+
+
+# What a sample is.
+
+
+def test_a_sample(cfg, folder):
+    samples = sum(take(cfg, 8), [])
+    for sample in samples:
+        with Image.open(sample["file_name"]) as image:
+            assert (sample["width"], sample["height"]) == image.size
+        assert sample["image"].shape == (3, 16, 16) and sample["image"].dtype == torch.uint8
+        assert sample["skipped"] == []
+    for epoch in range(3):
+        assert len({sample["file_name"] for sample in samples[epoch * 8 : epoch * 8 + 8]}) == 8
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_crops_are_those_of_random_resized_crop(tmp_path, seed):
+    """With the same draws; and resized as Pillow resizes, bicubic with antialiasing."""
+    size = np.random.default_rng(seed).integers(20, 90, 2)
+    smooth = Image.fromarray(noise(np.random.default_rng(seed), 6, 6)).resize(size, Image.Resampling.BICUBIC)
+    item = save(tmp_path / "image.png", smooth)
+    torch.manual_seed(seed)
+    image = mapper()(item)["image"]
+    torch.manual_seed(seed)
+    top, left, height, width = RandomResizedCrop.get_params(smooth, (0.2, 1.0), (3 / 4, 4 / 3))
+    crop = smooth.crop((left, top, left + width, top + height)).resize((16, 16), Image.Resampling.BICUBIC)
+    assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - np.asarray(crop)).max() <= 2
+
+
+def test_areas_are_spread_evenly_over_the_scale(tmp_path):
+    """In an image whose channels hold the coordinates, a crop's corners tell its area."""
+    ramp = np.arange(240, dtype=np.uint8)
+    item = save(tmp_path / "ramp.png", np.stack([*np.meshgrid(ramp, ramp), np.zeros((240, 240), np.uint8)], axis=-1))
+    crop, areas = mapper(scale=(0.3, 0.6)), []
+    for _ in range(300):
+        x, y, _ = crop(item)["image"].float()
+        areas.append((x.max() - x.min()) / 240 * 16 / 15 * (y.max() - y.min()) / 240 * 16 / 15)
+    low, middle, high = np.quantile(areas, [0.02, 0.5, 0.98])
+    assert 0.27 < low < 0.33 and 0.42 < middle < 0.48 and 0.57 < high < 0.63
+
+
+@pytest.mark.parametrize("flip, axis", [("none", None), ("horizontal", 2), ("vertical", 1)])
+def test_half_of_the_images_are_flipped(tmp_path, flip, axis):
+    item = save(tmp_path / "image.png", noise(np.random.default_rng(0), 16, 16))
+    whole = mapper(scale=(1.0, 1.0), flip="none")(item)["image"]  # no other crop than the whole square has its area
+    flipped = []
+    for _ in range(60):
+        image = mapper(scale=(1.0, 1.0), flip=flip)(item)["image"]
+        flipped.append(not torch.equal(image, whole))
+        assert not flipped[-1] or torch.equal(image, whole.flip(axis))
+    assert 15 < sum(flipped) < 45 if axis else sum(flipped) == 0
+
+
+@pytest.mark.parametrize("format", CHANNELS)
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "I;16"])
+def test_all_kinds_of_images(tmp_path, mode, format):
+    pixels = noise(np.random.default_rng(0), 20, 30)
+    image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(pixels)
+    item = save(tmp_path / "image.tif", image if mode == "I;16" else image.convert(mode))
+    sample = mapper(image_format=format)(item)
+    assert sample["image"].shape == (CHANNELS[format], 16, 16) and sample["image"].float().std() > 5
+
+
+def test_images_are_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown with its left side up
+    item = save(tmp_path / "image.jpg", np.zeros((20, 30, 3), np.uint8), exif=exif)
+    sample = mapper()(item)
+    assert (sample["height"], sample["width"]) == (30, 20)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (1, 500), (500, 1), (15, 16)])
+def test_small_and_thin_images_are_upscaled(tmp_path, size):
+    item = save(tmp_path / "image.png", np.full((*size, 3), 77, np.uint8))
+    assert (mapper()(item)["image"] == 77).all()
+
+
+# Where the samples come from.
+
+
+@pytest.mark.parametrize("workers, start", [(0, 3), (1, 2), (2, 0)])
+def test_reproducible_whatever_the_workers_and_the_start(cfg, folder, workers, start):
+    (folder / "0" / "2.png").write_bytes(b"damaged")
+    expected = described(take(cfg, 6))
+    assert any(sample["skipped"] for batch in expected for sample in batch)
+    cfg.DATALOADER.NUM_WORKERS = workers
+    assert described(take(cfg, 6 - start, start)) == expected[start:]
+
+
+def test_annotations_are_ignored(cfg, register):
+    def spare_some(content):  # images without objects count, and objects without masks do no harm
+        content["annotations"] = [{**content["annotations"][0]}]
+        del content["annotations"][0]["segmentation"]
+
+    register(spare_some)
+    cfg.DATASETS.TRAIN, cfg.DATASETS.IMAGE_FOLDERS = ("mini",), []
+    assert len(build_pretraining_dataset(cfg)) == 4
+    (batch,) = take(cfg, 1)
+    assert {frozenset(sample) for sample in batch} == {frozenset({"image", "file_name", "height", "width", "skipped"})}
+
+
+def test_folders_and_registered_data_sets_mix(cfg, folder, register):
+    register()
+    cfg.DATASETS.TRAIN = ("folder", "mini")
+    names = [image["file_name"] for image in build_pretraining_dataset(cfg)]
+    assert len(set(names)) == 12
+    assert {sample["file_name"] for batch in take(cfg, 4) for sample in batch} == set(names)
+
+
+def test_folders_that_training_does_not_name_may_be_missing(cfg, folder, tmp_path):
+    cfg.DATASETS.IMAGE_FOLDERS = [["folder", str(folder)], ["elsewhere", str(tmp_path / "nowhere")]]
+    assert len(build_pretraining_dataset(cfg)) == 8
+    cfg.DATASETS.TRAIN = ("elsewhere",)
+    with pytest.raises(InputError, match="nowhere"):
+        build_pretraining_dataset(cfg)
+
+
+def test_real_coco(cfg, register, real_coco):
+    register(json_file=f"{real_coco}/annotations/instances_train2017.json", image_root=f"{real_coco}/train2017")
+    cfg.DATASETS.TRAIN, cfg.DATASETS.IMAGE_FOLDERS = ("mini",), []
+    assert len(build_pretraining_dataset(cfg)) == 288
+    cfg.DATASETS.TRAIN, cfg.DATASETS.IMAGE_FOLDERS = ("folder",), [["folder", f"{real_coco}/train2017"]]
+    assert len(build_pretraining_dataset(cfg)) == 288
+    assert all(sample["image"].float().std() > 1 for batch in take(cfg, 4) for sample in batch)
+
+
+def test_a_data_set_that_is_missing(cfg, folder, register, tmp_path):
+    cfg.DATASETS.TRAIN = ("foldre",)
+    with pytest.raises(InputError, match="^The data set 'foldre' is not registered: did you mean folder"):
+        build_pretraining_dataset(cfg)
+    register(json_file=tmp_path / "gone.json")
+    cfg.DATASETS.TRAIN = ("mini",)
+    with pytest.raises(InputError, match="gone.json, the annotation file of the data set mini, doesn't exist"):
+        build_pretraining_dataset(cfg)
+    cfg.DATASETS.TRAIN = ()
+    with pytest.raises(InputError, match="^DATASETS.TRAIN is empty"):
+        build_pretraining_dataset(cfg)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("INPUT.FORMAT", "HSV"),
+        ("INPUT.FORMAT", "L"),  # three entries in MODEL.PIXEL_MEAN
+        ("INPUT.RANDOM_FLIP", "diagonal"),
+        ("INPUT.PRETRAIN_CROP_SCALE", [0.0, 1.0]),
+        ("INPUT.PRETRAIN_CROP_SCALE", [0.5, 0.2]),
+        ("INPUT.PRETRAIN_CROP_SCALE", [0.5, 1.2]),
+        ("INPUT.PRETRAIN_CROP_SCALE", [float("nan"), 1.0]),
+        ("INPUT.PRETRAIN_CROP_SCALE", [0.5]),
+        ("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", 0),
+    ],
+)
+def test_bad_values_are_named(cfg, folder, key, value):
+    cfg.merge_from_list([key, value])
+    with pytest.raises(InputError, match=key):
+        build_pretraining_loader(cfg)
+
+
+# Several processes.
+
+
+@pytest.fixture
+def in_two_processes(monkeypatch):
+    """in_two_processes(function): its results, or InputErrors, in two threads that take each other for processes."""
+    local, slots, barrier = threading.local(), [None, None], threading.Barrier(2)
+
+    def all_gather(value):
+        slots[local.rank] = value
+        barrier.wait(10)
+        values = list(slots)
+        barrier.wait(10)
+        return values
+
+    def run(function, rank):
+        local.rank = rank
+        try:
+            return function()
+        except InputError as error:
+            return error
+
+    monkeypatch.setattr("detectron2.utils.comm.all_gather", all_gather)
+    monkeypatch.setattr("detectron2.utils.comm.is_main_process", lambda: local.rank == 0)
+
+    def in_two_processes(function):
+        with ThreadPoolExecutor(2) as threads:
+            return list(threads.map(run, [function] * 2, range(2)))
+
+    return in_two_processes
+
+
+@pytest.fixture
+def walks(monkeypatch):
+    walks, walk = [], image_folder._walk
+    monkeypatch.setattr(image_folder, "_walk", lambda folder: walks.append(folder) or walk(folder))
+    monkeypatch.setattr(image_folder, "SETTLED", 0)
+    return walks
+
+
+def test_one_process_lists_for_all(cfg, folder, walks, in_two_processes):
+    first, second = in_two_processes(lambda: build_pretraining_dataset(cfg))
+    assert list(first) == list(second) and len(first) == 8 and len(walks) == 1
+
+
+def test_errors_are_raised_in_all_processes(cfg, tmp_path, in_two_processes):
+    (tmp_path / "folder").mkdir()
+    first, second = in_two_processes(lambda: build_pretraining_dataset(cfg))
+    assert str(first) == str(second) and "holds no images" in str(first)
+
+
+def test_processes_that_find_other_images_stop(cfg, folder, walks, in_two_processes, monkeypatch):
+    monkeypatch.setattr(image_folder, "_read_cache", lambda path: None if not walks else add_image())
+
+    def add_image():
+        save(folder / "new.png", np.zeros((2, 2, 3), np.uint8))
+
+    for error in in_two_processes(lambda: build_pretraining_dataset(cfg)):
+        assert "not the same for all processes" in str(error)
+
+
+# Files that can't be read.
+
+
+def test_a_damaged_file_changes_only_its_own_samples(cfg, folder):
+    expected = sum(described(take(cfg, 8)), [])
+    damaged = str(folder / "0" / "2.png")
+    (folder / "0" / "2.png").write_bytes(b"")
+    for sample, other in zip(sum(described(take(cfg, 8)), []), expected, strict=True):
+        if other["file_name"] == damaged:
+            assert sample["skipped"] and set(sample["skipped"]) == {damaged} != {sample["file_name"]}
+        else:
+            assert sample == other
+
+
+def fail(item):
+    raise InputError(f"{item['file_name']} can't be read.")
+
+
+def test_replacements_are_drawn_from_the_whole_data_set():
+    dataset = [{"file_name": str(number)} for number in range(100)]
+
+    def read(item):
+        return dict(item) if int(item["file_name"]) < 50 else fail(item)
+
+    samples = [SampleStream(dataset, SkipDamaged(read, dataset), 0)[position] for position in range(100)]
+    replaced = [sample for sample in samples if sample["skipped"]]
+    assert len(replaced) == 50 and len({sample["file_name"] for sample in replaced}) > 20
+
+
+def test_other_errors_are_not_passed_over():
+    with pytest.raises(ZeroDivisionError):
+        SkipDamaged(lambda item: 1 / 0, [{"file_name": "a"}])({"file_name": "a"})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_set_without_a_readable_file_stops(cfg, folder, workers):
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"damaged")
+    cfg.DATALOADER.NUM_WORKERS = workers
+    with pytest.raises(InputError, match=rf"^None of {ATTEMPTS} images drawn can be read; the last: {folder}/.*\.png"):
+        take(cfg, 1)
+
+
+def skipping(*names):
+    return [{"skipped": [name]} for name in names]
+
+
+def test_skipped_images_are_named_once(tmp_path):
+    path = tmp_path / "output" / "skipped_images.log"
+    log = SkippedImages(path)
+    log.update([{"skipped": []}])
+    assert log.count == 0 and not path.exists()
+    log.update([{"skipped": ["b.jpg", "a.jpg", "b.jpg"]}, *skipping("a.jpg")])
+    log.update(skipping("b.jpg"))
+    assert path.read_text() == "a.jpg\nb.jpg\n" and log.count == 2
+    resumed = SkippedImages(str(path))
+    resumed.update(skipping("a.jpg", "c.jpg"))
+    assert path.read_text() == "a.jpg\nb.jpg\nc.jpg\n" and log.count == resumed.count == 3
+
+
+def test_processes_share_the_file(tmp_path):
+    logs = [SkippedImages(tmp_path / "skipped_images.log") for _ in range(2)]
+    for log in logs:
+        log.update(skipping("a.jpg"))
+    assert (tmp_path / "skipped_images.log").read_text() == "a.jpg\n"
+
+
+def test_every_name_fits_a_line(tmp_path):
+    for _ in range(2):
+        SkippedImages(tmp_path / "skipped_images.log").update(skipping("a\nb.jpg", "\udcff.jpg"))
+    assert (tmp_path / "skipped_images.log").read_bytes() == b"a\\nb.jpg\n\xff.jpg\n"
+
+
+def test_skipped_images_of_a_run(cfg, folder, tmp_path, caplog):
+    damaged = [folder / "0" / "2.png", folder / "1" / "5.png"]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    log = SkippedImages(tmp_path / "skipped_images.log")
+    for batch in take(cfg, 12):
+        log.update(batch)
+    assert sorted((tmp_path / "skipped_images.log").read_text().split()) == list(map(str, damaged))
+    assert log.count == 2 and caplog.text.count("can't be read and is skipped") == 2
