@@ -20,14 +20,15 @@ setup: $(READY) ## make .venv with everything the project needs (about 6 GB, som
 
 # Threads of several processes would wait for each other's cores.
 test: export OMP_NUM_THREADS := 1
-test: lint ## check style, then run the tests, on up to four cores
+test: $(READY) lint ## check style and types, then run the tests, on up to four cores
 	@echo "Running the tests"
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadscope
 
-lint: $(READY) ## check style and formatting; `ruff check --fix` and `ruff format` mend most of it
-	@echo "Checking style"
+lint: $(READY) ## check style, formatting and types; `ruff check --fix` and `ruff format` mend most of it
+	@echo "Checking style and types"
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
+	@$(RUN) -m pyrefly check --summary=none
 
 test-slow: $(READY) ## run the tests that take minutes
 	@echo "Running the slow tests"
@@ -38,25 +39,25 @@ SHAPES := datasets/shapes
 demo: export DETECTRON2_DATASETS := datasets
 demo: $(READY) ## draw a small data set, pretrain on it, train the tiny detector from that, look at it (6 to 10 minutes)
 	@echo "1/7 Drawing the shapes data set into $(SHAPES)"
-	@$(RUN) -m convmae_det.data.shapes
+	@$(RUN) -m convmae_det shapes
 	@echo "2/7 Pretraining the tiny encoder in $(DEMO)/pretrain"
-	@$(RUN) pretrain_net.py --config-file configs/quickstart/pretrain_convmae_tiny_shapes.yaml --resume OUTPUT_DIR $(DEMO)/pretrain
+	@$(RUN) -m convmae_det pretrain --config-file configs/quickstart/pretrain_convmae_tiny_shapes.yaml --resume OUTPUT_DIR $(DEMO)/pretrain
 	@echo "3/7 Drawing what it reconstructs of images that it has not seen"
-	@$(RUN) convmae_det/cli/reconstruct.py --config-file $(DEMO)/pretrain/config.yaml \
+	@$(RUN) -m convmae_det reconstruct --config-file $(DEMO)/pretrain/config.yaml \
 	  --weights $(DEMO)/pretrain/model_final.pth --output $(DEMO)/reconstructions.png $(SHAPES)/val
 	@echo "4/7 Handing the encoder to the detector"
-	@$(RUN) convmae_det/cli/convert.py $(DEMO)/pretrain/model_final.pth $(DEMO)/handed_over.pth \
+	@$(RUN) -m convmae_det convert $(DEMO)/pretrain/model_final.pth $(DEMO)/handed_over.pth \
 	  --config-file configs/quickstart/mask_rcnn_convmae_tiny_shapes.yaml
 	@echo "5/7 Training the tiny detector from it in $(DEMO)/mask_rcnn, and evaluating it"
-	@$(RUN) train_net.py --config-file configs/quickstart/mask_rcnn_convmae_tiny_shapes.yaml --resume \
+	@$(RUN) -m convmae_det train --config-file configs/quickstart/mask_rcnn_convmae_tiny_shapes.yaml --resume \
 	  MODEL.WEIGHTS $(DEMO)/handed_over.pth OUTPUT_DIR $(DEMO)/mask_rcnn
 	@echo "6/7 Drawing its predictions"
-	@$(RUN) convmae_det/cli/predict.py --config-file $(DEMO)/mask_rcnn/config.yaml --weights $(DEMO)/mask_rcnn/model_final.pth \
+	@$(RUN) -m convmae_det predict --config-file $(DEMO)/mask_rcnn/config.yaml --weights $(DEMO)/mask_rcnn/model_final.pth \
 	  --annotations $(SHAPES)/annotations/instances_val.json --output $(DEMO)/predictions $(SHAPES)/val
 	@echo "7/7 Drawing the curves of both trainings"
-	@$(RUN) convmae_det/cli/plot.py $(DEMO)/pretrain
-	@$(RUN) convmae_det/cli/plot.py $(DEMO)/mask_rcnn
-	@$(RUN) convmae_det/cli/demo_summary.py $(DEMO)
+	@$(RUN) -m convmae_det plot $(DEMO)/pretrain
+	@$(RUN) -m convmae_det plot $(DEMO)/mask_rcnn
+	@$(RUN) -m convmae_det demo-summary $(DEMO)
 
 doctor: ## say what is installed, and how to mend what is wrong
 	@if [ -x $(RUN) ]; then $(RUN) tools/doctor.py; else $(PYTHON) tools/doctor.py; fi
@@ -68,7 +69,7 @@ clean: ## remove caches and what the demo made; .venv and other outputs stay
 
 # A package without INSTALLER, the mark that pip sets last, was cut off while being installed. Forgetting its metadata
 # makes pip install it again.
-$(DEPENDENCIES): setup.cfg pyproject.toml
+$(DEPENDENCIES): setup.cfg setup.py pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null \
 	  || { echo "error: there is no $(PYTHON): install Python 3.10 or newer, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \

@@ -4,25 +4,13 @@
     python pretrain_net.py --config-file configs/pretrain_convmae_b.yaml [--resume] [KEY VALUE ...]
     torchrun --nproc-per-node 2 pretrain_net.py --config-file ...
 
-The arguments are Detectron2's. Keys: convmae_det/config/defaults.py and Detectron2's own.
+The arguments are Detectron2's. `convmae-det pretrain` is the same: what it does with them is in
+convmae_det/cli/pretrain.py.
 """
 
 import sys
 
-from convmae_det.engine.launch import parse_arguments, run
-from convmae_det.engine.pretraining import PretrainingTrainer
-from convmae_det.errors import InputError
-
-
-def main(cfg, args):
-    if args.eval_only:
-        raise InputError(
-            "--eval-only is for train_net.py; convmae-det reconstruct shows what a pretrained model does"
-        )
-    trainer = PretrainingTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
-
+from convmae_det.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(run(main, parse_arguments(__doc__)))
+    sys.exit(main(["pretrain", *sys.argv[1:]]))

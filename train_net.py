@@ -5,22 +5,12 @@
     python train_net.py --config-file configs/mask_rcnn_convmae_b.yaml --eval-only MODEL.WEIGHTS output/model_final.pth
     torchrun --nproc-per-node 2 train_net.py --config-file ...
 
-The arguments are Detectron2's. Keys: convmae_det/config/defaults.py and Detectron2's own.
+The arguments are Detectron2's. `convmae-det train` is the same: what it does with them is in convmae_det/cli/train.py.
 """
 
 import sys
 
-from convmae_det.engine.detection import DetectionTrainer
-from convmae_det.engine.launch import parse_arguments, run
-
-
-def main(cfg, args):
-    if args.eval_only:
-        return DetectionTrainer.evaluate(cfg, resume=args.resume)
-    trainer = DetectionTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
-
+from convmae_det.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(run(main, parse_arguments(__doc__)))
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -2,7 +2,7 @@
 """Measures speed and memory against plain forms and against peers, in one run.
 
     python benchmarks/benchmark.py pretrain [--arch base] [--batch 16] [--size 224] [--dtype float32] [--json FILE]
-    python benchmarks/benchmark.py detect [--sizes 512 1024] [--kinds "backbone inference"] [--batch 1] [--peers "Swin-B"]
+    python benchmarks/benchmark.py detect [--sizes 512 1024] [--kinds "backbone inference"] [--peers "Swin-B"]
     python benchmarks/benchmark.py count [--size 1024]
     python benchmarks/benchmark.py attention [--size 1024]
     python benchmarks/benchmark.py forms [--sides 8 14 20 24 32 48 64 96] [--operations linear attention]
@@ -22,9 +22,9 @@ of ViT-B (MAE) and Hiera-B, in `detect`, for the backbone, ViTDet's ViT-B (Detec
 
 Whatever is compared takes turns, so that a change of the machine's speed meets both; times are medians. The machine's
 own rate is that of a large torch.mm, measured in the same turns. Operations are those of products, convolutions and
-attention, a multiply-add as two, by formulas of our own (benchmarks/operations.py). On CUDA times are those of events,
-memory is what torch holds; on the CPU memory is how far two steps in a process of their own raise the peak of the
-resident set.
+attention, a multiply-add as two, by formulas of our own (convmae_det/costs/operations.py). On CUDA times are those of
+events, memory is what torch holds; on the CPU memory is how far two steps in a process of their own raise the peak of
+the resident set.
 """
 
 import argparse
@@ -32,17 +32,19 @@ import os
 import sys
 from pathlib import Path
 
-import convmae_det  # noqa: F401  (first, for it silences what PyTorch says of Detectron2)
-
-# isort: split
-import torch
-
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import attention, count, data, evaluate, forms, peers, steps  # noqa: E402
-from convmae_det.costs.measuring import write_json  # noqa: E402
-from convmae_det.errors import InputError  # noqa: E402
-from convmae_det.precision import DTYPES, announce, choose_precision, name_of  # noqa: E402
+from convmae_det.cli.main import silence_libraries
+
+if __name__ == "__main__":
+    silence_libraries()  # before they are imported
+
+import torch
+
+from benchmarks import attention, count, data, evaluate, forms, peers, steps
+from convmae_det.costs.measuring import write_json
+from convmae_det.errors import InputError
+from convmae_det.precision import DTYPES, announce, choose_precision, name_of
 
 
 def main(arguments: list[str] | None = None) -> None:

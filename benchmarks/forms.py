@@ -16,9 +16,8 @@ from torch import nn
 from convmae_det.costs.measuring import machine, medians
 from convmae_det.modeling.mlp import Mlp
 from convmae_det.ops import choice
-from convmae_det.ops.attention import attend, table_bias
-from convmae_det.ops.depthwise import DepthwiseConv2d
-from convmae_det.ops.linear import Linear
+from convmae_det.ops.acceleration import accelerate
+from convmae_det.ops.attention import attend, grid_bias
 from convmae_det.ops.pointwise import pointwise
 
 SIDES = (8, 14, 20, 24, 32, 48, 64, 96)  # of a square grid of tokens
@@ -36,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def linear(side: int) -> tuple[Callable, tuple, str]:
     tokens = torch.randn(side * side, WIDTH, requires_grad=True)
-    layer = Linear(WIDTH, 4 * WIDTH)
+    layer = nn.Linear(WIDTH, 4 * WIDTH)
+    accelerate(layer)
     return lambda: layer(tokens), (tokens, *layer.parameters()), _chosen("linear", choice.linear_is_convolution(tokens))
 
 
@@ -46,14 +46,15 @@ def attention(side: int) -> tuple[Callable, tuple, str]:
     table = torch.randn(HEADS, 2 * side - 1, 2 * side - 1, requires_grad=True)
 
     def run() -> torch.Tensor:
-        return attend(*tokens.permute(2, 0, 3, 1, 4), table_bias(table, grid, torch.float32))
+        return attend(*tokens.permute(2, 0, 3, 1, 4), grid_bias(table, grid, tokens))
 
     return run, (tokens, table), _chosen("attention", choice.bias_stays_table(table.device, side * side))
 
 
 def depthwise(side: int) -> tuple[Callable, tuple, str]:
     maps = torch.randn(1, side, side, STAGE1).permute(0, 3, 1, 2).requires_grad_()
-    layer = DepthwiseConv2d(STAGE1, 5)
+    layer = nn.Conv2d(STAGE1, STAGE1, 5, padding=2, groups=STAGE1)
+    accelerate(layer)
     return lambda: layer(maps), (maps, *layer.parameters()), _chosen("depthwise", choice.depthwise_group(maps) > 0)
 
 
@@ -61,6 +62,7 @@ def pieces(side: int) -> tuple[Callable, tuple, str]:
     """Of four times the side: the tokens of stage 1."""
     tokens = torch.randn((4 * side) ** 2, STAGE1, requires_grad=True)
     norm, mlp = nn.LayerNorm(STAGE1), Mlp(STAGE1, 4 * STAGE1)
+    accelerate(mlp)
     chosen = {grad: _in_pieces(tokens, grad) for grad in (False, True)}
     name = chosen[True] if chosen[True] == chosen[False] else f"{chosen[False]}, {chosen[True]}"
     return lambda: pointwise(tokens, norm, mlp), (tokens, *norm.parameters(), *mlp.parameters()), name

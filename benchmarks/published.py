@@ -184,8 +184,11 @@ class Encoder(nn.Module):
         self.blocks3 = nn.ModuleList(Block(c3, num_heads, mlp_ratios[2]) for _ in range(depths[2]))
 
     def convolutions(self, images: torch.Tensor, visible: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
-        """E1 (N, C1, H/4, W/4), E2 (N, C2, H/8, W/8) and stage 3's tokens (N, L, C3) before its blocks;
-        visible (N, 1, h, w), 1 or 0."""
+        """E1 (N, C1, H/4, W/4), E2 (N, C2, H/8, W/8) and stage 3's tokens (N, L, C3) before its blocks.
+
+        Args:
+            visible: (N, 1, h, w), 1 or 0
+        """
         e1 = self.patch_embed1(images)
         for block in self.blocks1:
             e1 = block(e1, None if visible is None else upsample(visible, 4))
@@ -234,8 +237,11 @@ class MaskedAutoencoder(Encoder):
         self.decoder_pred = nn.Linear(decoder_dim, 256 * in_channels)
 
     def forward(self, images: torch.Tensor, noise: torch.Tensor | None = None) -> SimpleNamespace:
-        """images (N, channels, H, W), noise (N, L) → loss, prediction (N, L, 256·channels), visible (N, L) and latent
-        (N, K, C3) in the order of the noise."""
+        """Images (N, channels, H, W) and noise (N, L) to loss, prediction, visible and latent.
+
+        Returns:
+            The loss; (N, L, 256·channels); (N, L); (N, K, C3) in the order of the noise
+        """
         length = self.grid[0] * self.grid[1]
         noise = torch.rand(images.shape[0], length, device=images.device) if noise is None else noise
         order = noise.argsort(dim=1)

@@ -12,10 +12,11 @@ from torch import nn
 
 from benchmarks import peers
 from benchmarks import published as convmae
-from convmae_det.cli.analyze import random_input
 from convmae_det.config import add_convmae_config
+from convmae_det.config.building import window_arguments
 from convmae_det.config.presets import PRESETS
 from convmae_det.costs.measuring import MATMUL, cuda_peak, machine, matrix_product, medians, print_peak, process_peak
+from convmae_det.costs.network import random_input
 from convmae_det.costs.operations import OperationCount
 from convmae_det.errors import InputError
 from convmae_det.modeling.decoder import Decoder
@@ -109,7 +110,7 @@ def build(kind: str, form: str, size: int, arch: str) -> nn.Module:
     cfg = configuration(kind, size, arch)
     model = build_model(cfg)
     if kind != PRETRAINING and form == PUBLISHED:
-        windows = attention_windows(cfg.MODEL.CONVMAE, PRESETS[arch]["depths"][2])
+        windows = attention_windows(PRESETS[arch]["depths"][2], **window_arguments(cfg))
         model.backbone.bottom_up = convmae.DetectionBackbone(**PRESETS[arch], grid=grid, windows=windows)
     return model.backbone.bottom_up if kind.startswith("backbone") else model
 
@@ -206,8 +207,10 @@ def report(result: dict) -> None:
 
 
 def report_scaling(rows: Sequence[dict]) -> None:
-    """How time grows with the image, against what the operations say: in units of the matrix products that took turns
-    with each size, since the machine may change its speed between the sizes."""
+    """How time grows with the image, against what the operations say.
+
+    In units of the matrix products that took turns with each size, since the machine may change its speed meanwhile.
+    """
     if len(rows) < 2:
         return
     first = rows[0]["size"]

@@ -1,25 +1,20 @@
 """ConvMAE for Detectron2: masked-autoencoder pretraining of a hybrid encoder, and object detection with it.
 
-Importing the package registers what Detectron2 looks up by name, the backbones and the meta-architecture, and does
-nothing else. Without Detectron2 there is nothing to register, and what needs none of it works: `create_encoder`, and
-`push` and `from_pretrained` of encoders.
+Importing the package does nothing: public names are imported when they are first used, and what Detectron2 looks up by
+name is registered by `config.add_convmae_config`. `create_encoder`, and `push` and `from_pretrained` of encoders, need
+no Detectron2.
 """
 
 import importlib
-import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what __getattr__ gives
+    from .hub.publish import from_pretrained, push
+    from .inference.feature_extractor import create_encoder
+    from .inference.predictor import Predictor
 
 __all__ = ["Predictor", "create_encoder", "from_pretrained", "push"]
 __version__ = "0.1.0"
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)  # said by PyTorch of Detectron2's code
-    try:
-        import detectron2  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "detectron2":  # it is there, but can't be imported
-            raise
-    else:
-        from .modeling import backbone, masked_autoencoder  # noqa: F401
 
 # The modules of the public names, each imported when its name is first used.
 MODULES = {
@@ -30,7 +25,7 @@ MODULES = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Raises ImportError, one sentence, where `name` needs Detectron2 and that is missing."""
     if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

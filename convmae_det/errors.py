@@ -2,8 +2,10 @@
 
 
 class Sentence(Exception):
-    """Its text has no control characters, which a stranger's file may have put into a name or value: they, and bytes
-    that are no UTF-8, are escaped, so that nothing but text reaches the terminal."""
+    """Its text has no control characters, which a stranger's file may have put into a name or value.
+
+    They, and bytes that are no UTF-8, are escaped, so that nothing but text reaches the terminal.
+    """
 
     def __str__(self) -> str:
         text = super().__str__()

@@ -23,7 +23,16 @@ X86_BFLOAT16 = ("avx512_bf16", "amx_bf16", "avx_ne_convert")  # instructions, as
 
 # Layers of Detectron2 after which numbers are read, no longer fed to a network: features that boxes are pooled from,
 # and the last layers of its heads.
-READ = "backbone objectness_logits anchor_deltas cls_score bbox_pred ctrness predictor score_lowres".split()
+READ = [
+    "backbone",
+    "objectness_logits",
+    "anchor_deltas",
+    "cls_score",
+    "bbox_pred",
+    "ctrness",
+    "predictor",
+    "score_lowres",
+]
 
 
 class Precision(NamedTuple):
@@ -45,10 +54,13 @@ def training_precision(cfg: CfgNode) -> Precision:
 
 
 def evaluation_precision(cfg: CfgNode) -> Precision:
-    """What TEST.PRECISION comes to on MODEL.DEVICE. "trained" is what SOLVER.AMP decides there, but never emulated: a
-    type that the machine of training had, and this one lacks, is nothing to insist on.
+    """What TEST.PRECISION comes to on MODEL.DEVICE.
 
-    Raises InputError: see choose_precision.
+    "trained" is what SOLVER.AMP decides there, but never emulated: a type that the machine of training had, and this
+    one lacks, is nothing to insist on.
+
+    Raises:
+        InputError: see choose_precision.
     """
     name, amp, device = cfg.TEST.PRECISION, cfg.SOLVER.AMP, cfg.MODEL.DEVICE
     if name != TRAINED:
@@ -64,8 +76,7 @@ def choose_precision(name: str, device: str, key: str, names: tuple[str, ...] = 
     `key`: what the user has set to `name`, and may set to `names`. Raises InputError: another name, or float16 without
     a GPU.
     """
-    if name not in names:
-        raise InputError(f"{key} is {name!r}; it must be one of {', '.join(names)}")
+    check_name(name, key, names)
     require_gpu(name, device, key)
     if name == "auto":
         best = best_precision(device)
@@ -78,6 +89,12 @@ def choose_precision(name: str, device: str, key: str, names: tuple[str, ...] = 
             f"{name_of(best_precision(device).dtype)} here"
         )
     return Precision(None if name == "float32" else getattr(torch, name), f"as {key} says", cost)
+
+
+def check_name(name: str, key: str, names: tuple[str, ...]) -> None:
+    """Raises InputError for a `name`, to which `key` is set, that is none of `names`."""
+    if name not in names:
+        raise InputError(f"{key} is {name!r}; it must be one of {', '.join(names)}")
 
 
 def require_gpu(name: str, device: str, key: str) -> None:
@@ -107,8 +124,11 @@ def has_bfloat16(device: str) -> bool:
 
 
 def processor_has_bfloat16() -> bool:
-    """On x86 oneDNN says that it has bfloat16 from AVX-512 on, and emulates it where that is all there is. On ARM its
-    answer is that of the processor."""
+    """Whether the processor itself computes in bfloat16.
+
+    On x86 oneDNN says that it has bfloat16 from AVX-512 on, and emulates it where that is all there is. On ARM its
+    answer is that of the processor.
+    """
     if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
     if platform.machine() not in ("x86_64", "AMD64"):
@@ -144,14 +164,19 @@ def autocast(device: str | torch.device, dtype: torch.dtype | None) -> torch.aut
 
 
 def read_in_float32(model: nn.Module) -> None:
-    """From now on the layers READ of a detector give float32 under autocast, too. Detectron2 takes on the type of what
-    it reads: eight bits don't rank scores, nor say where a box or mask lies among a thousand pixels."""
+    """From now on the layers READ of a detector give float32 under autocast, too.
+
+    Detectron2 takes on the type of what it reads: eight bits don't rank scores, nor say where a box or mask lies among
+    a thousand pixels.
+    """
     for name, module in model.named_modules():
         if name.rpartition(".")[2] in READ:
             module.register_forward_hook(_in_float32)
 
 
-def _in_float32(module: nn.Module, inputs: tuple, output: torch.Tensor | dict[str, torch.Tensor]):
+def _in_float32(
+    module: nn.Module, inputs: tuple, output: torch.Tensor | dict[str, torch.Tensor]
+) -> torch.Tensor | dict[str, torch.Tensor]:
     return {name: _widened(x) for name, x in output.items()} if isinstance(output, dict) else _widened(output)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from detectron2.config import get_cfg
 
+from convmae_det.cli.main import COMMANDS
 from convmae_det.config import add_convmae_config
 
 ROOT = Path(__file__).parents[1]
@@ -23,10 +24,10 @@ SOURCES = ("configs", "convmae_det", "docs", "tools", "train_net.py", "pretrain_
 
 # A demonstration of seconds, in place of that of `make demo`.
 DEMONSTRATION = """
-python -m convmae_det.data.shapes datasets/shapes --train 16 --val 4
-python pretrain_net.py --config-file configs/quickstart/pretrain_convmae_tiny_shapes.yaml \
+convmae-det shapes datasets/shapes --train 16 --val 4
+convmae-det pretrain --config-file configs/quickstart/pretrain_convmae_tiny_shapes.yaml \
     SOLVER.MAX_ITER 2 OUTPUT_DIR output/quickstart/pretrain
-python train_net.py --config-file configs/quickstart/mask_rcnn_convmae_tiny_shapes.yaml \
+convmae-det train --config-file configs/quickstart/mask_rcnn_convmae_tiny_shapes.yaml \
     SOLVER.MAX_ITER 2 OUTPUT_DIR output/quickstart/mask_rcnn
 """
 
@@ -41,9 +42,12 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def run_in(python):
+def run_in(python, tmp_path_factory):
     """``run_in(folder, program, text)`` runs `text`, given to the `program`, or shows what it said when it failed."""
-    path = os.pathsep.join([str(Path(python).parent), os.environ["PATH"]])
+    command = tmp_path_factory.mktemp("bin") / "convmae-det"
+    command.write_text('#!/bin/sh\nexec python -m convmae_det "$@"\n')
+    command.chmod(0o755)
+    path = os.pathsep.join([str(command.parent), str(Path(python).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "DETECTRON2_DATASETS": "datasets"}
 
     def run_in(folder: Path, program: list[str], text: str) -> None:
@@ -100,6 +104,13 @@ def test_files_in_commands_exist(page):
     pattern = r"\b((?:configs|tools|convmae_det|tests|docs)/[\w/.-]+\.(?:py|yaml|md|slurm)|\w+_net\.py)\b"
     for path in re.findall(pattern, page.read_text()):
         assert (ROOT / path).exists(), f"{name(page)} names {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_exist(page):
+    """In blocks, and where the text names one."""
+    named = set(re.findall(r"(?:^ *|`)convmae-det ([a-z]\S*?)(?=`|\s)", page.read_text(), re.MULTILINE))
+    assert named <= COMMANDS.keys()
 
 
 def known_keys(node, prefix="") -> set[str]:

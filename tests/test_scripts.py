@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WITHOUT_OPTIONS = {"doctor.py", "install_detectron2.py", "closing_screen.py"}  # with tests of their own
+WITHOUT_OPTIONS = {"doctor.py", "install_detectron2.py"}  # with tests of their own
 PATHS = [path for path in [*ROOT.glob("*_net.py"), *ROOT.glob("tools/*.py")] if path.name not in WITHOUT_OPTIONS]
 SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in PATHS)
 

@@ -3,7 +3,7 @@
 
 - A Detectron2 that imports is kept.
 - ``DETECTRON2=path-or-git-url`` in the environment names a source, which is built, compiled part included.
-- Otherwise the pinned wheel is downloaded, checked against its SHA-256, and its Python part unpacked.
+- Otherwise the pinned wheel is downloaded, checked against its SHA-256, and its Python part installed.
 
 The wheel's compiled part fits one version of Python and of PyTorch only. It is left out, so that Detectron2 is the
 same on every Python; the project needs nothing of it. Dependencies are never touched: setup.cfg names them.
@@ -18,9 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
-import zipfile
 from pathlib import Path
 
 WHEEL = "sal-detectron2==0.7.2"
@@ -115,8 +113,8 @@ def install_wheel() -> None:
     with tempfile.TemporaryDirectory() as folder:
         wheel = download(Path(folder))
         verify(wheel)
-        uninstall()
-        unpack(wheel, Path(sysconfig.get_paths()["purelib"]))
+        install_tools("wheel")
+        install(python_part(wheel))
 
 
 def download(folder: Path) -> Path:
@@ -142,22 +140,27 @@ def verify(wheel: Path) -> None:
         )
 
 
-def unpack(wheel: Path, site_packages: Path) -> None:
-    """Puts the Python part of ``wheel`` into ``site_packages``. Each folder is renamed into place when it is whole."""
-    staging = site_packages / ".detectron2-unpacked"
-    shutil.rmtree(staging, ignore_errors=True)
-    with zipfile.ZipFile(wheel) as archive:
-        wanted = [name for name in archive.namelist() if re.match(r"detectron2/|[^/]+\.dist-info/", name)]
-        archive.extractall(staging, [name for name in wanted if not name.endswith(".so")])
-    (info,) = staging.glob("*.dist-info")
-    drop_requirements(info / "METADATA")
-    (info / "INSTALLER").write_text("install_detectron2.py\n")
-    files = [path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file()]
-    (info / "RECORD").write_text("".join(f"{name},,\n" for name in sorted(files)))
-    for folder in (staging / "detectron2", info):
-        shutil.rmtree(site_packages / folder.name, ignore_errors=True)
-        folder.rename(site_packages / folder.name)
-    staging.rmdir()
+def python_part(wheel: Path) -> Path:
+    """Makes a wheel of the Python part of ``wheel``, for any Python, beside it."""
+    folder = wheel.parent
+    run_wheel("unpack", "--dest", folder, wheel)
+    (contents,) = (path for path in folder.iterdir() if path.is_dir())
+    for compiled in contents.rglob("*.so"):
+        compiled.unlink()
+    shutil.rmtree(contents / "tools", ignore_errors=True)  # would be a package of this name for all projects
+    drop_requirements(next(contents.glob("*.dist-info/METADATA")))
+    wheel.unlink()
+    run_wheel("pack", "--dest-dir", folder, contents)
+    (packed,) = folder.glob("*.whl")
+    run_wheel("tags", "--remove", "--python-tag", "py3", "--abi-tag", "none", "--platform-tag", "any", packed)
+    (retagged,) = folder.glob("*.whl")
+    return retagged
+
+
+def run_wheel(*arguments: str | Path) -> None:
+    run = subprocess.run([sys.executable, "-m", "wheel", *map(str, arguments)], capture_output=True, text=True)
+    if run.returncode:
+        raise InstallError(f"`wheel {arguments[0]}` failed ({run.stderr.strip()}): free disk space, or try again")
 
 
 def drop_requirements(metadata: Path) -> None:
@@ -179,16 +182,11 @@ def build(url: str) -> None:
     print(f"Building Detectron2 from {url} (some minutes)")
     with tempfile.TemporaryDirectory() as folder:
         # The build imports PyTorch and setuptools from here, hence no isolation.
-        if pip("install", "setuptools", "wheel")[0]:
-            raise InstallError("pip could not install setuptools and wheel, for the reason above: check the network")
+        install_tools("setuptools", "wheel")
         status, output = pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, url)
         if status:
             raise InstallError(f"Detectron2 could not be built from {url}: {build_fix(output)}")
-        uninstall()
-        if pip("install", "--no-deps", *map(str, Path(folder).glob("*.whl")))[0]:
-            raise InstallError(
-                "pip could not install the Detectron2 it built, for the reason above: mend it, try again"
-            )
+        install(*Path(folder).glob("*.whl"))
     importlib.invalidate_caches()
     info = importlib.metadata.distribution("detectron2")
     Path(info.locate_file(f"{info.name}-{info.version}.dist-info"), "direct_url.json").write_text(
@@ -239,14 +237,16 @@ def built_from(url: str) -> bool:
     return distribution is not None and recorded_url(distribution) == url
 
 
-def origin(package: Path) -> str:
-    """Where the Detectron2 whose code lies in the folder ``package`` came from."""
-    distribution = installed_distribution()
-    if distribution is None or Path(distribution.locate_file("detectron2")).resolve() != package.resolve():
-        return "from that folder"
-    if distribution.metadata["Name"] == "sal-detectron2":
-        return f"from the wheel sal-detectron2 {distribution.version} ({WHEEL_REVISION})"
-    return f"built from {recorded_url(distribution) or 'an unknown source'}"
+def install_tools(*names: str) -> None:
+    if pip("install", *names)[0]:
+        raise InstallError(f"pip could not install {' and '.join(names)}, for the reason above: check the network")
+
+
+def install(*wheels: Path) -> None:
+    """Replaces any other Detectron2 by that of ``wheels``."""
+    uninstall()
+    if pip("install", "--no-deps", *map(str, wheels))[0]:
+        raise InstallError("pip could not install Detectron2's wheel, for the reason above: mend it, try again")
 
 
 def uninstall() -> None:

@@ -28,14 +28,14 @@ class Change(NamedTuple):
 def convolution(size: int) -> Change:
     """Weight (O, I, size, size) ↔ (O, size·size·I); a bias stays."""
 
-    def to_ours(tensor):
+    def to_ours(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.ndim == 1:
             return tensor
         if tensor.ndim != 4 or tuple(tensor.shape[2:]) != (size, size):
             raise ValueError(f"must be the weight of a {size}×{size} convolution")
         return tensor.permute(0, 2, 3, 1).reshape(tensor.shape[0], -1)
 
-    def to_official(tensor):
+    def to_official(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.ndim == 1:
             return tensor
         return tensor.reshape(tensor.shape[0], size, size, -1).permute(0, 3, 1, 2).contiguous()

@@ -34,12 +34,12 @@ def find_encoder(checkpoint: Mapping[str, Any], path: Any, key: str = "") -> Fou
     Raises InputError, naming `path`: there is none, or it isn't clear which one is meant.
     """
     encoders = []
-    for keys, saved in state_dicts(checkpoint):
-        tensors = without_wrappers(saved)
-        for saved_name, name in zip(saved, tensors, strict=True):
-            if before := BEFORE_ENCODER.fullmatch(name):
-                saved_prefix = re.match(r"(.*\.|)(?=(patch_embed1|stage1)\.)", saved_name)[0]
-                encoders.append(Found(tensors, before[1], saved_prefix, keys, entries_beside(keys, checkpoint)))
+    for keys, state in state_dicts(checkpoint):
+        tensors = without_wrappers(state)
+        for saved_name, name in zip(state, tensors, strict=True):
+            saved = re.match(r"(.*\.|)(?=(patch_embed1|stage1)\.)", saved_name)
+            if saved and (before := BEFORE_ENCODER.fullmatch(name)):
+                encoders.append(Found(tensors, before[1], saved[0], keys, entries_beside(keys, checkpoint)))
     if not encoders:
         recognise(unwrap(checkpoint, path)[0], path)  # raises, for what it is instead
     if key:
@@ -51,7 +51,7 @@ def find_encoder(checkpoint: Mapping[str, Any], path: Any, key: str = "") -> Fou
         return chosen[0]
     places = ", ".join(map(str, chosen or encoders))
     if chosen:
-        advice = f"take one with convmae_det/cli/convert.py INPUT OUTPUT --to official --key {chosen[0]}"
+        advice = f"take one with convmae-det convert INPUT OUTPUT --to official --key {chosen[0]}"
         raise InputError(f"{path} holds {len(chosen)} encoders, at {places}: {advice}")
     raise InputError(f"{path} holds no encoder at {key}, but at {places}: name that, or a word of it, with --key")
 

@@ -76,7 +76,7 @@ class Weights:
 
     @property
     def shape(self) -> EncoderShape:
-        return encoder_shape(self.tensors, self.prefix)
+        return encoder_shape(self.tensors, self.prefix or "")
 
     @property
     def kind(self) -> str:
@@ -161,7 +161,9 @@ def between(found: str, wanted: str) -> str:
     return f"{found} in the file, {wanted} in the model"
 
 
-def _without_source(name, wanted, report: Report, inner: str, alike: set[str], fixed: bool):
+def _without_source(
+    name: str, wanted: torch.Tensor, report: Report, inner: str, alike: set[str], fixed: bool
+) -> tuple[torch.Tensor | None, str | None]:
     """(value, problem) for a parameter that the file doesn't have, `inner` its name in the encoder."""
     if re.search(RELATIVE, name):
         report.new[name] = f"{NOT_IN_FILE}: starts at zero"
@@ -180,7 +182,9 @@ def _without_source(name, wanted, report: Report, inner: str, alike: set[str], f
     return None, None
 
 
-def _of_another_shape(name, tensor, wanted, report: Report, fixed: bool):
+def _of_another_shape(
+    name: str, tensor: torch.Tensor, wanted: torch.Tensor, report: Report, fixed: bool
+) -> tuple[torch.Tensor | None, str | None]:
     """(value, problem) for a parameter that has another shape in the file."""
     shapes = tuple(tensor.shape), tuple(wanted.shape)
     resized = resized_table(name, tensor, wanted.shape)
@@ -202,9 +206,9 @@ def resized_table(name: str, table: torch.Tensor, shape: torch.Size) -> torch.Te
     if table.ndim != len(shape) or not table.numel():
         return None
     if re.search(POSITION, name) and (table.shape[0], table.shape[-1]) == (shape[0], shape[-1]):
-        return resize(table.float(), tuple(shape[1:3])).to(table.dtype)
+        return resize(table.float(), (shape[1], shape[2])).to(table.dtype)
     if re.search(BIAS, name) and table.shape[0] == shape[0]:
-        grid = tuple((length + 1) // 2 for length in shape[1:])
+        grid = (shape[1] + 1) // 2, (shape[2] + 1) // 2
         return resize_table(table.float(), grid).to(table.dtype).contiguous()
     if re.search(DECOMPOSED, name) and table.shape[1] == shape[1]:
         return F.interpolate(table.float().T[None], size=shape[0], mode="linear")[0].T.to(table.dtype).contiguous()
@@ -223,7 +227,7 @@ def _leave_out(
         if inner.startswith("norm."):
             reason = "the detector has no final norm"
         known = inner or name.rpartition(".")[0] in filled
-        if known and reason == NO_SUCH_LAYER or part_of(name) == "decoder" and "decoder" in alike:
+        if (known and reason == NO_SUCH_LAYER) or (part_of(name) == "decoder" and "decoder" in alike):
             problems.append((name, NOT_IN_MODEL))
         elif name.startswith("fusion.") and "decoder" in alike:
             report.left_out[name] = "MODEL.MAE.MULTI_SCALE_DECODER is False"
@@ -263,7 +267,7 @@ def _complaint(
 def _list_of(problems: list[tuple[str, str]], weights: Weights, target: Mapping[str, torch.Tensor]) -> str:
     lines = "\n".join(f"  {line}" for line in collapse_blocks(problems))
     prefixes = encoder_prefixes(target)
-    alone = "take the file's encoder alone: convmae_det/cli/convert.py --to encoder"
+    alone = "take the file's encoder alone: convmae-det convert --to encoder"
     if any(inner_name(name, prefixes) for name, _ in problems):
         model = encoder_shape(target, prefixes[0])
         advice = (

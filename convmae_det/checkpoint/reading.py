@@ -145,8 +145,10 @@ def read_torch(path: Path) -> dict[str, Any]:
 
 
 def check_tensors(content: dict[str, Any], path: Path) -> None:
-    """Raises InputError for tensors that are not plain numbers in the file. A few bytes can describe a tensor of any
-    size, all of whose numbers are one, or none."""
+    """Raises InputError for tensors that are not plain numbers in the file.
+
+    A few bytes can describe a tensor of any size, all of whose numbers are one, or none.
+    """
     size = path.stat().st_size
     for name, tensor in tensors_in(content):
         if type(tensor).__module__.startswith("torch.distributed"):  # a DTensor
@@ -158,7 +160,7 @@ def check_tensors(content: dict[str, Any], path: Path) -> None:
             raise InputError(f"{path} holds {name!r}, {problem}: {RESAVE}, each as tensor.contiguous()")
 
 
-def check_finite(content: dict[str, Any], path: Path) -> None:
+def check_finite(content: dict[str, Any], path: str | Path) -> None:
     """Raises InputError where a number is NaN or infinite: training could not go on from it."""
     for name, tensor in tensors_in(content):
         if tensor.is_floating_point() and not tensor.float().isfinite().all():  # as they are trained, in float32

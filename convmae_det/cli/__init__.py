@@ -1,1 +1,1 @@
-"""The command `convmae-det`: a module for each of its commands."""
+"""The command `convmae-det`: main.py is its front door, and each command a module, which reads its arguments."""

@@ -1,9 +1,7 @@
-#!/usr/bin/env python3
-"""What `make demo` ends with: how good its detector is, where everything lies, and how to go on with one's own data.
+"""Says what `make demo` has come to: how good its detector is, where everything lies, and how to go on with your data.
 
-The Makefile runs it, with the folder that the demonstration wrote to:
-
-    closing_screen.py output/quickstart
+Examples:
+    convmae-det demo-summary output/quickstart
 """
 
 import argparse
@@ -12,6 +10,7 @@ import sys
 
 from ..errors import InputError
 from ..evaluation.metrics_file import read_metrics
+from .arguments import PROGRAM, command_parser
 
 FILES = {
     "reconstructions.png": "images, what the encoder saw of them, and what it made of the rest",
@@ -27,20 +26,18 @@ FILES = {
 NEXT = """\
 The same with your own data (docs/own_data.md), for example with images in photos/ and COCO annotations in labels.json:
 
-  1. {python} convmae_det/cli/visualize.py --config-file configs/mask_rcnn_convmae_tiny.yaml \\
+  1. {program} visualize --config-file configs/mask_rcnn_convmae_tiny.yaml \\
        DATASETS.COCO_FORMAT '[["mine", "labels.json", "photos"]]' DATASETS.TRAIN '("mine",)' DATASETS.TEST '("mine",)'
-  2. {python} train_net.py --config-file configs/mask_rcnn_convmae_tiny.yaml OUTPUT_DIR output/mine \\
+  2. {program} train --config-file configs/mask_rcnn_convmae_tiny.yaml OUTPUT_DIR output/mine \\
        DATASETS.COCO_FORMAT '[["mine", "labels.json", "photos"]]' DATASETS.TRAIN '("mine",)' DATASETS.TEST '("mine",)'
-  3. {python} convmae_det/cli/predict.py --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
+  3. {program} predict --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
        --output output/mine/predictions photos
 
 On a GPU, take configs/mask_rcnn_convmae_b.yaml and MODEL.WEIGHTS convmae_base.pth (docs/checkpoints.md) instead."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", metavar="DIR", help="where the demonstration wrote")
-    folder = parser.parse_args(arguments).folder
+    folder = parse(arguments).folder
     curves = read_metrics(os.path.join(folder, "mask_rcnn"))
     if "bbox/AP" not in curves:
         raise InputError(f"{folder}/mask_rcnn has not been evaluated: run make demo to its end")
@@ -50,11 +47,11 @@ def main(arguments: list[str] | None = None) -> None:
     for path, meaning in paths.items():
         if os.path.exists(path):
             print(f"  {path:<{max(map(len, paths))}}  {meaning}")
-    print(f"\n{NEXT.format(python=os.path.relpath(sys.executable))}\n{'─' * 100}")
+    program = os.path.join(os.path.relpath(os.path.dirname(sys.executable)), PROGRAM)
+    print(f"\n{NEXT.format(program=program)}\n{'─' * 100}")
 
 
-if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = command_parser("demo-summary", __doc__)
+    parser.add_argument("folder", metavar="DIR", help="where the demonstration wrote")
+    return parser.parse_args(arguments)

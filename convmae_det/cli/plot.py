@@ -1,21 +1,20 @@
-#!/usr/bin/env python3
 """Draws the curves of training: losses, AP, learning rate, speed.
 
-    plot_metrics.py OUTPUT_DIR                      # writes OUTPUT_DIR/curves.png
-    plot_metrics.py OUTPUT_DIR OUTPUT_DIR ...       # compares runs, in ./curves.png
+Examples:
+    convmae-det plot output/b                               # writes output/b/curves.png
+    convmae-det plot output/b output/s --output both.png    # compares runs; by itself in ./curves.png
 
-An OUTPUT_DIR is that of a run of train_net.py or pretrain_net.py, which may still be going on; its metrics.json, or
-that of any other program that trains with Detectron2, can be named as well.
+An OUTPUT_DIR is that of a run, which may still be going on; its metrics.json, or that of any other program that trains
+with Detectron2, can be named as well.
 """
 
 import argparse
 import os
-import sys
 
-from ..errors import InputError
 from ..evaluation.metrics_file import read_metrics
 from ..visualization.curves import draw_curves
 from ..visualization.sheet import save_png
+from .arguments import command_parser
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -28,14 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("plot", __doc__)
     parser.add_argument("runs", metavar="OUTPUT_DIR", nargs="+", help="a folder with metrics.json, or that file")
     parser.add_argument("--output", metavar="FILE.png", help="the picture to write")
     return parser.parse_intermixed_args(arguments)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")

@@ -1,65 +1,126 @@
 """From a configuration to plain arguments, of which modeling/ builds its networks. Nothing is built here."""
 
-from ..errors import InputError
+from typing import Any
+
+from yacs.config import CfgNode
+
+from .checks import check_backbone, check_encoder, check_masked_autoencoder
 from .presets import PRESETS
 
-STRIDE = 16
+STRIDE = 16  # pixels along the side of a stage-3 token
 
 
-def encoder_arguments(cfg) -> dict:
-    """The shape of the encoder that `MODEL.CONVMAE` describes, as arguments of :class:`Encoder`.
+def encoder_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """The encoder that MODEL.CONVMAE describes, as arguments of :class:`..modeling.encoder.Encoder`.
 
-    Raises InputError, naming the key, for values from which no encoder can be built.
+    Raises:
+        InputError: values from which no encoder can be built, by their key.
     """
+    check_encoder(cfg)
     node = cfg.MODEL.CONVMAE
-    if node.ARCH not in PRESETS:
-        raise InputError(f"MODEL.CONVMAE.ARCH is {node.ARCH!r}; choose one of {', '.join(PRESETS)}")
     shape = dict(PRESETS[node.ARCH])
-    for name, value in dict(
-        embed_dims=node.EMBED_DIMS, depths=node.DEPTHS, num_heads=node.NUM_HEADS, mlp_ratios=node.MLP_RATIOS
-    ).items():
-        if value:
-            shape[name] = value if name == "num_heads" else tuple(value)
-    _check_shape(shape)
-    channels, deviations = len(cfg.MODEL.PIXEL_MEAN), len(cfg.MODEL.PIXEL_STD)
-    if channels != deviations:
-        raise InputError(
-            f"MODEL.PIXEL_STD has {deviations} numbers, but MODEL.PIXEL_MEAN {channels}; give one a channel"
-        )
-    size, kernel, rate = node.PRETRAIN_IMAGE_SIZE, node.CONV_KERNEL_SIZE, node.DROP_PATH_RATE
-    if kernel < 1 or kernel % 2 == 0:
-        raise InputError(f"MODEL.CONVMAE.CONV_KERNEL_SIZE is {kernel}; it must be odd and positive, such as 5")
-    if not 0 <= rate < 1:
-        raise InputError(f"MODEL.CONVMAE.DROP_PATH_RATE is {rate}; it must be at least 0 and below 1")
+    own = dict(embed_dims=node.EMBED_DIMS, depths=node.DEPTHS, num_heads=node.NUM_HEADS, mlp_ratios=node.MLP_RATIOS)
+    shape |= {name: value if name == "num_heads" else tuple(value) for name, value in own.items() if value}
     return shape | dict(
-        in_channels=channels,
-        conv_kernel_size=kernel,
-        drop_path_rate=rate,
-        grid=grid_of("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", size),
+        in_channels=len(cfg.MODEL.PIXEL_MEAN),
+        conv_kernel_size=node.CONV_KERNEL_SIZE,
+        drop_path_rate=node.DROP_PATH_RATE,
+        grid=square_grid(node.PRETRAIN_IMAGE_SIZE),
+    )
+
+
+def backbone_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """The detector's encoder and what it gives, as arguments of ConvMAEBackbone.
+
+    In place of its encoder, arguments of Encoder under "encoder", and of the schedule of windows under "windows".
+
+    Raises:
+        InputError: as :func:`encoder_arguments`.
+    """
+    encoder = encoder_arguments(cfg)
+    check_backbone(cfg)
+    node = cfg.MODEL.CONVMAE
+    if node.RELATIVE_POSITION != "decomposed":  # the second published code keeps the grid of pretraining
+        encoder["grid"] = square_grid(node.IMAGE_SIZE)
+    return dict(
+        encoder=encoder
+        | dict(
+            learned_position=True,
+            conv_norm_eps=conv_norm_eps(node.RELATIVE_POSITION),
+            relative_position=node.RELATIVE_POSITION,
+            relative_grid=square_grid(node.IMAGE_SIZE),
+            final_norm=False,
+        ),
+        windows=window_arguments(cfg),
+        out_features=node.OUT_FEATURES,
+        square_pad=node.SQUARE_PAD,
+        freeze_stages=node.FREEZE_STAGES,
         activation_checkpoint=node.ACTIVATION_CHECKPOINT,
     )
 
 
-def _check_shape(shape: dict) -> None:
-    for name in ("embed_dims", "depths", "mlp_ratios"):
-        if len(shape[name]) != 3 or min(shape[name]) <= 0:
-            raise InputError(
-                f"MODEL.CONVMAE.{name.upper()} is {list(shape[name])}; it needs three positive numbers, one a stage"
-            )
-    width, heads = shape["embed_dims"][2], shape["num_heads"]
-    if heads <= 0 or width % heads:
-        raise InputError(
-            f"MODEL.CONVMAE.NUM_HEADS is {heads}, which doesn't divide the width {width} of stage 3; "
-            "choose a divisor, or change the third of MODEL.CONVMAE.EMBED_DIMS"
-        )
-    if width % 4:
-        raise InputError(
-            f"MODEL.CONVMAE.EMBED_DIMS ends in {width}; the sin-cos position embedding needs a multiple of 4"
-        )
+def conv_norm_eps(relative_position: str) -> float:
+    """The epsilon of the norms in the convolution blocks.
+
+    The second published code, which alone has decomposed relative positions, takes another than the first.
+    """
+    return 1e-6 if relative_position == "decomposed" else 1e-5
 
 
-def grid_of(key: str, size: int) -> tuple[int, int]:
-    """The stage-3 grid of a square image of `size` pixels, the value of the configuration's `key`."""
-    if size <= 0 or size % STRIDE:
-        raise InputError(f"{key} is {size}; it must be a positive multiple of {STRIDE} pixels")
+def window_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Arguments of :func:`..modeling.window_schedule.attention_windows`, less the number of blocks."""
+    node = cfg.MODEL.CONVMAE
+    return dict(global_blocks=list(node.GLOBAL_BLOCKS), window_size=node.WINDOW_SIZE, window_shift=node.WINDOW_SHIFT)
+
+
+def pyramid_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """What Detectron2's FPN and SimpleFeaturePyramid have in common."""
+    return dict(
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS, norm=cfg.MODEL.FPN.NORM, square_pad=cfg.MODEL.CONVMAE.SQUARE_PAD
+    )
+
+
+def fpn_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Arguments of Detectron2's FPN, and under "top_level" its last level: p6, or p7 where RetinaNet asks for it."""
+    wants_p7 = cfg.MODEL.META_ARCHITECTURE == "RetinaNet" and "p7" in cfg.MODEL.RETINANET.IN_FEATURES
+    return pyramid_arguments(cfg) | dict(
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+        top_level="p7" if wants_p7 else "p6",
+    )
+
+
+def masked_autoencoder_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Arguments of Encoder under "encoder" and of Decoder under "decoder", and the rest of MaskedAutoencoder's.
+
+    Raises:
+        InputError: as :func:`encoder_arguments`.
+    """
+    encoder, node = encoder_arguments(cfg), cfg.MODEL.MAE
+    check_masked_autoencoder(cfg)
+    return dict(
+        encoder=encoder,
+        decoder=dict(
+            in_dim=encoder["embed_dims"][-1],
+            dim=node.DECODER_EMBED_DIM,
+            depth=node.DECODER_DEPTH,
+            num_heads=node.DECODER_NUM_HEADS,
+            mlp_ratio=node.DECODER_MLP_RATIO or encoder["mlp_ratios"][0],
+            patch_values=STRIDE**2 * encoder["in_channels"],
+            grid=encoder["grid"],
+        ),
+        multi_scale=node.MULTI_SCALE_DECODER,
+        activation_checkpoint=cfg.MODEL.CONVMAE.ACTIVATION_CHECKPOINT,
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+        mask_ratio=node.MASK_RATIO,
+        masking=node.MASKING,
+        masked_conv=node.MASKED_CONV,
+        complementary_masks=node.COMPLEMENTARY_MASKS,
+        norm_pix_loss=node.NORM_PIX_LOSS,
+    )
+
+
+def square_grid(size: int) -> tuple[int, int]:
+    """The stage-3 grid of a square image of `size` pixels, a multiple of 16."""
     return size // STRIDE, size // STRIDE

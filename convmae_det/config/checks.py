@@ -1,90 +1,373 @@
-"""Every rule about the values under SOLVER, in one place."""
+"""Every rule about values of the configuration, and the one form of their sentences: "KEY is VALUE; it must …".
 
-from detectron2.config import CfgNode
-from detectron2.utils import comm
+What depends on data that are loaded, such as the number of classes, is checked where they are. Nothing here needs
+Detectron2.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from operator import attrgetter
+
+from yacs.config import CfgNode
 
 from ..errors import InputError
-from ..precision import AMP_DTYPES, require_gpu
+from ..precision import AMP_DTYPES, DTYPES, TRAINED, check_name, require_gpu
+from .architectures import is_detector
+from .presets import PRESETS
 
+CHANNELS = {"RGB": 3, "BGR": 3, "L": 1, "RGBA": 4}  # of each INPUT.FORMAT
+FLIPS = ("none", "horizontal", "vertical")
+MASK_FORMATS = ("polygon", "bitmask")
+CROPS = ("relative", "relative_range", "absolute", "absolute_range")
+MAX_SCALE = 100  # of large-scale jitter, times the crop; the image is as large before it is cropped
 SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR")
 CLIP_TYPES = ("value", "norm", "full_model")
+RELATIVE_POSITIONS = ("shared", "decomposed", "none")
+FEATURES = ("e1", "e2", "e3", "e4")
+MASKINGS = ("block", "random")
+PATCH = 16  # pixels along the side of a stage-3 token
+
+
+def require(holds: object, key: str, value: object, must: str) -> None:
+    """Raises InputError, "`key` is `value`; it must `must`", unless the rule `holds`."""
+    if not holds:
+        raise InputError(f"{key} is {value!r}; it must {must}")
+
+
+def at_least(cfg: CfgNode, key: str, least: float, why: str = "") -> None:
+    value = attrgetter(key)(cfg)
+    require(is_number(value) and value >= least, key, value, f"be at least {least}{why}")
+
+
+def above(cfg: CfgNode, key: str, bound: float, why: str = "") -> None:
+    value = attrgetter(key)(cfg)
+    require(is_number(value) and value > bound, key, value, f"be above {bound}{why}")
+
+
+def one_of(cfg: CfgNode, key: str, choices: Sequence[str]) -> None:
+    value = attrgetter(key)(cfg)
+    require(value in choices, key, value, f"be one of {', '.join(choices)}")
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def are_numbers(values: object, count: int | None = None) -> bool:
+    """Whether `values` is a sequence of finite numbers, `count` of them."""
+    if not isinstance(values, (list, tuple)) or count not in (None, len(values)):
+        return False
+    return all(map(is_number, values))
+
+
+def rise(values: Sequence[float]) -> bool:
+    return all(low < high for low, high in itertools.pairwise(values))
+
+
+# Runs
+
+
+def check_fine_tuning(cfg: CfgNode, processes: int) -> None:
+    """All that can be said of fine-tuning a detector in so many processes before anything is read or built."""
+    require(
+        is_detector(cfg),
+        "MODEL.META_ARCHITECTURE",
+        cfg.MODEL.META_ARCHITECTURE,
+        "be a detector, as in configs/mask_rcnn_convmae_b.yaml",
+    )
+    check_solver(cfg)
+    check_loader(cfg)
+    check_batch(cfg, processes)
+    check_order(cfg)
+    check_input(cfg, is_train=True)
+    check_evaluation(cfg)
+    if cfg.DATASETS.TEST:
+        check_input(cfg, is_train=False)
+
+
+def check_pretraining(cfg: CfgNode, processes: int) -> None:
+    """All that can be said of pretraining in so many processes before anything is read or built."""
+    require(
+        not is_detector(cfg),
+        "MODEL.META_ARCHITECTURE",
+        cfg.MODEL.META_ARCHITECTURE,
+        "be MaskedAutoencoder for pretraining, as in configs/pretrain_convmae_b.yaml",
+    )
+    check_solver(cfg)
+    check_loader(cfg)
+    check_batch(cfg, processes)
+    check_pretraining_input(cfg)
+
+
+def check_process_timeout(cfg: CfgNode) -> None:
+    above(cfg, "SOLVER.PROCESS_TIMEOUT", 0, " seconds")
+
+
+# SOLVER
 
 
 def check_solver(cfg: CfgNode) -> None:
-    """Raises InputError, naming the key, for values of SOLVER with which nothing can be trained."""
-    solver = cfg.SOLVER
-    _check_length(solver)
-    _check_batch(solver)
-    _check_rates(solver)
-    clip = solver.CLIP_GRADIENTS
-    _require(clip.CLIP_TYPE in CLIP_TYPES, "CLIP_GRADIENTS.CLIP_TYPE", clip.CLIP_TYPE, f"be one of {_or(CLIP_TYPES)}")
-    _require(clip.CLIP_VALUE > 0, "CLIP_GRADIENTS.CLIP_VALUE", clip.CLIP_VALUE, "be above 0")
-    _require(clip.NORM_TYPE > 0, "CLIP_GRADIENTS.NORM_TYPE", clip.NORM_TYPE, "be above 0")
-    _require(solver.AMP.DTYPE in AMP_DTYPES, "AMP.DTYPE", solver.AMP.DTYPE, f"be one of {_or(AMP_DTYPES)}")
-    if solver.AMP.ENABLED:
-        require_gpu(solver.AMP.DTYPE, cfg.MODEL.DEVICE, "SOLVER.AMP.DTYPE")
+    """What the schedule, the optimizer, the average of the weights and mixed precision are made of."""
+    _check_length(cfg)
+    _check_rates(cfg)
+    _check_average(cfg)
+    one_of(cfg, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", CLIP_TYPES)
+    above(cfg, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0)
+    above(cfg, "SOLVER.CLIP_GRADIENTS.NORM_TYPE", 0)
+    check_name(cfg.SOLVER.AMP.DTYPE, "SOLVER.AMP.DTYPE", AMP_DTYPES)
+    if cfg.SOLVER.AMP.ENABLED:
+        require_gpu(cfg.SOLVER.AMP.DTYPE, cfg.MODEL.DEVICE, "SOLVER.AMP.DTYPE")
 
 
-def _check_length(solver: CfgNode) -> None:
-    _require(solver.MAX_ITER >= 0, "MAX_ITER", solver.MAX_ITER, "be at least 0; 0 leaves the length to MAX_EPOCHS")
-    if solver.MAX_ITER == 0:
-        _require(solver.MAX_EPOCHS > 0, "MAX_EPOCHS", solver.MAX_EPOCHS, "be above 0 as long as SOLVER.MAX_ITER is 0")
-    _require(solver.WARMUP_EPOCHS >= 0, "WARMUP_EPOCHS", solver.WARMUP_EPOCHS, "be at least 0")
-    _require(solver.WARMUP_ITERS >= 0, "WARMUP_ITERS", solver.WARMUP_ITERS, "be at least 0")
-    _require(solver.CHECKPOINT_PERIOD > 0, "CHECKPOINT_PERIOD", solver.CHECKPOINT_PERIOD, "be at least 1 iteration")
-    _require(solver.MAX_TO_KEEP >= 0, "MAX_TO_KEEP", solver.MAX_TO_KEEP, "be at least 0; 0 keeps all checkpoints")
-    fractions, steps = solver.STEP_FRACTIONS, solver.STEPS
-    rising = _rising(fractions) and all(0 < fraction < 1 for fraction in fractions)
-    _require(rising, "STEP_FRACTIONS", fractions, "rise, and lie between 0 and 1")
-    rising = _rising(steps) and all(isinstance(step, int) and step > 0 for step in steps)
-    _require(rising, "STEPS", steps, "be whole iterations above 0 that rise")
+def _check_length(cfg: CfgNode) -> None:
+    at_least(cfg, "SOLVER.MAX_ITER", 0, "; 0 leaves the length to SOLVER.MAX_EPOCHS")
+    if cfg.SOLVER.MAX_ITER == 0:
+        above(cfg, "SOLVER.MAX_EPOCHS", 0, " as long as SOLVER.MAX_ITER is 0")
+    at_least(cfg, "SOLVER.WARMUP_EPOCHS", 0)
+    at_least(cfg, "SOLVER.WARMUP_ITERS", 0)
+    at_least(cfg, "SOLVER.CHECKPOINT_PERIOD", 1, " iteration")
+    at_least(cfg, "SOLVER.MAX_TO_KEEP", 0, "; 0 keeps all checkpoints")
+    fractions, steps = cfg.SOLVER.STEP_FRACTIONS, cfg.SOLVER.STEPS
+    holds = are_numbers(fractions) and rise(fractions) and all(0 < fraction < 1 for fraction in fractions)
+    require(holds, "SOLVER.STEP_FRACTIONS", fractions, "rise, and lie between 0 and 1")
+    holds = are_numbers(steps) and rise(steps) and all(isinstance(step, int) and step > 0 for step in steps)
+    require(holds, "SOLVER.STEPS", steps, "be whole iterations above 0 that rise")
 
 
-def _check_batch(solver: CfgNode) -> None:
-    parts, limit = solver.ACCUMULATION_STEPS, solver.MAX_IMS_PER_PASS
-    _require(parts >= 0, "ACCUMULATION_STEPS", parts, "be at least 1, or 0 to follow from SOLVER.MAX_IMS_PER_PASS")
-    _require(limit >= 0, "MAX_IMS_PER_PASS", limit, "be at least 0; 0 sets no limit")
-    images, processes, least = solver.IMS_PER_BATCH, comm.get_world_size(), max(parts, 1)
-    if images <= 0 or images % (least * processes):
-        raise InputError(
-            f"SOLVER.IMS_PER_BATCH is {images}; it must be a multiple of {least * processes}, "
-            f"that is, of {processes} process{'es' * (processes > 1)} × SOLVER.ACCUMULATION_STEPS {least}"
-        )
-    reference = solver.REFERENCE_BATCH_SIZE
-    _require(reference >= 0, "REFERENCE_BATCH_SIZE", reference, "be at least 0; 0 leaves the learning rate as it is")
+def _check_rates(cfg: CfgNode) -> None:
+    one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", SCHEDULERS)
+    one_of(cfg, "SOLVER.WARMUP_METHOD", ("linear", "constant"))
+    factor, rate, end = cfg.SOLVER.WARMUP_FACTOR, cfg.SOLVER.BASE_LR, cfg.SOLVER.BASE_LR_END
+    require(is_number(factor) and 0 <= factor <= 1, "SOLVER.WARMUP_FACTOR", factor, "lie between 0 and 1")
+    above(cfg, "SOLVER.BASE_LR", 0)
+    holds = is_number(end) and 0 <= end <= rate
+    require(holds, "SOLVER.BASE_LR_END", end, f"lie between 0 and SOLVER.BASE_LR, {rate}")
+    at_least(cfg, "SOLVER.REFERENCE_BATCH_SIZE", 0, "; 0 leaves the learning rate as it is")
+    above(cfg, "SOLVER.GAMMA", 0)
+    betas, decay = cfg.SOLVER.BETAS, cfg.SOLVER.LAYER_DECAY
+    holds = are_numbers(betas, 2) and all(0 <= beta < 1 for beta in betas)
+    require(holds, "SOLVER.BETAS", betas, "be two numbers of at least 0 and below 1")
+    at_least(cfg, "SOLVER.WEIGHT_DECAY", 0)
+    require(is_number(decay) and 0 < decay <= 1, "SOLVER.LAYER_DECAY", decay, "be above 0 and at most 1")
 
 
-def _check_rates(solver: CfgNode) -> None:
-    name = solver.LR_SCHEDULER_NAME
-    _require(name in SCHEDULERS, "LR_SCHEDULER_NAME", name, f"be one of {_or(SCHEDULERS)}")
-    _require(
-        solver.WARMUP_METHOD in ("linear", "constant"), "WARMUP_METHOD", solver.WARMUP_METHOD, "be linear or constant"
+def _check_average(cfg: CfgNode) -> None:
+    decay = cfg.SOLVER.EMA.DECAY
+    holds = is_number(decay) and 0 <= decay < 1
+    require(holds, "SOLVER.EMA.DECAY", decay, "be at least 0 and below 1, such as 0.9999; 0 averages no weights")
+
+
+def check_batch(cfg: CfgNode, processes: int) -> None:
+    """One optimizer step's images, over all `processes` and accumulation steps."""
+    at_least(cfg, "SOLVER.ACCUMULATION_STEPS", 0, "; 0 follows from SOLVER.MAX_IMS_PER_PASS")
+    at_least(cfg, "SOLVER.MAX_IMS_PER_PASS", 0, "; 0 sets no limit")
+    images, parts = cfg.SOLVER.IMS_PER_BATCH, max(cfg.SOLVER.ACCUMULATION_STEPS, 1)
+    require(
+        is_number(images) and images > 0 and images % (parts * processes) == 0,
+        "SOLVER.IMS_PER_BATCH",
+        images,
+        f"be a multiple of {parts * processes}, that is, of {processes} process{'es' * (processes > 1)} × "
+        f"SOLVER.ACCUMULATION_STEPS {parts}",
     )
-    _require(0 <= solver.WARMUP_FACTOR <= 1, "WARMUP_FACTOR", solver.WARMUP_FACTOR, "lie between 0 and 1")
-    _require(solver.BASE_LR > 0, "BASE_LR", solver.BASE_LR, "be above 0")
-    end = solver.BASE_LR_END
-    _require(0 <= end <= solver.BASE_LR, "BASE_LR_END", end, f"lie between 0 and SOLVER.BASE_LR, {solver.BASE_LR}")
-    _require(solver.GAMMA > 0, "GAMMA", solver.GAMMA, "be above 0")
-    betas = solver.BETAS
-    valid = len(betas) == 2 and all(_is_number(beta) and 0 <= beta < 1 for beta in betas)
-    _require(valid, "BETAS", betas, "be two numbers of at least 0 and below 1")
-    _require(solver.WEIGHT_DECAY >= 0, "WEIGHT_DECAY", solver.WEIGHT_DECAY, "be at least 0")
-    _require(0 < solver.LAYER_DECAY <= 1, "LAYER_DECAY", solver.LAYER_DECAY, "be above 0 and at most 1")
 
 
-def _rising(values) -> bool:
-    numbers = all(_is_number(value) for value in values)
-    return numbers and all(low < high for low, high in zip(values, values[1:], strict=False))
+# INPUT and DATALOADER
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def check_loader(cfg: CfgNode) -> None:
+    at_least(cfg, "DATALOADER.NUM_WORKERS", 0)
 
 
-def _require(holds: bool, key: str, value, must: str) -> None:
-    if not holds:
-        raise InputError(f"SOLVER.{key} is {value!r}; it must {must}")
+def check_order(cfg: CfgNode) -> None:
+    """Detectron2's other orders of the images, which a detector's training data can't have."""
+    for key, only in (("SAMPLER_TRAIN", "TrainingSampler"), ("ASPECT_RATIO_GROUPING", False)):
+        value = cfg.DATALOADER[key]
+        require(value == only, f"DATALOADER.{key}", value, f"be {only}, for the order of the images is fixed")
 
 
-def _or(choices) -> str:
-    return ", ".join(choices)
+def check_names(key: str, names: Sequence[str]) -> None:
+    """`names`: DATASETS.TRAIN or DATASETS.TEST, as `key` says."""
+    require(len(names) > 0, key, names, "name a registered data set, or one that DATASETS lists")
+
+
+def check_format(image_format: str) -> None:
+    require(image_format in tuple(CHANNELS), "INPUT.FORMAT", image_format, f"be one of {', '.join(CHANNELS)}")
+
+
+def check_channels(cfg: CfgNode) -> None:
+    """INPUT.FORMAT, and MODEL.PIXEL_MEAN and PIXEL_STD with a number for each of its channels."""
+    check_format(cfg.INPUT.FORMAT)
+    channels, mean = CHANNELS[cfg.INPUT.FORMAT], cfg.MODEL.PIXEL_MEAN
+    must = f"have as many numbers as INPUT.FORMAT {cfg.INPUT.FORMAT} has channels, {channels}"
+    require(are_numbers(mean, channels), "MODEL.PIXEL_MEAN", mean, must)
+    check_pixels(cfg)
+
+
+def check_pixels(cfg: CfgNode) -> None:
+    """MODEL.PIXEL_MEAN and PIXEL_STD; their length is the model's number of channels."""
+    mean, deviation = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
+    require(are_numbers(mean) and len(mean) > 0, "MODEL.PIXEL_MEAN", mean, "have a number for each channel")
+    holds = are_numbers(deviation, len(mean)) and min(deviation) > 0
+    require(holds, "MODEL.PIXEL_STD", deviation, f"have as many numbers as MODEL.PIXEL_MEAN, {len(mean)}, all above 0")
+
+
+def check_input(cfg: CfgNode, is_train: bool) -> None:
+    """How a detector's images are read and augmented, in training or when it is tested."""
+    check_channels(cfg)
+    if not is_train:
+        at_least(cfg, "INPUT.MIN_SIZE_TEST", 0, " pixels; 0 leaves images as they are")
+        at_least(cfg, "INPUT.MAX_SIZE_TEST", 1, " pixel")
+        return
+    check_shortest_edge(cfg)
+    check_crop(cfg)
+    check_jitter(cfg)
+    one_of(cfg, "INPUT.RANDOM_FLIP", FLIPS)
+    one_of(cfg, "INPUT.MASK_FORMAT", MASK_FORMATS)
+
+
+def check_jitter(cfg: CfgNode) -> None:
+    if not cfg.INPUT.LSJ.ENABLED:
+        return
+    at_least(cfg, "INPUT.LSJ.IMAGE_SIZE", 1, " pixel")
+    low, high = cfg.INPUT.LSJ.MIN_SCALE, cfg.INPUT.LSJ.MAX_SCALE
+    holds = is_number(high) and 0 < high <= MAX_SCALE
+    require(holds, "INPUT.LSJ.MAX_SCALE", high, f"be above 0 and at most {MAX_SCALE}")
+    holds = is_number(low) and 0 < low <= high
+    require(holds, "INPUT.LSJ.MIN_SCALE", low, f"be above 0 and at most INPUT.LSJ.MAX_SCALE, {high}")
+
+
+def check_shortest_edge(cfg: CfgNode) -> None:
+    at_least(cfg, "INPUT.MAX_SIZE_TRAIN", 1, " pixel")
+    one_of(cfg, "INPUT.MIN_SIZE_TRAIN_SAMPLING", ("choice", "range"))
+    sizes = cfg.INPUT.MIN_SIZE_TRAIN
+    holds = are_numbers(sizes) and len(sizes) > 0 and min(sizes) >= 1
+    require(holds, "INPUT.MIN_SIZE_TRAIN", sizes, "have at least one number, each at least 1 pixel")
+    if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range":
+        must = "be the smallest and the largest size where INPUT.MIN_SIZE_TRAIN_SAMPLING is range"
+        require(len(sizes) == 2 and sizes[0] <= sizes[1], "INPUT.MIN_SIZE_TRAIN", sizes, must)
+
+
+def check_crop(cfg: CfgNode) -> None:
+    one_of(cfg, "INPUT.CROP.TYPE", CROPS)
+    kind, size = cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE
+    if kind.startswith("relative"):
+        holds = are_numbers(size, 2) and all(0 < side <= 1 for side in size)
+        what = "shares of the image, above 0 and at most 1,"
+    else:
+        holds = are_numbers(size, 2) and all(isinstance(side, int) and side > 0 for side in size)
+        what = "whole numbers of pixels above 0"
+        if kind == "absolute_range":
+            holds, what = holds and size[0] <= size[1], f"{what}, the first at most the second,"
+    require(holds, "INPUT.CROP.SIZE", size, f"be two {what} where INPUT.CROP.TYPE is {kind}")
+
+
+def check_pretraining_input(cfg: CfgNode) -> None:
+    """How images are read and augmented in pretraining."""
+    check_channels(cfg)
+    check_size("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE)
+    scale = cfg.INPUT.PRETRAIN_CROP_SCALE
+    holds = are_numbers(scale, 2) and 0 < scale[0] <= scale[1] <= 1
+    must = "be the smallest and the largest share of the image, above 0 and at most 1"
+    require(holds, "INPUT.PRETRAIN_CROP_SCALE", scale, must)
+    one_of(cfg, "INPUT.RANDOM_FLIP", FLIPS)
+
+
+# TEST
+
+
+def check_evaluation(cfg: CfgNode) -> None:
+    """When, and in which precision, a detector is evaluated during training."""
+    for key in ("TEST.EVAL_PERIOD", "TEST.EVAL_EPOCHS", "TEST.PATIENCE"):
+        at_least(cfg, key, 0, ", and 0 is never")
+    evaluated = (cfg.TEST.EVAL_PERIOD or cfg.TEST.EVAL_EPOCHS) and cfg.DATASETS.TEST
+    must = "be 0 where there are no evaluations during training, for which TEST.EVAL_EPOCHS and DATASETS.TEST are set"
+    require(not cfg.TEST.PATIENCE or evaluated, "TEST.PATIENCE", cfg.TEST.PATIENCE, must)
+    check_name(cfg.TEST.PRECISION, "TEST.PRECISION", (TRAINED, *DTYPES))
+    require_gpu(cfg.TEST.PRECISION, cfg.MODEL.DEVICE, "TEST.PRECISION")
+
+
+# MODEL
+
+
+def check_encoder(cfg: CfgNode) -> None:
+    """What an encoder is made of."""
+    node = cfg.MODEL.CONVMAE
+    one_of(cfg, "MODEL.CONVMAE.ARCH", list(PRESETS))
+    preset = PRESETS[node.ARCH]
+    for key in ("EMBED_DIMS", "DEPTHS", "MLP_RATIOS"):
+        values = getattr(node, key) or preset[key.lower()]
+        valid = are_numbers(values, 3) and min(values) > 0
+        require(valid, f"MODEL.CONVMAE.{key}", list(values), "be three positive numbers, one a stage")
+    width, heads = (node.EMBED_DIMS or preset["embed_dims"])[2], node.NUM_HEADS or preset["num_heads"]
+    if heads <= 0 or width % heads:
+        raise InputError(
+            f"MODEL.CONVMAE.NUM_HEADS is {heads}, which doesn't divide the width {width} of stage 3; "
+            "choose a divisor, or change the third of MODEL.CONVMAE.EMBED_DIMS"
+        )
+    if width % 4:
+        raise InputError(
+            f"MODEL.CONVMAE.EMBED_DIMS ends in {width}; the sin-cos position embedding needs a multiple of 4"
+        )
+    check_pixels(cfg)
+    kernel, rate = node.CONV_KERNEL_SIZE, node.DROP_PATH_RATE
+    holds = is_number(kernel) and kernel > 0 and kernel % 2
+    require(holds, "MODEL.CONVMAE.CONV_KERNEL_SIZE", kernel, "be odd and positive, such as 5")
+    require(is_number(rate) and 0 <= rate < 1, "MODEL.CONVMAE.DROP_PATH_RATE", rate, "be at least 0 and below 1")
+    check_size("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", node.PRETRAIN_IMAGE_SIZE)
+
+
+def check_backbone(cfg: CfgNode) -> None:
+    """What the detector's backbone is made of, beside an encoder."""
+    node = cfg.MODEL.CONVMAE
+    check_size("MODEL.CONVMAE.IMAGE_SIZE", node.IMAGE_SIZE)
+    one_of(cfg, "MODEL.CONVMAE.RELATIVE_POSITION", RELATIVE_POSITIONS)
+    valid = node.OUT_FEATURES and set(node.OUT_FEATURES) <= set(FEATURES)
+    require(valid, "MODEL.CONVMAE.OUT_FEATURES", node.OUT_FEATURES, f"name some of {', '.join(FEATURES)}")
+    padded = node.SQUARE_PAD
+    require(padded >= 0 and padded % 32 == 0, "MODEL.CONVMAE.SQUARE_PAD", padded, "be 0 or a multiple of 32 pixels")
+    largest = max(cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.LSJ.IMAGE_SIZE if cfg.INPUT.LSJ.ENABLED else 0)
+    if 0 < padded < largest:
+        raise InputError(
+            f"MODEL.CONVMAE.SQUARE_PAD is {padded}, smaller than the images: it must be at least "
+            f"INPUT.MAX_SIZE_TEST and INPUT.LSJ.IMAGE_SIZE, here {largest}"
+        )
+    require(node.FREEZE_STAGES in range(4), "MODEL.CONVMAE.FREEZE_STAGES", node.FREEZE_STAGES, "be 0, 1, 2 or 3")
+    check_windows(cfg)
+
+
+def check_windows(cfg: CfgNode) -> None:
+    """The schedule of windows in stage 3."""
+    node = cfg.MODEL.CONVMAE
+    depth = (node.DEPTHS or PRESETS[node.ARCH]["depths"])[2]
+    outside = [index for index in node.GLOBAL_BLOCKS if not 0 <= index < depth]
+    if outside:
+        raise InputError(
+            f"MODEL.CONVMAE.GLOBAL_BLOCKS names block {outside[0]}, but stage 3 has blocks 0 to {depth - 1}"
+        )
+    require(node.WINDOW_SIZE >= 1, "MODEL.CONVMAE.WINDOW_SIZE", node.WINDOW_SIZE, "be at least 1 token, such as 7")
+
+
+def check_masked_autoencoder(cfg: CfgNode) -> None:
+    """Masking, and what the decoder is made of."""
+    node = cfg.MODEL.MAE
+    require(0 < node.MASK_RATIO < 1, "MODEL.MAE.MASK_RATIO", node.MASK_RATIO, "lie between 0 and 1, such as 0.75")
+    one_of(cfg, "MODEL.MAE.MASKING", MASKINGS)
+    if node.COMPLEMENTARY_MASKS and node.MASKING != "block":
+        raise InputError("MODEL.MAE.COMPLEMENTARY_MASKS splits blocks; set MODEL.MAE.MASKING to block")
+    if not node.MASKED_CONV and node.MASKING != "block":
+        raise InputError("MODEL.MAE.MASKED_CONV False is an ablation of block masking; set MODEL.MAE.MASKING to block")
+    dim, heads = node.DECODER_EMBED_DIM, node.DECODER_NUM_HEADS
+    require(dim > 0 and dim % 4 == 0, "MODEL.MAE.DECODER_EMBED_DIM", dim, "be a positive multiple of 4")
+    if heads <= 0 or dim % heads:
+        raise InputError(f"MODEL.MAE.DECODER_NUM_HEADS is {heads}, which doesn't divide DECODER_EMBED_DIM {dim}")
+    require(node.DECODER_DEPTH >= 0, "MODEL.MAE.DECODER_DEPTH", node.DECODER_DEPTH, "be at least 0 blocks")
+    ratio = node.DECODER_MLP_RATIO
+    require(ratio >= 0, "MODEL.MAE.DECODER_MLP_RATIO", ratio, "be above 0, or 0 for that of the encoder's stage 1")
+
+
+def check_size(key: str, size: int) -> None:
+    """The side of a square image, which `key` sets: stage 3 cuts it into patches."""
+    holds = is_number(size) and size > 0 and size % PATCH == 0
+    require(holds, key, size, f"be a positive multiple of {PATCH} pixels")

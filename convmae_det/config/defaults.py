@@ -4,14 +4,22 @@
 R-CNN on ConvMAE base; a YAML file then only says what differs.
 """
 
+import importlib
 import os
+import warnings
 
 import torch
 from yacs.config import CfgNode
 
+NETWORKS = ("convmae_det.modeling.backbone", "convmae_det.modeling.masked_autoencoder")  # registered when imported
+
 
 def add_convmae_config(cfg: CfgNode) -> None:
-    """Adds the keys below to `cfg`, in place. The recipe's numbers are those of arXiv 2205.03892."""
+    """Adds the keys below to `cfg`, in place, and makes Detectron2 know the networks that they describe by name.
+
+    The recipe's numbers are those of arXiv 2205.03892.
+    """
+    _register_networks()
     _add_encoder(cfg)
     _add_masked_autoencoder(cfg)
     _add_input(cfg)
@@ -19,6 +27,14 @@ def add_convmae_config(cfg: CfgNode) -> None:
     _add_solver(cfg)
     _add_evaluation(cfg)
     _set_detector_defaults(cfg)
+
+
+def _register_networks() -> None:
+    """Imports NETWORKS; by name and when they are wanted, since otherwise nothing of them is known here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # said by PyTorch of Detectron2's code
+        for module in NETWORKS:
+            importlib.import_module(module)
 
 
 def _add_encoder(cfg: CfgNode) -> None:

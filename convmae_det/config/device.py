@@ -6,14 +6,19 @@ import sys
 
 import torch
 
-from ..errors import InputError
+from .checks import require
 
 
 def available_device(device: str) -> str:
-    """MODEL.DEVICE as a device that this machine has: cpu, cuda or cuda:N. One line on stderr says that it is the CPU
-    for want of a GPU. Raises InputError for an unknown device, or a GPU beyond the last."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise InputError(f"MODEL.DEVICE is {device!r}; choose auto, cuda, cuda:0 (one of several GPUs) or cpu")
+    """MODEL.DEVICE as a device that this machine has: cpu, cuda or cuda:N.
+
+    One line on stderr says that it is the CPU for want of a GPU.
+
+    Raises:
+        InputError: an unknown device, or a GPU beyond the last.
+    """
+    known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", device)
+    require(known, "MODEL.DEVICE", device, "be auto, cuda, cuda:0 (one of several GPUs) or cpu")
     gpus = count_gpus()
     if device == "cpu":
         return device
@@ -21,8 +26,8 @@ def available_device(device: str) -> str:
         if os.environ.get("RANK", "0") == "0":
             print("No GPU that PyTorch can use was found: this runs on the CPU.", file=sys.stderr)
         return "cpu"
-    if int(device.partition(":")[2] or 0) >= gpus:
-        raise InputError(f"MODEL.DEVICE is {device}, but this machine has {gpus} GPUs, counted from 0")
+    exists = int(device.partition(":")[2] or 0) < gpus
+    require(exists, "MODEL.DEVICE", device, f"name one of the {gpus} GPUs of this machine, counted from 0")
     return "cuda" if device == "auto" else device
 
 

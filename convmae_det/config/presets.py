@@ -1,6 +1,8 @@
 """The encoders by name (the paper's table 1; tiny is ours, to try things with)."""
 
-PRESETS = {
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
     "tiny": dict(embed_dims=(32, 64, 128), depths=(2, 2, 4), num_heads=4, mlp_ratios=(4, 4, 4)),
     "small": dict(embed_dims=(128, 256, 384), depths=(2, 2, 11), num_heads=6, mlp_ratios=(4, 4, 4)),
     "base": dict(embed_dims=(256, 384, 768), depths=(2, 2, 11), num_heads=12, mlp_ratios=(4, 4, 4)),

@@ -1,48 +1,108 @@
-"""From YAML files and KEY VALUE pairs to a configuration, with errors in one sentence."""
+"""YAML files as plain values.
+
+A file may be a stranger's: no code in it is run, it is not trusted to be small, and it makes no file elsewhere be read.
+"""
 
 import difflib
+import importlib.resources
 import itertools
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from detectron2.config import CfgNode
+import yaml
+from yacs.config import CfgNode
 
-from ..errors import InputError
-from .plain_yaml import read_plain_yaml
+from ..errors import InputError, one_line
+from .building import encoder_arguments
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+OURS = "convmae_det://"  # what the names of the project's own configurations begin with
 BASE = "_BASE_"
-BOX_WEIGHTS = ("MODEL.RPN.BBOX_REG_WEIGHTS", "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS")  # of x, y, width and height
-NAMES = ("DATASETS.TRAIN", "DATASETS.TEST")
-MAX_SHOWN = 200  # characters of a value in an error
+CONFIG = "config.yaml"  # of a run, in its OUTPUT_DIR
+TAKE = f"take the {CONFIG} that a run wrote"
+MAX_VALUES = 100_000  # in one file; ours have some 400
 MAX_BASES = 50  # files that one builds on
 
-GROUPS = ("MODEL.", "INPUT.", "DATASETS.", "DATALOADER.", "SOLVER.", "TEST.")  # how keys begin
+
+class PlainLoader(yaml.SafeLoader):
+    """yaml.SafeLoader, but a short file can't stand for a huge tree, or one without end, by referring to its parts."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _count_values(node, {})
+        return node
 
 
-def split_pairs(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """KEY VALUE pairs, and the other words. A file that is called like a key is a file."""
-    pairs, others = [], []
-    words = iter(words)
-    for word in words:
-        if word.startswith(GROUPS) and not os.path.exists(word):
-            pairs += [word, *itertools.islice(words, 1)]
-        else:
-            others.append(word)
-    return pairs, others
+def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
+    """In the tree below `node`, each as often as it is referred to. Raises yaml.YAMLError: too many, or no end."""
+    if id(node) not in counted:
+        counted[id(node)] = MAX_VALUES  # of one that is reached from itself
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        pairs = itertools.chain(*inner) if isinstance(node, yaml.MappingNode) else inner
+        counted[id(node)] = 1 + sum(_count_values(part, counted) for part in pairs)
+    if counted[id(node)] > MAX_VALUES:
+        problem = f"it refers to itself, or stands for more than {MAX_VALUES:,} values"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    return counted[id(node)]
+
+
+def read_plain_yaml(path: str | Path) -> object:
+    """What a YAML file holds. Raises InputError: it can't be read, or more than plain values stand in it."""
+    try:
+        with Path(path).expanduser().open(encoding="utf-8") as file:
+            return yaml.load(file, PlainLoader)
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror}): check the path") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of dates that there are not
+        where = getattr(error, "problem_mark", None)
+        where = f"{where.name}, line {where.line + 1}," if where else path
+        problem = getattr(error, "problem", None) or one_line(error)
+        raise InputError(f"{where} is not plain YAML ({problem}): correct it") from error
 
 
 def read_yaml(path: str) -> Iterator[tuple[str, object]]:
-    """The dotted keys and values of a YAML file and those that its _BASE_ names; no code in them is run.
+    """The dotted keys and values of a YAML file and those that its _BASE_ names.
 
-    A _BASE_ is a path relative to the file that names it, or a list of them. Since a file may be a stranger's, they
+    Args:
+        path: a file, or one of the project's own, such as convmae_det://mask_rcnn_convmae_b.yaml
+
+    A _BASE_ is one of the project's own, or a path relative to the file that names it, or a list of these. The files
     must lie in the folder of `path`, the working directory or our configs/, or in folders inside.
+
+    Raises:
+        InputError: see `read_plain_yaml`; a _BASE_ elsewhere, or in a loop; or keys that aren't nested.
     """
-    path = os.path.expanduser(path)
-    folders = [os.path.realpath(folder) for folder in (os.path.dirname(path), os.curdir, CONFIGS)]
-    yield from _leaves(_tree_with_bases(path, folders, [], ()))
+    path = locate(os.path.expanduser(path))
+    folders = [os.path.realpath(folder) for folder in (os.path.dirname(path), os.curdir, configs_folder())]
+    yield from leaves(_tree_with_bases(path, folders, [], ()))
+
+
+def configs_folder() -> Path:
+    """Where the project's own configurations are.
+
+    In a clone, whichever is installed, its configs/; else those that were installed as convmae_det.configs.
+    """
+    clone = Path(__file__).parents[2]
+    if (clone / "setup.cfg").is_file():
+        return clone / "configs"
+    return Path(str(importlib.resources.files("convmae_det.configs")))
+
+
+def locate(path: str) -> str:
+    """The path of one of the project's own configurations, if `path` is the name of one; else `path`.
+
+    Raises InputError for a name that none of them has.
+    """
+    if not path.startswith(OURS):
+        return path
+    folder = configs_folder()
+    files = {f"{OURS}{file.relative_to(folder).as_posix()}": file for file in sorted(folder.rglob("*.yaml"))}
+    if path not in files:  # nor is a path that leaves the folder
+        near = difflib.get_close_matches(path, files) or files
+        raise InputError(f"{path} is none of the project's configurations: choose {', '.join(near)}")
+    return str(files[path])
 
 
 def _tree_with_bases(path: str, folders: list[str], read: list[str], above: tuple[str, ...]) -> dict:
@@ -67,6 +127,8 @@ def _base_path(path: str, base: object, folders: list[str]) -> str:
         raise InputError(
             f"{path} is not made of nested keys and a {BASE} that is a path: {BASE} is {base!r}; correct it"
         )
+    if base.startswith(OURS):
+        return locate(base)
     if "://" in base or "\0" in base:
         raise InputError(f"{path} builds on {base} by {BASE}: download that file and give its path")
     found = os.path.join(os.path.dirname(path), os.path.expanduser(base))
@@ -97,57 +159,27 @@ def _merge(tree: dict, into: dict, path: str) -> None:
             into[key] = value
 
 
-def _leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted keys and values of nested dicts."""
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
-    """Sets the dotted `key`, which must exist, to a value of its type or to text that stands for one."""
-    known = dict(_leaves(cfg))
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        if any(name.startswith(f"{key}.") for name in known):
-            raise InputError(f"{key}, set in {source}, is a group of keys: set those below it")
-        raise InputError(
-            f"{key}, set in {source}, doesn't exist" + (f": did you mean {near[0]}?" if near else ": remove it")
-        )
-    current = known[key]
+def read_run_config(path: str | Path) -> CfgNode:
+    """The config.yaml that a run leaves beside its weights, in which every key stands. No other file is read.
+
+    Raises InputError: it can't be read, is not such a file, or names a _BASE_.
+    """
+    tree = read_plain_yaml(path)
+    if isinstance(tree, dict) and BASE in tree:
+        raise InputError(f"{path} builds on another file ({BASE}): {TAKE}, which is complete")
     try:
-        value = CfgNode._decode_cfg_value(value)
-        if isinstance(current, float) and type(value) is int:
-            value = float(value)
-        if value is None and current is not None or not _is_like(value, current):
-            raise ValueError
-        cfg.merge_from_list([key, value])
-        if key in BOX_WEIGHTS and len(value) != 4 or key in NAMES and not all(isinstance(x, str) for x in value):
-            raise ValueError
-    except (ValueError, AssertionError, OverflowError, MemoryError, RecursionError) as error:
-        shown = repr(value)
-        shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
-        raise InputError(
-            f"{key}, set in {source}, is {shown}; it must be a {type(current).__name__}, such as {current!r}"
-        ) from error
-
-
-def _is_like(value: object, current: object) -> bool:
-    """Whether numbers are finite and of a size that anything has and, in lists, of the kind of those that are there."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, int):
-        return abs(value) < 2**31
-    if not isinstance(value, (list, tuple)):
-        return True
-    kinds = {_kind(entry) for entry in current} if isinstance(current, (list, tuple)) else set()
-    kept = len(kinds) != 1 or {_kind(entry) for entry in value} <= kinds
-    example = current[0] if kinds else None
-    return kept and all(_is_like(entry, example) for entry in value)
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return "number"
-    return "list" if isinstance(value, (list, tuple)) else type(value).__name__
+        cfg = CfgNode(tree)
+        encoder_arguments(cfg)
+        _ = cfg.MODEL.META_ARCHITECTURE
+    except (AttributeError, AssertionError, TypeError) as error:
+        raise InputError(f"{path} doesn't describe a ConvMAE network, or not completely ({error}): {TAKE}") from error
+    return cfg

@@ -33,8 +33,10 @@ def seconds(function: Callable, device: str) -> float:
 
 
 def medians(functions: Mapping[str, Callable], repeats: int, device: str) -> dict[str, float]:
-    """Seconds a call: medians over the repeats, after one to warm up. The functions take turns, so that a change of the
-    machine's speed meets all."""
+    """Seconds a call: medians over the repeats, after one to warm up.
+
+    The functions take turns, so that a change of the machine's speed meets all.
+    """
     times = {name: [] for name in functions}
     for turn in tqdm(range(repeats + 1), desc="turns, the first a warm-up", disable=None):
         for name, function in functions.items():
@@ -60,10 +62,16 @@ def cuda_peak(run: Callable) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
-def process_peak(script: str, *arguments: str) -> int:
-    """Bytes by which a process of its own, which calls :func:`print_peak`, raises its resident set. Raises InputError
-    with the last thing that it said, if it fails."""
-    finished = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+def process_peak(*words: str) -> int:
+    """Bytes by which a process of its own raises its resident set.
+
+    Args:
+        words: a command line of Python, of a program that calls :func:`print_peak`
+
+    Raises:
+        InputError: the last thing that it said, if it fails.
+    """
+    finished = subprocess.run([sys.executable, *words], capture_output=True, text=True)
     if finished.returncode:
         last = (finished.stderr.strip() or "it was killed, perhaps for want of memory").splitlines()[-1]
         raise InputError(last.removeprefix("error: "))

@@ -9,6 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,7 +55,7 @@ PRODUCTS = re.compile(
 )
 
 
-def operations_of(operation, result, args: Sequence) -> int:
+def operations_of(operation: Any, result: Any, args: Sequence) -> int:
     """Of one call of an operation of torch.ops in a forward pass; 0 of what is no product."""
     name = operation.overloadpacket.__name__
     for names, formula in FORMULAS:
@@ -72,10 +73,13 @@ class OperationCount(TorchDispatchMode):
     """Counts what runs while it is active into `operations`, by the part whose module is at work."""
 
     def __init__(self, parts: Iterable[tuple[str, nn.Module]] = ()):
-        """`parts`: modules, each with the part that it belongs to; what runs in none of them belongs to REST. Inside
-        each other the inner one counts."""
+        """What runs in none of the parts belongs to REST.
+
+        Args:
+            parts: modules, each with the part that it belongs to; of those inside each other the inner one counts
+        """
         super().__init__()
-        self.operations = Counter()
+        self.operations: Counter[str] = Counter()
         self.modules, self.running, self.handles = list(parts), [REST], []
 
     @property
@@ -83,18 +87,18 @@ class OperationCount(TorchDispatchMode):
         """The part that is at work."""
         return self.running[-1]
 
-    def __enter__(self):
+    def __enter__(self) -> "OperationCount":
         for part, module in self.modules:
             self.handles.append(module.register_forward_pre_hook(lambda *_, part=part: self.running.append(part)))
             self.handles.append(module.register_forward_hook(lambda *_: self.running.pop() and None))
         return super().__enter__()
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         for handle in self.handles:
             handle.remove()
-        return super().__exit__(*error)
+        super().__exit__(*error)
 
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = operation(*args, **(kwargs or {}))
         if operations := operations_of(operation, result, args):
             self.operations[self.part] += operations

@@ -7,10 +7,9 @@ from detectron2.config import CfgNode, get_cfg
 from ..config.architectures import CLASS_KEYS
 from ..config.defaults import add_convmae_config
 from ..config.device import available_device
-from ..config.reading import read_yaml, set_key
+from ..config.keys import set_keys
 from ..data.detection.categories import detector_categories
 from ..data.detection.coco_format import register_coco_format
-from ..errors import InputError
 
 
 def read_config(config_file: str, pairs: Sequence[str] = ()) -> CfgNode:
@@ -19,20 +18,16 @@ def read_config(config_file: str, pairs: Sequence[str] = ()) -> CfgNode:
     The data sets of DATASETS.COCO_FORMAT are registered. DATASETS.CATEGORIES and, unless it is set, the detector's
     number of classes are those of the data sets.
 
-    Raises InputError for a file that can't be read, a key that doesn't exist, a value of the wrong type, or data sets
-    that are missing or don't go together.
+    Args:
+        config_file: a path, or the name of one of the project's own, such as convmae_det://mask_rcnn_convmae_b.yaml
+
+    Raises:
+        InputError: a file that can't be read, a key that doesn't exist, a value of the wrong type, or data sets that
+            are missing or don't go together.
     """
     cfg = get_cfg()
     add_convmae_config(cfg)
-    settings = [(key, value, config_file) for key, value in (read_yaml(config_file) if config_file else ())]
-    if len(pairs) % 2:
-        raise InputError(
-            f"the command line ends in KEY VALUE pairs, but {' '.join(pairs)} is not an even number of words"
-        )
-    settings += [(key, value, "the command line") for key, value in zip(pairs[::2], pairs[1::2], strict=True)]
-    for key, value, source in settings:
-        set_key(cfg, key, value, source)
-    _set_classes(cfg, {key for key, _, _ in settings})
+    _set_classes(cfg, set_keys(cfg, config_file, pairs))
     return cfg
 
 

@@ -6,41 +6,13 @@ import stat
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from ..config.checks import CHANNELS, check_format
 from ..errors import InputError
 
-CHANNELS = {"RGB": 3, "BGR": 3, "L": 1, "RGBA": 4}  # of each INPUT.FORMAT
-
-# What makes an image upright, by its EXIF orientation.
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-SIDEWAYS = (5, 6, 7, 8)  # swap height and width
-
-
-def check_format(format: str) -> None:
-    """Raise InputError unless `format` is one that `read_image` gives."""
-    if format not in CHANNELS:
-        raise InputError(f"INPUT.FORMAT is {format!r}, but must be one of {', '.join(CHANNELS)}.")
-
-
-def check_channels(cfg) -> None:
-    """Raise InputError unless INPUT.FORMAT is known and MODEL.PIXEL_MEAN has an entry for each of its channels."""
-    check_format(cfg.INPUT.FORMAT)
-    channels, entries = CHANNELS[cfg.INPUT.FORMAT], len(cfg.MODEL.PIXEL_MEAN)
-    if entries != channels:
-        raise InputError(
-            f"MODEL.PIXEL_MEAN has {entries} entries, but must have one for each of the {channels} channels of "
-            f"INPUT.FORMAT {cfg.INPUT.FORMAT}."
-        )
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def read_image(path: str | os.PathLike, format: str = "RGB") -> np.ndarray:
@@ -104,7 +76,7 @@ def read_crop(
         part = choose(height, width)
         with _errors_of(path):
             scale = _reduce(image, min(part[2:]) // enough if enough else 1)
-            upright = image.transpose(TURNS[orientation]) if orientation in TURNS else image
+            upright = image if orientation == 1 else _turn(image)
             return to_pixels(upright, format, _corners(part, scale)), (height, width)
 
 
@@ -148,6 +120,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def _turn(image: Image.Image) -> Image.Image:
+    """Upright, as the EXIF data say that `_orientation` has read."""
+    image.info.pop("exif", None)  # exif_transpose would write them anew, which fails where other entries are damaged
+    return ImageOps.exif_transpose(image)
+
+
 def _upright_size(image: Image.Image, orientation: int) -> tuple[int, int]:
     """Height and width."""
     return image.size if orientation in SIDEWAYS else image.size[::-1]
@@ -164,7 +142,7 @@ def _reduce(image: Image.Image, most: int) -> int:
 def _corners(part: tuple[int, int, int, int], scale: int) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the part in an image reduced by `scale`."""
     top, left, height, width = part
-    return tuple(round(edge / scale) for edge in (left, top, left + width, top + height))
+    return round(left / scale), round(top / scale), round((left + width) / scale), round((top + height) / scale)
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

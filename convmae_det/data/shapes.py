@@ -1,8 +1,9 @@
 """A small instance segmentation data set of drawn shapes, for the quickstart and as a pattern for data of one's own.
 
-    python -m convmae_det.data.shapes [DIR] [--train N] [--val N] [--size PIXELS] [--seed S]
+    convmae-det shapes [DIR] [--train N] [--val N] [--size PIXELS] [--seed S]
 
-writes ellipses, rectangles, triangles and stars on textured backgrounds in COCO's layout:
+writes ellipses, rectangles, triangles and stars on textured backgrounds in COCO's layout (so does
+``python -m convmae_det.data.shapes``):
 
     DIR/annotations/instances_train.json    DIR/train/000000000001.png ...
     DIR/annotations/instances_val.json      DIR/val/000000000001.png ...
@@ -14,8 +15,8 @@ pixels don't depend on the version of a decoder.
 S: side of the square image in pixels; F: `OVERSAMPLING`; P: points of an outline.
 """
 
-import argparse
 import colorsys
+import itertools
 import json
 import os
 import re
@@ -26,8 +27,6 @@ from typing import NamedTuple
 
 import numpy as np
 from contourpy import FillType, contour_generator
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
@@ -123,7 +122,7 @@ def visible_polygons(coverage: np.ndarray) -> list[list[float]]:
     generator = contour_generator(z=np.pad(clear, 1), fill_type=FillType.OuterOffset)
     polygons = []
     for points, offsets in zip(*generator.filled(0.5, np.inf), strict=True):
-        rings = [points[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]  # outer, then holes
+        rings = [points[start:end] for start, end in itertools.pairwise(offsets)]  # outer, then holes
         slits = [np.concatenate([hole, rings[0][:1]]) for hole in rings[1:]]
         polygons.append((np.concatenate([rings[0], *slits]) - 0.5).round(2).ravel().tolist())
     return polygons
@@ -263,7 +262,9 @@ def default_root() -> Path:
     return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser() / "shapes"
 
 
-def write_shapes(root=None, *, train: int = 600, val: int = 100, size: int = 128, seed: int = 0) -> bool:
+def write_shapes(
+    root: str | Path | None = None, *, train: int = 600, val: int = 100, size: int = 128, seed: int = 0
+) -> bool:
     """Write the data set, unless the folder holds the very same already. All of it appears at once, or nothing.
 
     Args:
@@ -305,12 +306,15 @@ def write_shapes(root=None, *, train: int = 600, val: int = 100, size: int = 128
     return True
 
 
-def register_shapes(root=None) -> None:
+def register_shapes(root: str | Path | None = None) -> None:
     """Make ``shapes_train`` and ``shapes_val`` known to Detectron2; their files need not exist yet.
 
     Args:
         root: the data set's folder; None for ``default_root()`` as it is now. Another root than last time replaces it.
     """
+    from detectron2.data import DatasetCatalog, MetadataCatalog  # drawing needs no Detectron2
+    from detectron2.data.datasets import register_coco_instances
+
     root = Path(root or default_root()).expanduser()
     for split in SPLITS:
         name, json_file, image_root = f"shapes_{split}", str(annotation_file(root, split)), str(root / split)
@@ -326,27 +330,7 @@ def register_shapes(root=None) -> None:
         register_coco_instances(name, metadata, json_file, image_root)
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m convmae_det.data.shapes", description="Draw the shapes data set in COCO's layout."
-    )
-    parser.add_argument("root", metavar="DIR", nargs="?", help="default: shapes in $DETECTRON2_DATASETS or datasets/")
-    for name, metavar, meaning in [
-        ("train", "N", "training images"),
-        ("val", "N", "validation images"),
-        ("size", "PIXELS", "side of the square images"),
-        ("seed", "S", "other seeds give other images"),
-    ]:
-        default = write_shapes.__kwdefaults__[name]
-        parser.add_argument(f"--{name}", type=int, metavar=metavar, default=default, help=f"{meaning} ({default})")
-    options = parser.parse_args(argv)
-    try:
-        written = write_shapes(**vars(options))
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    outcome = "written" if written else "kept: they are there already"
-    print(f"{options.root or default_root()}: {options.train} training, {options.val} validation images {outcome}")
+if __name__ == "__main__":  # python -m convmae_det.data.shapes
+    from ..cli.main import main
 
-
-if __name__ == "__main__":
-    main()
+    sys.exit(main(["shapes", *sys.argv[1:]]))

@@ -17,12 +17,15 @@ import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.utils import comm
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler, get_worker_info
 
+from ..config.checks import at_least, check_batch, check_loader
 from ..errors import InputError
 
 
@@ -63,19 +66,21 @@ class SampleStream(Dataset):
         seed: not negative
     """
 
-    def __init__(self, dataset: Sequence, mapper: Callable, seed: int):
+    def __init__(self, dataset: Sequence | ConcatDataset, mapper: Callable, seed: int):
         self.dataset, self.mapper, self.seed = dataset, mapper, seed
 
-    def __getitem__(self, position: int):
+    def __getitem__(self, position: int) -> Any:
         return self.__getitems__([position])[0]
 
     def __getitems__(self, positions: Sequence[int]) -> list:
-        """The samples of a batch, as torch's loader asks for them: to keep the generators' states takes longer than to
-        seed them, and once is enough."""
+        """The samples of a batch, as torch's loader asks for them.
+
+        To keep the generators' states takes longer than to seed them, and once is enough.
+        """
         with generators_kept():
             return [self._sample(position) for position in positions]
 
-    def _sample(self, position: int):
+    def _sample(self, position: int) -> Any:
         epoch, offset = divmod(position, len(self.dataset))
         index = int(epoch_order(self.seed, epoch, len(self.dataset))[offset])
         seed_generators(self.seed, position)
@@ -116,7 +121,7 @@ class HandOver:
     def __init__(self, mapper: Callable):
         self.mapper = mapper
 
-    def __call__(self, item):
+    def __call__(self, item: Any) -> Any:
         try:
             return self.mapper(item)
         except InputError as error:
@@ -128,14 +133,15 @@ def pack(samples: list) -> list | bytes:
 
     torch would do the same in a thread that only prints what went wrong, and the batch would be waited for without end.
     """
-    if get_worker_info() is None:
+    worker = get_worker_info()
+    if worker is None:
         return samples
     try:
         return bytes(ForkingPickler.dumps(samples))
     except (RuntimeError, OSError) as error:
         return [
             InputError(
-                f"DATALOADER.NUM_WORKERS {get_worker_info().num_workers} need more shared memory or open files than "
+                f"DATALOADER.NUM_WORKERS {worker.num_workers} need more shared memory or open files than "
                 f"there are ({error}): enlarge /dev/shm (docker run --shm-size 8g), raise ulimit -n, or lower the "
                 "number"
             )
@@ -169,19 +175,25 @@ class Checked:
 
 
 def outlive_signals(worker: int) -> None:
-    """Schedulers and terminals signal whole groups of processes, but a worker is needed until its owner ends. That
-    tells it to end, and only if it doesn't sends SIGTERM, and again at its own exit."""
+    """Keeps a worker alive until its owner ends, though schedulers and terminals signal whole groups of processes.
 
-    def receive(number: int, frame) -> None:
+    Its owner tells it to end, and only if it doesn't sends SIGTERM, and again at its own exit.
+    """
+
+    def receive(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, receive)
 
 
-def build_stream_loader(cfg, dataset: Sequence, mapper: Callable, start_iteration: int = 0) -> Checked:
-    """An endless loader of this process's batches: lists of SOLVER.IMS_PER_BATCH / (processes · ACCUMULATION_STEPS)
-    samples, ACCUMULATION_STEPS of them for each optimizer step.
+def build_stream_loader(
+    cfg: CfgNode, dataset: Sequence | ConcatDataset, mapper: Callable, start_iteration: int = 0
+) -> Checked:
+    """An endless loader of this process's batches.
+
+    They are lists of SOLVER.IMS_PER_BATCH / (processes · ACCUMULATION_STEPS) samples, ACCUMULATION_STEPS of them for
+    each optimizer step.
 
     Args:
         cfg: uses SEED (negative: drawn now, the same in all processes), DATALOADER.NUM_WORKERS and the two above
@@ -193,18 +205,9 @@ def build_stream_loader(cfg, dataset: Sequence, mapper: Callable, start_iteratio
         InputError: the batch can't be cut into equal parts; a key out of range. While iterating: a mapper's.
     """
     images, accumulation, processes = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS, comm.get_world_size()
-    for key, value, least in [
-        ("SOLVER.IMS_PER_BATCH", images, 1),
-        ("SOLVER.ACCUMULATION_STEPS", accumulation, 1),
-        ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0),
-    ]:
-        if value < least:
-            raise InputError(f"{key} is {value}, but must be at least {least}.")
-    if images % (accumulation * processes):
-        raise InputError(
-            f"SOLVER.IMS_PER_BATCH is {images}, but must be a multiple of SOLVER.ACCUMULATION_STEPS times the number "
-            f"of processes, {accumulation} × {processes}."
-        )
+    check_loader(cfg)
+    check_batch(cfg, processes)
+    at_least(cfg, "SOLVER.ACCUMULATION_STEPS", 1, " where data are loaded, for which resolve_schedule replaces 0")
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     positions = StepPositions(images, accumulation, start_iteration, comm.get_rank(), processes)
     loader = DataLoader(

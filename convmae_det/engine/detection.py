@@ -10,11 +10,12 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint.checkpointer import Checkpointer
+from ..config.checks import check_fine_tuning, check_names, require
+from ..data.detection.catalog import check_available
 from ..data.detection.loader import build_test_loader, build_train_dataset, build_train_loader
 from ..engine.hooks.best import BestCheckpoint, EarlyStop
 from ..engine.hooks.evaluation import Evaluation, best_metric, resolve_evaluation
 from ..engine.trainer import Trainer
-from ..errors import InputError
 from ..evaluation.coco import Evaluator, tasks
 from ..inference.model import build_trained_model
 from ..precision import TRAINED, announce, autocast, evaluation_precision
@@ -29,6 +30,11 @@ class DetectionTrainer(Trainer):
     build_test_loader = staticmethod(build_test_loader)
 
     @classmethod
+    def check_config(cls, cfg: CfgNode) -> None:
+        check_fine_tuning(cfg, comm.get_world_size())
+        check_available([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], cfg)
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
         return build_train_loader(cfg, start_iteration, dataset)
 
@@ -39,7 +45,8 @@ class DetectionTrainer(Trainer):
             announce(evaluation_precision(self.cfg), "Precision of evaluations")
         all_hooks = [*super().build_hooks(), Evaluation(test.EVAL_PERIOD, self._evaluate)]
         if metric and comm.is_main_process():
-            model = self._trainer.average.module if metric.startswith("ema/") else self.checkpointer.model
+            average = self._trainer.average
+            model = average.module if average and metric.startswith("ema/") else self.checkpointer.model
             path = os.path.join(self.cfg.OUTPUT_DIR, "model_best.pth")
             best = BestCheckpoint(test.EVAL_PERIOD, metric, model, path)
             all_hooks.append(best)
@@ -64,9 +71,13 @@ class DetectionTrainer(Trainer):
         return Evaluator(dataset_name, tasks(cfg), output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict:
-        """COCO's metrics on DATASETS.TEST, in percent: {"bbox": {"AP": …}, "segm": …}, or one of these for each
-        data set if there are several. Prints a line for each. Empty on all processes but the main one."""
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: object = None) -> dict:
+        """Evaluates on DATASETS.TEST, and logs a line for each data set.
+
+        Returns:
+            COCO's metrics, in percent: {"bbox": {"AP": …}, "segm": …}, or one of these for each data set if there are
+            several. Empty on all processes but the main one.
+        """
         with autocast(cfg.MODEL.DEVICE, evaluation_precision(cfg).dtype):
             results = super().test(cfg, model, evaluators)
         names = cfg.DATASETS.TEST
@@ -83,12 +94,10 @@ class DetectionTrainer(Trainer):
 
         Raises InputError: there are none, or they are not the whole model's.
         """
-        if not cfg.DATASETS.TEST:
-            raise InputError("DATASETS.TEST is empty: name the data set to evaluate on")
+        check_names("DATASETS.TEST", cfg.DATASETS.TEST)
         checkpoints = Checkpointer(nn.Module(), cfg.OUTPUT_DIR)
         resume = resume and checkpoints.has_checkpoint()
         path = checkpoints.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
-        if not path:
-            raise InputError("MODEL.WEIGHTS is empty: --eval-only needs the weights to evaluate")
+        require(path, "MODEL.WEIGHTS", path, "name the weights to evaluate")
         announce(evaluation_precision(cfg))
         return cls.test(cfg, build_trained_model(cfg, path))

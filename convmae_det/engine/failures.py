@@ -8,6 +8,7 @@ import errno
 import re
 import threading
 import time
+from typing import TypeGuard
 
 import torch.distributed as dist
 from detectron2.config import CfgNode
@@ -19,7 +20,7 @@ UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 ROLL_CALL = 10  # seconds, less than the 30 that torchrun gives the others when one has ended
 
 
-def is_explained(error: BaseException) -> bool:
+def is_explained(error: BaseException | None) -> bool:
     """Whether :func:`explain` has a sentence for it."""
     return isinstance(error, (InputError, TrainingError)) or any(
         (_is_unwritable(error), _is_of_a_reader(error), _is_of_another_process(error))
@@ -27,13 +28,16 @@ def is_explained(error: BaseException) -> bool:
 
 
 def explain(error: BaseException, cfg: CfgNode | None) -> str | None:
-    """The sentence that the user needs; None for an error that is not known. Asks the other processes whether they
-    are there if one of them is gone, for at most ROLL_CALL seconds."""
+    """The sentence that the user needs; None for an error that is not known.
+
+    Asks the other processes whether they are there if one of them is gone, for at most ROLL_CALL seconds.
+    """
     if isinstance(error, (InputError, TrainingError)):
         return str(error)
     if _is_unwritable(error):
+        place = error.filename or (cfg.OUTPUT_DIR if cfg else "a file")
         return (
-            f"{error.filename or cfg.OUTPUT_DIR} can't be written to ({error.strerror}), and the last checkpoint is as "
+            f"{place} can't be written to ({error.strerror}), and the last checkpoint is as "
             "it was: make room, then go on with --resume"
         )
     if _is_of_a_reader(error):
@@ -43,15 +47,15 @@ def explain(error: BaseException, cfg: CfgNode | None) -> str | None:
     return None
 
 
-def _is_unwritable(error: BaseException) -> bool:
+def _is_unwritable(error: BaseException | None) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.errno in UNWRITABLE
 
 
-def _is_of_a_reader(error: BaseException) -> bool:
+def _is_of_a_reader(error: BaseException | None) -> bool:
     return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
 
 
-def _is_of_another_process(error: BaseException) -> bool:
+def _is_of_another_process(error: BaseException | None) -> bool:
     if comm.get_world_size() == 1 or not isinstance(error, RuntimeError):
         return False
     return isinstance(error, dist.DistError) or bool(re.search(r"\bgloo\b|\bNCCL\b", str(error)))
@@ -82,7 +86,7 @@ def _explain_process() -> str:
 def _roll_call() -> list[int]:
     """The processes that are gone or hang: those that don't come here, as all others do when communication fails."""
     me, size = comm.get_rank(), comm.get_world_size()
-    missing = [0] if me else []  # as long as the store doesn't answer, which without torchrun the first process keeps
+    missing = [0] if me else []  # as long as the store doesn't answer, which lies with the first process
 
     def ask() -> None:
         nonlocal missing

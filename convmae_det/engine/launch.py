@@ -1,41 +1,39 @@
 """From a command line to running processes: arguments, devices, launchers, exit statuses."""
 
 import logging
+import multiprocessing
 import os
+import re
 import signal
 import sys
 import tempfile
 import threading
 from argparse import Namespace
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.logger import setup_logger
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
+from torch.distributed.elastic.multiprocessing.redirects import redirect_stderr
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from ..config.checks import check_process_timeout
 from ..config.device import available_device, count_gpus
 from ..data.configuration import read_config
-from ..errors import InputError, TrainingError
+from ..errors import InputError, TrainingError, one_line
 from .failures import explain, is_explained
 from .output_folder import refuse_links
 
 logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130  # the shell's exit status for a program ended by Ctrl-C
-
-
-def parse_arguments(epilog: str, arguments: list[str] | None = None) -> Namespace:
-    """Detectron2's usual arguments. Options may also follow the KEY VALUE pairs, where Detectron2 would take them for
-    pairs: users add --resume or --eval-only at the end of a command."""
-    parser = default_argument_parser(epilog)
-    (pairs,) = (action for action in parser._actions if action.dest == "opts")
-    pairs.nargs, pairs.default = "*", []
-    return parser.parse_intermixed_args(arguments)
 
 
 def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
@@ -48,12 +46,13 @@ def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
     try:
         cfg = load_config(args)
         check_output_dir(cfg.OUTPUT_DIR)
+        processes = args.num_gpus if cfg.MODEL.DEVICE == "cuda" else 1
         if started_by_torchrun():
-            _join_torchrun(cfg)
-            _work(main, cfg, args)
-            dist.destroy_process_group()
+            _work_together(main, cfg, args)
+        elif processes * args.num_machines > 1:
+            start_processes(main, cfg, args, processes)
         else:
-            _launch(main, cfg, args)
+            _work(main, cfg, args)
         return 0
     except Exception as error:
         if (sentence := explain(error, cfg)) is None:
@@ -65,72 +64,133 @@ def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
         return INTERRUPTED
 
 
-def _launch(main: Callable, cfg: CfgNode, args: Namespace) -> None:
-    """Runs in this process, or in one for each GPU; a sentence that ends one of them is raised here."""
-    processes = args.num_gpus if cfg.MODEL.DEVICE == "cuda" else 1
-    if processes * args.num_machines == 1:
-        _work(main, cfg, args)
-        return
-    sentences = mp.get_context("spawn").SimpleQueue()
+def start_processes(
+    main: Callable[[CfgNode, Namespace], object], cfg: CfgNode, args: Namespace, processes: int
+) -> None:
+    """Starts `main` in as many processes here, and waits for them, as torchrun does.
+
+    Raises:
+        InputError: the sentence that ended one of them, or no meeting with the other machines
+        TrainingError: a signal from outside ended one of them
+        KeyboardInterrupt: they have ended after Ctrl-C or SIGTERM
+        ChildFailedError: the traceback of any other error in one of them
+    """
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):  # they log what is raised here
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
     replaced = {number: signal.signal(number, _pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        launch(
-            _work_apart,
-            processes,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(main, cfg, args, sentences),
-            timeout=timedelta(seconds=cfg.SOLVER.PROCESS_TIMEOUT),
-        )
-    except mp.ProcessExitedException as error:
-        if not sentences.empty():
-            raise InputError(sentences.get()) from error
-        if error.exit_code in (INTERRUPTED, -signal.SIGTERM, -signal.SIGINT):
-            raise KeyboardInterrupt from error
-        if error.exit_code < 0:
-            raise TrainingError(
-                f"process {error.error_index} of 0 to {processes - 1} here was ended by {error.signal_name}: start all "
-                "again with --resume"
-            ) from error
+        # In a thread, because in the main one elastic takes signals for itself: it would send those of a terminal to
+        # processes that have them already, and kill, after 30 seconds, what still writes its checkpoint.
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
+            config = LaunchConfig(
+                min_nodes=args.num_machines,
+                max_nodes=args.num_machines,
+                nproc_per_node=processes,
+                run_id="convmae_det",
+                max_restarts=0,
+                logs_specs=DefaultLogsSpecs(folder),
+                **_meeting_point(args, cfg.SOLVER.PROCESS_TIMEOUT),
+            )
+            thread.submit(elastic_launch(config, _work_apart), main, cfg, args).result()
+    except ChildFailedError as error:
+        if reason := _reason(error, processes):
+            raise reason from error
         raise
+    except dist.DistError as error:
+        raise InputError(
+            f"the {args.num_machines} machines don't meet at {args.dist_url} ({one_line(error)}): let --dist-url name "
+            "a free port of the first, and start all of them within SOLVER.PROCESS_TIMEOUT"
+        ) from error
     finally:
         for number, handler in replaced.items():
             signal.signal(number, handler)
 
 
-def _pass_on(number: int, frame) -> None:
-    """The processes that train end together, and this one with them. They get SIGTERM, of which a second changes
-    nothing: Ctrl-C in a terminal reaches them too."""
-    for process in mp.active_children():
-        os.kill(process.pid, signal.SIGTERM)
+def _meeting_point(args: Namespace, seconds: float) -> dict:
+    """Arguments of LaunchConfig: where the launchers of all machines meet. One alone takes a free port of its own."""
+    if args.num_machines == 1:
+        return {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
+    address = re.fullmatch(r"tcp://(.+:\d+)", args.dist_url)
+    if address is None:
+        raise InputError(
+            f"--dist-url is {args.dist_url!r}; with --num-machines {args.num_machines} it must be tcp://HOST:PORT, the "
+            "same for all: the first machine and a free port of it"
+        )
+    configs = {"rank": args.machine_rank, "timeout": max(1, round(seconds))}
+    return {"rdzv_backend": "static", "rdzv_endpoint": address[1], "rdzv_configs": configs}
 
 
-def _work_apart(main: Callable, cfg: CfgNode, args: Namespace, sentences) -> None:
+def _pass_on(number: int, frame: object) -> None:
+    """Sends SIGTERM to the processes that train; they end together, and this one with them.
+
+    Of SIGTERM, a second changes nothing: Ctrl-C in a terminal reaches them too.
+    """
+    children = multiprocessing.active_children()
+    if not children:
+        os._exit(INTERRUPTED)  # other machines are still awaited, in a thread that no exception reaches
+    for process in children:
+        process.terminate()
+
+
+def _work_apart(main: Callable, cfg: CfgNode, args: Namespace) -> None:
+    """:func:`_work_together` in a process of :func:`start_processes`, to which elastic hands what is recorded."""
     try:
-        _work(main, cfg, args)
+        _work_together(main, cfg, args)
     except Exception as error:
         if (sentence := explain(error, cfg)) is None:
             raise
-        sentences.put(sentence)
+        get_error_handler().record_exception(InputError(sentence))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
 
+def _reason(error: ChildFailedError, processes: int) -> BaseException | None:
+    """What ended the first of the processes here that failed; None if its traceback has to be seen."""
+    _, failure = error.get_first_failure()
+    if failure.exitcode in (INTERRUPTED, -signal.SIGTERM, -signal.SIGINT):
+        return KeyboardInterrupt()
+    if failure.exitcode < 0:
+        return TrainingError(
+            f"process {failure.local_rank} of 0 to {processes - 1} here was ended by {failure.signal_name()}: start "
+            "all again with --resume"
+        )
+    # What elastic has recorded of an exception is "its class: its message".
+    text = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+    kind, _, sentence = text.partition(": ")
+    return InputError(sentence) if kind == InputError.__name__ else None
+
+
+def _work_together(main: Callable, cfg: CfgNode, args: Namespace) -> None:
+    """:func:`_work` as one of several processes, with the environment variables of torchrun."""
+    _join(cfg)
+    _work(main, cfg, args)
+    dist.destroy_process_group()
+
+
 def _work(main: Callable, cfg: CfgNode, args: Namespace) -> None:
     set_up_logging(cfg.OUTPUT_DIR)
     logger.info(f"Command line: {' '.join(sys.argv)}")
-    logger.info(f"PyTorch {torch.__version__}; device: {cfg.MODEL.DEVICE}; processes: {comm.get_world_size()}")
+    logger.info(f"Device: {cfg.MODEL.DEVICE}; processes: {comm.get_world_size()}; environment:\n{_environment()}")
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
     main(cfg, args)
+
+
+def _environment() -> str:
+    """Versions, GPUs and compilers, as Detectron2 collects them for bug reports."""
+    try:
+        with redirect_stderr(os.devnull):  # where there is no compiler, the shell says so, too
+            return collect_env_info()
+    except Exception as error:  # facts that help are no reason to stop
+        return f"PyTorch {torch.__version__}; more can't be found out ({one_line(error)})"
 
 
 def started_by_torchrun() -> bool:
     return {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"} <= os.environ.keys()
 
 
-def _join_torchrun(cfg: CfgNode) -> None:
+def _join(cfg: CfgNode) -> None:
     local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     on_gpu = cfg.MODEL.DEVICE.startswith("cuda")
     if on_gpu:
@@ -194,8 +254,7 @@ def load_config(args: Namespace) -> CfgNode:
     """
     cfg = read_config(args.config_file, args.opts)
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, args)
-    if cfg.SOLVER.PROCESS_TIMEOUT <= 0:
-        raise InputError(f"SOLVER.PROCESS_TIMEOUT is {cfg.SOLVER.PROCESS_TIMEOUT}; it must be above 0 seconds")
+    check_process_timeout(cfg)
     cfg.freeze()
     return cfg
 

@@ -11,11 +11,10 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
-from ..config.architectures import is_detector
+from ..config.checks import check_pretraining
 from ..data.pretraining.loader import PretrainingMapper, SkipDamaged, SkippedImages, build_pretraining_dataset
 from ..data.pretraining.loader import build_pretraining_loader as build_loader
 from ..data.stream import SampleStream
-from ..errors import InputError
 from ..visualization.reconstructions import draw_reconstructions, seeded_noise
 from ..visualization.sheet import save_png
 from .trainer import Trainer
@@ -29,17 +28,12 @@ class PretrainingTrainer(Trainer):
     build_train_dataset = staticmethod(build_pretraining_dataset)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
-        return Recorded(build_loader(cfg, start_iteration, dataset), skipped_images(cfg))
+    def check_config(cls, cfg: CfgNode) -> None:
+        check_pretraining(cfg, comm.get_world_size())
 
     @classmethod
-    def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
-        if is_detector(cfg):
-            raise InputError(
-                f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}; pretraining needs MaskedAutoencoder, as in "
-                "configs/pretrain_convmae_b.yaml"
-            )
-        return super().build_model(cfg)
+    def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
+        return Recorded(build_loader(cfg, start_iteration, dataset), skipped_images(cfg))
 
     def train(self) -> None:
         super().train()
@@ -48,7 +42,7 @@ class PretrainingTrainer(Trainer):
             logger.warning(f"{skipped.count} images could not be read and were skipped: {skipped.path} names them")
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators=None) -> dict:
+    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: object = None) -> dict:
         """Nothing: masked autoencoding has no test set."""
         return {}
 
@@ -76,8 +70,10 @@ class Recorded:
 
 
 class DrawReconstructions(HookBase):
-    """Every VIS_PERIOD iterations and at the end, a picture of the same images under the same masks, in
-    OUTPUT_DIR/reconstructions and in TensorBoard."""
+    """Draws the same images under the same masks every VIS_PERIOD iterations and at the end.
+
+    The pictures go to OUTPUT_DIR/reconstructions and to TensorBoard.
+    """
 
     def __init__(self, cfg: CfgNode, dataset: Sequence, num_images: int = 6):
         self.period, self.image_format = cfg.VIS_PERIOD, cfg.INPUT.FORMAT

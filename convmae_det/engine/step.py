@@ -1,8 +1,10 @@
 """One optimizer step: gradients of one or several micro-batches, in single or mixed precision."""
 
 import contextlib
+import functools
 import logging
 import math
+import operator
 import time
 from collections.abc import Callable, Iterable
 
@@ -40,12 +42,16 @@ class TrainingStep(SimpleTrainer):
         *,
         accumulation_steps: int = 1,
         autocast_dtype: torch.dtype | None = None,
-        clip_gradients: Callable[[list[nn.Parameter]], None] | None = None,
+        clip_gradients: Callable[[list[nn.Parameter]], object] | None = None,
         average: AveragedModel | None = None,
         seed: int = 0,
     ):
-        """`autocast_dtype` None: no mixed precision; float16: with loss scaling, on a GPU. `average` follows the
-        weights. The loader may be given later, as `data_loader`."""
+        """The loader may be given later, as `data_loader`.
+
+        Args:
+            autocast_dtype: None: no mixed precision; float16: with loss scaling, on a GPU
+            average: follows the weights
+        """
         super().__init__(model, data_loader, optimizer)
         self.accumulation_steps = accumulation_steps
         self.autocast_dtype = autocast_dtype
@@ -56,8 +62,12 @@ class TrainingStep(SimpleTrainer):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=autocast_dtype == torch.float16)
 
     def run_step(self) -> None:
-        """Raises TrainingError, in every process and before the weights change, where a loss, prediction or gradient
-        of any process is not finite; of scaled gradients only once the loss scale, halved each time, is down to 1."""
+        """Makes one optimizer step.
+
+        Raises:
+            TrainingError: in every process and before the weights change, where a loss, prediction or gradient of any
+                process is not finite; of scaled gradients only once the loss scale, halved each time, is down to 1.
+        """
         assert self.model.training, "the model was left in evaluation mode"
         self.optimizer.zero_grad(set_to_none=True)
         batches, losses, data_time = [], [], 0.0
@@ -102,12 +112,12 @@ class TrainingStep(SimpleTrainer):
                 return {"predictions": torch.tensor(math.nan)}
 
     def _backward(self, losses: dict[str, torch.Tensor]) -> None:
-        total = sum(losses.values()) / self.accumulation_steps
+        total = functools.reduce(operator.add, losses.values()) / self.accumulation_steps
         if total.requires_grad:
             self.scaler.scale(total).backward()
 
-    def _require_finite(self, values: dict[str, torch.Tensor], batches: list[list[dict]]) -> None:
-        values = {name: value.item() for name, value in values.items()}
+    def _require_finite(self, tensors: dict[str, torch.Tensor], batches: list[list[dict]]) -> None:
+        values = {name: tensor.item() for name, tensor in tensors.items()}
         report = None
         if not all(math.isfinite(value) for value in values.values()):
             listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())

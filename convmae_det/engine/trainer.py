@@ -52,6 +52,7 @@ class Trainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode):
         TrainerBase.__init__(self)  # not DefaultTrainer's, which reads data before it is known from which iteration on
+        self.check_config(cfg)
         self.dataset = self.build_train_dataset(cfg)
         self.cfg = resolve_schedule(cfg, len(self.dataset))
         self.cfg.defrost()
@@ -82,6 +83,11 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     @classmethod
+    def check_config(cls, cfg: CfgNode) -> None:
+        """Raises InputError for whatever can be known to be wrong before data are read and earlier files moved."""
+        raise NotImplementedError
+
+    @classmethod
     def build_train_dataset(cls, cfg: CfgNode) -> Sequence:
         """The training images; the length of what is returned is an epoch."""
         raise NotImplementedError
@@ -108,10 +114,12 @@ class Trainer(DefaultTrainer):
         return [*all_hooks, Interruption()]
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Goes on from the last checkpoint in OUTPUT_DIR if `resume` and there is one, else starts from MODEL.WEIGHTS,
-        or at random without one.
+        """Goes on from the last checkpoint in OUTPUT_DIR if `resume` and there is one.
 
-        Raises InputError: the file doesn't exist, or its weights don't fit.
+        Else it starts from MODEL.WEIGHTS, or at random without one.
+
+        Raises:
+            InputError: the file doesn't exist, or its weights don't fit.
         """
         if resume and self.checkpointer.has_checkpoint():
             self._resume(self.checkpointer.get_checkpoint_file())
@@ -189,8 +197,11 @@ class Trainer(DefaultTrainer):
             write({"model": weights}, os.path.join(self.cfg.OUTPUT_DIR, "model_final_ema.pth"))
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Learning rates, weight decay and the like stay those of the configuration, so that it can be changed for the
-        rest of a run; the seed is that of the run, so that its stream of data goes on."""
+        """Takes what a checkpoint says of training.
+
+        Learning rates, weight decay and the like stay those of the configuration, so that it can be changed for the
+        rest of a run; the seed is that of the run, so that its stream of data goes on.
+        """
         groups, base_lrs = self.optimizer.param_groups, self.scheduler.base_lrs
         configured = [{key: value for key, value in group.items() if key != "params"} for group in groups]
         try:

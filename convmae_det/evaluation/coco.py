@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
@@ -24,6 +25,6 @@ def tasks(cfg: CfgNode) -> tuple[str, ...]:
 class Evaluator(COCOEvaluator):
     """Detectron2's, but what finds nothing, such as a detector at the start of training, has an AP of 0, not NaN."""
 
-    def _derive_coco_results(self, coco_eval, iou_type: str, class_names: Sequence[str] | None = None) -> dict:
+    def _derive_coco_results(self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None) -> dict:
         results = super()._derive_coco_results(coco_eval, iou_type, class_names)
         return dict.fromkeys(results, 0.0) if coco_eval is None else results

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -16,7 +17,7 @@ from .. import __version__
 from ..checkpoint.loading import read_weights
 from ..checkpoint.writing import write
 from ..config.architectures import is_detector
-from ..config.run_config import CONFIG, TAKE, read_run_config
+from ..config.reading import CONFIG, TAKE, read_run_config
 from ..errors import InputError, one_line
 from ..evaluation.metrics_file import read_metrics
 from ..inference.feature_extractor import FeatureExtractor, create_encoder
@@ -62,9 +63,11 @@ def write_folder(run: str | Path, folder: str | Path, repo_id: str, license: str
     `run`: the OUTPUT_DIR of a run, of which model_best.pth, or without it model_final.pth, is taken; or a checkpoint
     with the config.yaml of its run beside it. Paths of this machine are taken out of the configuration.
 
-    Raises InputError: `run` lacks one of these, they don't fit one another, or `folder` holds other files.
+    Raises InputError: `run` lacks one of these, they don't fit one another, or `folder` holds other files;
+    huggingface_hub, which writes the card's metadata, is missing.
     """
     check_repository(repo_id)
+    import_hub()
     run, folder = (Path(os.path.expanduser(path)) for path in (run, folder))
     path = weights_in(run) if run.is_dir() else run
     weights = read_weights(path)
@@ -82,16 +85,19 @@ def write_folder(run: str | Path, folder: str | Path, repo_id: str, license: str
             write({"model": weights.tensors, "format": "pt"}, Path(draft, WEIGHTS))
             Path(draft, CONFIG).write_text(without_local_paths(cfg).dump(), encoding="utf-8")
             Path(draft, CARD).write_text(card, encoding="utf-8")
-            from_pretrained(draft, **{"device": "cpu"} if is_detector(cfg) else {})
+            options: dict[str, Any] = {"device": "cpu"} if is_detector(cfg) else {}
+            from_pretrained(draft, **options)
             for name in FILES:
                 os.replace(Path(draft, name), folder / name)
     except OSError as error:
         raise InputError(f"{folder} can't be written ({error.strerror}): name a folder that may be written") from error
 
 
-def from_pretrained(name: str | Path, *, revision: str | None = None, encoder: bool = False, **options):
-    """A published model, from a local folder or the hub: a Predictor for a detector, for weights of
-    pretraining, or for a detector if only its `encoder` is wanted, what create_encoder gives.
+def from_pretrained(name: str | Path, *, revision: str | None = None, encoder: bool = False, **options: Any) -> Any:
+    """A published model, from a local folder or the hub.
+
+    It is a Predictor for a detector; for weights of pretraining, or for a detector if only its `encoder` is wanted,
+    what create_encoder gives.
 
     `name`: a folder that :func:`write_folder` wrote, an OUTPUT_DIR, or USER/NAME on the hub, of which three files are
     fetched by their names and kept in huggingface_hub's cache. `revision`: a branch, tag or commit there; a commit

@@ -23,6 +23,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -133,7 +134,7 @@ def run_onnx(content: bytes) -> Runner:
     return lambda image: [torch.from_numpy(output) for output in session.run(None, {"image": image.cpu().numpy()})]
 
 
-def import_onnx(name: str):
+def import_onnx(name: str) -> ModuleType:
     """The package onnx or onnxruntime. Raises InputError if it isn't installed."""
     try:
         return importlib.import_module(name)

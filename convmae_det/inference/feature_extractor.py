@@ -8,7 +8,7 @@ N images, H×W pixels, C1 C2 C3 widths of the stages.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,10 @@ from ..checkpoint.fitting import Strictness, Weights
 from ..checkpoint.formats import OFFICIAL
 from ..checkpoint.loading import load, read_weights
 from ..config.architectures import is_detector
-from ..config.building import encoder_arguments
+from ..config.building import conv_norm_eps, encoder_arguments, window_arguments
+from ..config.checks import check_windows
 from ..config.presets import PRESETS
-from ..config.run_config import CONFIG, read_run_config
+from ..config.reading import CONFIG, read_run_config
 from ..errors import InputError
 from ..modeling.encoder import Encoder
 from ..modeling.feature_maps import STRIDES, feature_channels, feature_maps
@@ -33,9 +34,9 @@ NAME_CONFIG = f"name the {CONFIG} of the run that wrote the weights with config=
 GRID = (14, 14)  # of the position embedding without weights: that of pretraining on 224×224 pixels
 
 # The schedules of the two published detectors, by the relative position bias that tells them apart.
-PUBLISHED_SCHEDULES = {
-    "shared": dict(GLOBAL_BLOCKS=[], WINDOW_SIZE=16, WINDOW_SHIFT=False),
-    "decomposed": dict(GLOBAL_BLOCKS=[1, 4, 7, 10], WINDOW_SIZE=14, WINDOW_SHIFT=False),
+PUBLISHED_SCHEDULES: dict[str, dict[str, Any]] = {
+    "shared": dict(global_blocks=[], window_shift=False),
+    "decomposed": dict(global_blocks=[1, 4, 7, 10], window_shift=False),
 }
 
 
@@ -99,7 +100,7 @@ def create_encoder(
 ) -> FeatureExtractor:
     """The encoder `arch` with the weights `pretrained`, in training mode, all parameters trainable.
 
-    `arch`: tiny, small, base, large or huge, or for other widths a dict like those of modeling/encoder.py's PRESETS;
+    `arch`: tiny, small, base, large or huge, or for other widths a dict like those of config/presets.py;
     None: that of `pretrained`, without it base. `pretrained`: a file in any format that docs/checkpoints.md lists, of
     pretraining or a detector. `config`: the config.yaml of the run that wrote it, needed for what weights don't tell,
     the windows of a detector and the heads of other widths; None: the one beside `pretrained`, if there is.
@@ -112,7 +113,9 @@ def create_encoder(
     if not 0 <= drop_path_rate < 1:
         raise InputError(f"drop_path_rate is {drop_path_rate}; it must be at least 0 and below 1")
     if pretrained is None:
-        arguments = dict(preset or PRESETS["base"], in_channels=3 if in_channels is None else in_channels, grid=GRID)
+        arguments: dict[str, Any] = dict(
+            preset or PRESETS["base"], in_channels=3 if in_channels is None else in_channels, grid=GRID
+        )
         encoder = Encoder(**arguments, final_norm=False, drop_path_rate=drop_path_rate)
         return FeatureExtractor(encoder, features, *statistics(None, arguments["in_channels"]))
     weights = read_weights(pretrained)
@@ -153,7 +156,7 @@ def check_shape(shape: EncoderShape, preset: Mapping | None, in_channels: int | 
 
 
 def is_of_detector(weights: Weights) -> bool:
-    return weights.prefix.startswith("backbone.") or weights.shape.relative_position != "none"
+    return (weights.prefix or "").startswith("backbone.") or weights.shape.relative_position != "none"
 
 
 def config_of(path: str | Path | None, weights: Weights) -> CfgNode | None:
@@ -174,7 +177,7 @@ def config_of(path: str | Path | None, weights: Weights) -> CfgNode | None:
 
 def plain_arguments(shape: EncoderShape, preset: Mapping | None, cfg: CfgNode | None, path: str) -> dict:
     """Arguments of the encoder that a file holds, as in pretraining: global attention, the file's position table."""
-    known = encoder_arguments(cfg) if cfg else preset or PRESETS.get(shape.preset, {})
+    known = encoder_arguments(cfg) if cfg else preset or PRESETS.get(shape.preset or "", {})
     heads = shape.num_heads or known.get("num_heads")
     if not heads:
         raise InputError(f"{path} doesn't tell how many attention heads its encoder has: {NAME_CONFIG}")
@@ -195,17 +198,18 @@ def detection_arguments(weights: Weights, cfg: CfgNode | None) -> dict:
     if not is_of_detector(weights):
         return {}
     if cfg is not None:
-        node = cfg.MODEL.CONVMAE
+        check_windows(cfg)
+        schedule: dict[str, Any] = window_arguments(cfg)
     elif weights.format.layout == OFFICIAL and shape.relative_position in PUBLISHED_SCHEDULES:
-        schedule = PUBLISHED_SCHEDULES[shape.relative_position]
-        node = SimpleNamespace(**schedule | dict(WINDOW_SIZE=shape.window_size))
+        schedule = {**PUBLISHED_SCHEDULES[shape.relative_position], "window_size": shape.window_size}
     else:
         raise InputError(
             f"{weights.path} is of a detector, and the windows of its attention are not told by weights: {NAME_CONFIG}"
         )
     return dict(
         learned_position=True,
-        windows=attention_windows(node, shape.depths[2]),
+        windows=attention_windows(shape.depths[2], **schedule),
+        conv_norm_eps=conv_norm_eps(shape.relative_position),
         relative_position=shape.relative_position,
         relative_grid=(shape.global_grid,) * 2 if shape.global_grid else None,
     )

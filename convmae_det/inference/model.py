@@ -11,6 +11,7 @@ from torch import nn
 
 from ..checkpoint import Strictness, load_weights
 from ..errors import InputError, one_line
+from ..modeling import backbone, masked_autoencoder  # noqa: F401  (registered by being imported)
 from ..modeling.decoder import Decoder
 from ..modeling.encoder import Encoder
 from ..ops.compilation import compile_modules

@@ -10,6 +10,7 @@ import math
 import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from PIL import Image, ImageOps
 from ..config.architectures import CLASS_KEYS
 from ..data.configuration import read_tool_config
 from ..data.detection.jitter import build_augmentations
-from ..data.image import check_channels, read_image, to_pixels
+from ..data.image import read_image, to_pixels
 from ..errors import InputError
 from ..precision import announce, autocast, evaluation_precision
 from ..visualization.predictions import DRAWN_FROM, draw_instances
@@ -57,7 +58,8 @@ class Predictor:
         pairs: Sequence[str] = (),
         precision: str | None = None,
     ):
-        """
+        """Builds the detector and loads its weights.
+
         Args:
             config_file: the config.yaml that training wrote beside the weights
             weights: model_final.pth, or another checkpoint of a whole detector
@@ -84,11 +86,10 @@ class Predictor:
         self.class_names, self.category_ids = read_classes(self.cfg)
         self.metadata = Metadata(name="predictor", thing_classes=self.class_names)
         self.score_threshold, self.batch_size = score_threshold, batch_size
-        check_channels(self.cfg)
         self.augmentations = T.AugmentationList(build_augmentations(self.cfg, is_train=False))
         self.model = build_trained_model(self.cfg, str(weights)).eval()
 
-    def __call__(self, images: Picture | Sequence[Picture]) -> Instances | list[Instances]:
+    def __call__(self, images: Picture | list[Picture] | tuple[Picture, ...]) -> Instances | list[Instances]:
         """The objects in an image, or of each image of a list or tuple, in its order.
 
         Args:
@@ -108,16 +109,19 @@ class Predictor:
         return [results[index] for index in range(len(images))]
 
     def prepare(self, image: Picture) -> dict:
-        """What the model takes: "image", (C, h, w) uint8, resized as INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST say;
-        "height" and "width", the size of the original. Raises InputError: see :meth:`__call__`."""
+        """What the model takes.
+
+        Returns:
+            "image", (C, h, w) uint8, resized as INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST say; "height" and "width",
+            the size of the original
+
+        Raises:
+            InputError: see :meth:`__call__`.
+        """
         pixels = pixels_of(image, self.cfg.INPUT.FORMAT)
         height, width = pixels.shape[:2]
         resized = T.AugInput(pixels)
-        try:
-            self.augmentations(resized)
-        except ValueError as error:  # Pillow's, of a side of 0 pixels
-            name = image if isinstance(image, (str, os.PathLike)) else "an image"
-            raise InputError(f"{name} of {width}×{height} pixels is too thin to be resized: crop it") from error
+        self.augmentations(resized)
         tensor = torch.from_numpy(np.array(resized.image.transpose(2, 0, 1), order="C"))
         return {"image": tensor, "height": height, "width": width}
 
@@ -140,7 +144,8 @@ class Predictor:
 
     def _padded_size(self, image: dict) -> tuple[int, int]:
         """The model's padding of an image alone, in multiples of its coarsest stride."""
-        stride = self.model.backbone.size_divisibility
+        backbone: Any = self.model.backbone
+        stride = backbone.size_divisibility
         height, width = image["image"].shape[1:]
         return math.ceil(height / stride), math.ceil(width / stride)
 
@@ -153,8 +158,12 @@ class Predictor:
         return list(zip(batch, results, strict=True))
 
     def to_coco(self, instances: Instances, image_id: int) -> list[dict]:
-        """The objects in COCO's results format, as pycocotools' loadRes takes it: "image_id", "bbox" x y w h in pixels,
-        "category_id", one of `category_ids`, "score" and, with masks, "segmentation" in run lengths."""
+        """The objects in COCO's results format, as pycocotools' loadRes takes it.
+
+        Returns:
+            For each "image_id", "bbox" x y w h in pixels, "category_id", one of `category_ids`, "score" and, with
+            masks, "segmentation" in run lengths
+        """
         entries = instances_to_coco_json(instances, image_id)
         return [entry | {"category_id": self.category_ids[entry["category_id"]]} for entry in entries]
 
@@ -205,7 +214,7 @@ def pixels_of(image: Picture, format: str = "RGB") -> np.ndarray:
 def _from_array(pixels: np.ndarray) -> Image.Image:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.ndim == 3 and pixels.shape[2] in (3, 4)):
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
         raise InputError(
             f"an array of shape {pixels.shape} and type {pixels.dtype} is no image: it must be (H, W, 3) RGB, (H, W) "
             "grey or (H, W, 4) RGBA, and uint8"

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import nn
 
-from ..ops.attention import TableBias, attend
-from ..ops.linear import Linear
+from ..ops.attention import Bias, add_bias, attend, needs_mask
 from ..ops.pointwise import pointwise
+from ..ops.resizing import crop
 from .mlp import Mlp
 from .relative_position import decomposed_bias
 
@@ -33,27 +33,27 @@ class Window(NamedTuple):
 
     def split(self, tokens: torch.Tensor) -> torch.Tensor:
         """(N, h, w, C) → (N·windows, size·size, C), padded with zeros."""
-        tokens = F.pad(tokens, (0, 0, *self.padding(tokens.shape[1:3])))
+        _, h, w, _ = tokens.shape
+        tokens = F.pad(tokens, (0, 0, *self.padding((h, w))))
         n, h, w, c = tokens.shape
         windows = tokens.view(n, h // self.size, self.size, w // self.size, self.size, c).transpose(2, 3)
         return windows.reshape(-1, self.size**2, c)
 
-    def join(self, windows: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """The inverse of :meth:`split` for a map of `grid`: (N·windows, size·size, C) → (N, h, w, C)."""
+    def join(self, windows: torch.Tensor, n: int, grid: tuple[int, int]) -> torch.Tensor:
+        """The inverse of :meth:`split` for N maps of `grid`: (N·windows, size·size, C) → (N, h, w, C)."""
         left, right, top, bottom = self.padding(grid)
         h, w = grid[0] + top + bottom, grid[1] + left + right
-        tokens = windows.view(-1, h // self.size, w // self.size, self.size, self.size, windows.shape[-1])
-        tokens = tokens.transpose(2, 3).reshape(-1, h, w, windows.shape[-1])
-        return tokens[:, top : top + grid[0], left : left + grid[1]]
+        tokens = windows.view(n, h // self.size, w // self.size, self.size, self.size, windows.shape[-1])
+        tokens = tokens.transpose(2, 3).reshape(n, h, w, windows.shape[-1])
+        return crop(tokens, (left, right, top, bottom))
 
 
-def padding_mask(window: Window, grid: tuple[int, int], device=None) -> torch.Tensor | None:
+def padding_mask(window: Window, grid: tuple[int, int], device: torch.device | None = None) -> torch.Tensor | None:
     """bool (windows, size², size²): which key each query may see; None where nothing is padded.
 
-    Real tokens see real tokens; padding sees padding, so that no row of the softmax is empty. While a model is traced
-    for export there is always a mask, since the trace serves all grids.
+    Real tokens see real tokens; padding sees padding, so that no row of the softmax is empty.
     """
-    if not torch.jit.is_tracing() and not any(window.padding(grid)):
+    if not needs_mask(window.padding(grid)):
         return None
     real = window.split(torch.ones(1, *grid, 1, device=device))[..., 0]
     return real[:, :, None] == real[:, None, :]
@@ -66,23 +66,28 @@ class Attention(nn.Module):
         """`relative_grid`: the grid of a decomposed relative position bias of the block's own; None: without."""
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = Linear(dim, 3 * dim)
-        self.proj = Linear(dim, dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
         self.rel_pos_h = self.rel_pos_w = None
         if relative_grid is not None:
             self.rel_pos_h = nn.Parameter(torch.zeros(2 * relative_grid[0] - 1, dim // num_heads))
             self.rel_pos_w = nn.Parameter(torch.zeros(2 * relative_grid[1] - 1, dim // num_heads))
 
-    def forward(
-        self, tokens, bias: torch.Tensor | TableBias | None = None, grid: tuple[int, int] | None = None
-    ) -> torch.Tensor:
-        """`bias` is added to the logits, broadcastable to (B, heads, S, S); `grid` (h, w) with S = h·w is needed for
-        a decomposed bias only."""
+    def forward(self, tokens: torch.Tensor, bias: Bias = None, grid: tuple[int, int] | None = None) -> torch.Tensor:
+        """Attends among the S tokens of each of B sequences.
+
+        Args:
+            tokens: (B, S, C)
+            bias: added to the logits, broadcastable to (B, heads, S, S)
+            grid: (h, w) with S = h·w, which a decomposed bias alone needs
+
+        Returns:
+            (B, S, C)
+        """
         b, s, c = tokens.shape
         query, key, value = self.qkv(tokens).view(b, s, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        if self.rel_pos_h is not None:
-            own = decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, grid)
-            bias = own if bias is None else own + bias
+        if self.rel_pos_h is not None and self.rel_pos_w is not None and grid is not None:
+            bias = add_bias(decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, grid), bias)
         attended = attend(query, key, value, bias)
         return self.proj(attended.transpose(1, 2).reshape(b, s, c))
 
@@ -111,14 +116,15 @@ class TransformerBlock(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, tokens: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """tokens (N, …, C) → the same shape; a window needs (N, h, w, C)."""
-        tokens = tokens + self.drop_path(self._attend(self.norm1(tokens), bias))
-        return tokens + self.drop_path(pointwise(tokens, self.norm2, self.mlp))
+    def forward(self, x: torch.Tensor, bias: Bias = None) -> torch.Tensor:
+        """Tokens (N, …, C) → the same shape; a window needs (N, h, w, C)."""
+        x = x + self.drop_path(self.attend(self.norm1(x), bias))
+        return x + self.drop_path(pointwise(x, self.norm2, self.mlp))
 
-    def _attend(self, tokens: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        grid = tokens.shape[1:-1]
+    def attend(self, tokens: torch.Tensor, bias: Bias) -> torch.Tensor:
+        """Attention among all tokens, or inside the windows."""
+        n, h, w = *tokens.shape[:2], tokens.shape[-2]
         if self.window is None:
-            return self.attn(tokens.flatten(1, -2), bias, grid).view(tokens.shape)
-        windows = self.attn(self.window.split(tokens), bias, (self.window.size,) * 2)
-        return self.window.join(windows, grid)
+            return self.attn(tokens.flatten(1, -2), bias, (h, w)).view(tokens.shape)
+        windows = self.attn(self.window.split(tokens), bias, (self.window.size, self.window.size))
+        return self.window.join(windows, n, (h, w))

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..ops.linear import Linear
+from ..ops.acceleration import accelerate
+from ..ops.blocks import Places, occupied, put_blocks, take_blocks
 from .attention import TransformerBlock
 from .patch_embed import fold
 from .position_embedding import PositionEmbedding
@@ -22,7 +23,9 @@ class MultiScaleFusion(nn.Module):
         super().__init__()
         *earlier, dim = dims
         self.ratios = tuple(ratios)
-        self.heads = nn.ModuleList(Linear(ratio**2 * width, dim) for width, ratio in zip(earlier, ratios, strict=True))
+        widths = (ratio**2 * width for width, ratio in zip(earlier, ratios, strict=True))
+        self.heads = nn.ModuleList(nn.Linear(width, dim) for width in widths)
+        accelerate(self)
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """[E1, E2, E3] as the encoder gives them, visible blocks (N, K, s, s, C) or dense maps → the shape of E3."""
@@ -48,25 +51,33 @@ class Decoder(nn.Module):
     ):
         """`patch_values`: numbers predicted for a patch, 16·16·channels; `grid` (h, w): of the position embedding."""
         super().__init__()
-        self.embed = Linear(in_dim, dim)
+        self.embed = nn.Linear(in_dim, dim)
         self.mask_token = nn.Parameter(torch.zeros(dim))
         self.position_embedding = PositionEmbedding(dim, grid, learned=False)
         self.blocks = nn.ModuleList(TransformerBlock(dim, num_heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.pred = Linear(dim, patch_values)
+        self.pred = nn.Linear(dim, patch_values)
         nn.init.normal_(self.mask_token, std=0.02)
         for layer in (self.embed, self.pred):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
+        accelerate(self)
 
-    def forward(self, latent: torch.Tensor, visible: torch.Tensor, predict: torch.Tensor, grid) -> torch.Tensor:
-        """latent (N, K, C3) in raster order; visible, predict (N, L) bool: where the latents belong, which patches to
-        predict, the same number in each image → (N, patches predicted, patch_values)."""
-        n, length = visible.shape
-        embedded = self.embed(latent)
-        tokens = self.mask_token.to(embedded.dtype).expand(n, length, -1)
-        tokens = tokens.masked_scatter(visible[..., None], embedded)
-        tokens = tokens + self.position_embedding(grid).flatten(1, 2)
+    def forward(self, latent: torch.Tensor, visible: Places, predicted: Places) -> torch.Tensor:
+        """Predicts patches.
+
+        Args:
+            latent: (N, K, C3)
+            visible: where the latents belong
+            predicted: which patches to predict, M of each image
+
+        Returns:
+            (N, M, patch_values)
+        """
+        embedded = put_blocks(self.embed(latent)[:, :, None, None], visible)
+        shown = occupied(visible).view(*embedded.shape[:3], 1)
+        tokens = torch.where(shown, embedded, self.mask_token.to(embedded.dtype))
+        tokens = tokens + self.position_embedding(visible.grid)
         for block in self.blocks:
             tokens = block(tokens)
-        return self.pred(self.norm(tokens[predict].view(n, -1, tokens.shape[-1])))
+        return self.pred(self.norm(take_blocks(tokens, predicted).flatten(1, 3)))

@@ -10,17 +10,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
-from ..ops.attention import table_bias
-from ..ops.linear import Linear
+from ..ops.acceleration import accelerate
+from ..ops.attention import Bias, grid_bias, mask_bias, matrix_bias
 from .attention import TransformerBlock, Window, padding_mask
 from .conv_block import ConvBlock
 from .masking import Dense
 from .patch_embed import PatchEmbed
 from .position_embedding import PositionEmbedding
-from .relative_position import RelativePositionBias, resize_table
+from .relative_position import RelativePositionBias
 
 PATCH_SIZES = (4, 2, 2)  # each stage's stride relative to the one before
 STRIDE = 16  # pixels along the side of a stage-3 token
@@ -43,21 +42,35 @@ class Encoder(nn.Module):
         grid: tuple[int, int],
         in_channels: int = 3,
         conv_kernel_size: int = 5,
+        conv_norm_eps: float = 1e-5,
         drop_path_rate: float = 0.0,
         learned_position: bool = False,
         windows: Sequence[Window | None] | None = None,
         relative_position: str = "none",
         relative_grid: tuple[int, int] | None = None,
         final_norm: bool = True,
-        activation_checkpoint: bool = False,
     ):
-        """`grid` (h, w): of the position embedding. `windows`: of each stage-3 block, None for global attention.
-        `relative_position` none, shared or decomposed; `relative_grid`: that of the global blocks' tables."""
+        """Builds the three stages.
+
+        Args:
+            embed_dims, depths, mlp_ratios: of the three stages
+            num_heads: of attention in stage 3
+            grid: (h, w) of the position embedding
+            in_channels: of the images
+            conv_kernel_size: side of the depthwise convolutions, odd
+            conv_norm_eps: of the norms in the convolution blocks
+            drop_path_rate: of the last block, rising linearly from 0 at the first
+            learned_position: whether the position embedding is trained
+            windows: of each stage-3 block, None for global attention; None: all attend globally
+            relative_position: none, shared or decomposed
+            relative_grid: (h, w) of the global blocks' relative positions; None: `grid`
+            final_norm: see above
+        """
         super().__init__()
         self.embed_dims = tuple(embed_dims)
         drop_paths = [drop_path_rate * i / max(1, sum(depths) - 1) for i in range(sum(depths))]
-        conv = dict(kernel_size=conv_kernel_size, activation_checkpoint=activation_checkpoint)
         first, second = depths[0], depths[0] + depths[1]
+        conv = dict(kernel_size=conv_kernel_size, norm_eps=conv_norm_eps)
         self.stage1 = ConvStage(in_channels, embed_dims[0], PATCH_SIZES[0], mlp_ratios[0], drop_paths[:first], **conv)
         self.stage2 = ConvStage(
             embed_dims[0], embed_dims[1], PATCH_SIZES[1], mlp_ratios[1], drop_paths[first:second], **conv
@@ -72,9 +85,9 @@ class Encoder(nn.Module):
             windows or [None] * depths[2],
             relative_position,
             relative_grid or grid,
-            activation_checkpoint,
         )
-        self.norm = nn.LayerNorm(embed_dims[2], eps=1e-6) if final_norm else None
+        self.norm = nn.LayerNorm(embed_dims[2], eps=1e-6) if final_norm else nn.Identity()
+        accelerate(self)
 
     @property
     def stages(self) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -102,17 +115,23 @@ class ConvStage(nn.Module):
     """Stages 1 and 2: patch embedding, then convolution blocks."""
 
     def __init__(
-        self, in_dim, dim, patch_size, mlp_ratio, drop_paths, kernel_size: int, activation_checkpoint: bool = False
+        self,
+        in_dim: int,
+        dim: int,
+        patch_size: int,
+        mlp_ratio: float,
+        drop_paths: Sequence[float],
+        kernel_size: int,
+        norm_eps: float,
     ):
         super().__init__()
-        self.activation_checkpoint = activation_checkpoint
         self.patch_embed = PatchEmbed(in_dim, dim, patch_size)
-        self.blocks = nn.ModuleList(ConvBlock(dim, mlp_ratio, kernel_size, rate) for rate in drop_paths)
+        self.blocks = nn.ModuleList(ConvBlock(dim, mlp_ratio, kernel_size, rate, norm_eps) for rate in drop_paths)
 
     def forward(self, tokens: torch.Tensor, layout: Dense) -> torch.Tensor:
         tokens = self.patch_embed(tokens)
         for block in self.blocks:
-            tokens = run_block(block, tokens, layout, recompute=self.activation_checkpoint)
+            tokens = block(tokens, layout)
         return tokens
 
 
@@ -130,17 +149,18 @@ class TransformerStage(nn.Module):
         windows: Sequence[Window | None],
         relative_position: str,
         relative_grid: tuple[int, int],
-        activation_checkpoint: bool = False,
     ):
         super().__init__()
-        self.activation_checkpoint = activation_checkpoint
         self.patch_embed = PatchEmbed(in_dim, dim, PATCH_SIZES[2])
-        self.linear = Linear(dim, dim)
+        self.linear = nn.Linear(dim, dim)
         self.position_embedding = position_embedding
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight)
         nn.init.xavier_uniform_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
         decomposed = relative_position == "decomposed"
         self.mask_padding = not decomposed  # ViTDet's padding takes part as keys; its weights are trained with that
+        self.windows = tuple(windows)
         self.blocks = nn.ModuleList()
         for rate, window in zip(drop_paths, windows, strict=True):
             own_grid = (window.size, window.size) if window else relative_grid
@@ -159,36 +179,23 @@ class TransformerStage(nn.Module):
         tokens = self.linear(self.patch_embed(tokens))
         tokens = tokens + layout.select(self.position_embedding(grid))
         biases = self.attention_biases(tokens, grid)
-        for block in self.blocks:
-            tokens = run_block(block, tokens, biases[block.window], recompute=self.activation_checkpoint)
+        for block, window in zip(self.blocks, self.windows, strict=True):
+            tokens = block(tokens, biases[window])
         return tokens
 
-    def attention_biases(self, tokens: torch.Tensor, grid: tuple[int, int]) -> dict:
-        """For each kind of attention among the blocks, what is added to its logits: relative position bias and padding
-        mask, (1 or N·windows, heads or 1, S, S) in the dtype of the attention, or None. Built once for all blocks; what
-        stands for those of global attention, ops/attention.py decides."""
-        device = tokens.device.type
-        autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else tokens.dtype
-        local_bias = self.local_bias(self.local_bias.grid)[None].to(dtype) if self.local_bias else None
-        biases = {}
-        for window in {block.window for block in self.blocks}:
+    def attention_biases(self, tokens: torch.Tensor, grid: tuple[int, int]) -> dict[Window | None, Bias]:
+        """Makes what is added to the logits of each kind of attention among the blocks, once for all of them.
+
+        Returns:
+            By window: relative position bias and padding mask, (1 or N·windows, heads or 1, S, S) or what
+            ops/attention.py puts in its place; None: nothing
+        """
+        local = matrix_bias(self.local_bias.table, self.local_bias.grid, tokens) if self.local_bias else None
+        biases: dict[Window | None, Bias] = {}
+        for window in set(self.windows):
             if window is None:
-                table = resize_table(self.global_bias.table, grid) if self.global_bias else None
-                biases[window] = None if table is None else table_bias(table, grid, dtype)
-                continue
-            bias = local_bias
-            allowed = padding_mask(window, grid, tokens.device) if self.mask_padding else None
-            if allowed is not None:
-                hidden = torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, float("-inf"))[:, None]
-                bias = hidden if bias is None else bias + hidden
-                bias = bias.repeat(tokens.shape[0], 1, 1, 1)
-            biases[window] = bias
+                biases[window] = grid_bias(self.global_bias(grid), grid, tokens) if self.global_bias else None
+            else:
+                mask = padding_mask(window, grid, tokens.device) if self.mask_padding else None
+                biases[window] = mask_bias(local, mask, tokens)
         return biases
-
-
-def run_block(block: nn.Module, *args, recompute: bool):
-    """One block, its activations recomputed in the backward pass if asked for and of use."""
-    if recompute and torch.is_grad_enabled():
-        return checkpoint(block, *args, use_reentrant=False)
-    return block(*args)

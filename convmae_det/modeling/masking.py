@@ -16,9 +16,16 @@ ScatteredPatches          (N, h, w, C), hidden ones cut off                   ab
 N images, K visible blocks of an image, h × w the grid of stage 3, s tokens along the side of a block.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 
 from ..errors import InputError
+from ..ops.blocks import Places, all_places, occupied, other_places, places_of, put_blocks, take_blocks
+from .patch_embed import fold
+
+Convolution = Callable[[torch.Tensor], torch.Tensor]  # of dense maps (N, h, w, C)
 
 
 def draw_visible(noise: torch.Tensor, mask_ratio: float) -> torch.Tensor:
@@ -47,12 +54,6 @@ def draw_complementary(noise: torch.Tensor, mask_ratio: float) -> torch.Tensor:
     return noise.argsort(dim=1).reshape(n * groups, length // groups).sort(dim=1).values
 
 
-def visible_from_indices(indices: torch.Tensor, length: int) -> torch.Tensor:
-    """Indices (N, K) → bool (N, length), True where visible."""
-    visible = torch.zeros(indices.shape[0], length, dtype=torch.bool, device=indices.device)
-    return visible.scatter_(1, indices, 1)
-
-
 class Dense:
     """Every token is visible and lies in a dense map."""
 
@@ -60,7 +61,7 @@ class Dense:
         """Pixels (N, H, W, channels) → what stage 1 embeds."""
         return images
 
-    def convolve(self, convolution, tokens: torch.Tensor) -> torch.Tensor:
+    def convolve(self, convolution: Convolution, tokens: torch.Tensor) -> torch.Tensor:
         """Runs `convolution`, dense → dense, over tokens of stage 1 or 2."""
         return convolution(tokens)
 
@@ -81,41 +82,21 @@ class VisibleBlocks(Dense):
 
     def __init__(self, indices: torch.Tensor, grid: tuple[int, int]):
         """`indices` (N, K) of the visible blocks in raster order; `grid` (h, w) of stage 3."""
-        self.grid = grid
-        self.image = torch.arange(indices.shape[0], device=indices.device)[:, None]
-        self.row, self.column = indices // grid[1], indices % grid[1]
+        self.places = places_of(indices, grid)
 
     def enter(self, images: torch.Tensor) -> torch.Tensor:
         return self.select(images)
 
-    def convolve(self, convolution, tokens: torch.Tensor) -> torch.Tensor:
+    def convolve(self, convolution: Convolution, tokens: torch.Tensor) -> torch.Tensor:
         return self.select(convolution(self.place(tokens)))
 
     def select(self, dense: torch.Tensor) -> torch.Tensor:
         """(N, h·s, w·s, C) → (N, K, s, s, C). A dense map of one image serves all N."""
-        if torch.jit.is_tracing():  # to count operations; a trace can't hold functions with their own backward
-            return self._select(dense)
-        return _Select.apply(dense, self)
+        return take_blocks(dense, self.places)
 
     def place(self, blocks: torch.Tensor) -> torch.Tensor:
         """(N, K, s, s, C) → (N, h·s, w·s, C), zero at hidden tokens."""
-        return self._place(blocks) if torch.jit.is_tracing() else _Place.apply(blocks, self)
-
-    def _blocks_of(self, dense: torch.Tensor) -> torch.Tensor:
-        """A view (N, h, w, s, s, C) of a dense map."""
-        n, height, width, c = dense.shape
-        h, w = self.grid
-        return dense.view(n, h, height // h, w, width // w, c).transpose(2, 3)
-
-    def _select(self, dense: torch.Tensor) -> torch.Tensor:
-        image = self.image if dense.shape[0] > 1 else 0
-        return self._blocks_of(dense.contiguous())[image, self.row, self.column]
-
-    def _place(self, blocks: torch.Tensor) -> torch.Tensor:
-        (n, _, s, _, c), (h, w) = blocks.shape, self.grid
-        dense = blocks.new_zeros(n, h * s, w * s, c)
-        self._blocks_of(dense)[self.image, self.row, self.column] = blocks
-        return dense
+        return put_blocks(blocks, self.places)
 
 
 class VisibleTokens(VisibleBlocks):
@@ -124,7 +105,7 @@ class VisibleTokens(VisibleBlocks):
     def enter(self, images: torch.Tensor) -> torch.Tensor:
         return images
 
-    def convolve(self, convolution, tokens: torch.Tensor) -> torch.Tensor:
+    def convolve(self, convolution: Convolution, tokens: torch.Tensor) -> torch.Tensor:
         return convolution(tokens)
 
     def leave(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -152,30 +133,37 @@ class ScatteredPatches(Dense):
     def enter(self, images: torch.Tensor) -> torch.Tensor:
         return images * self.visible_at(*images.shape[1:3])
 
-    def convolve(self, convolution, tokens: torch.Tensor) -> torch.Tensor:
+    def convolve(self, convolution: Convolution, tokens: torch.Tensor) -> torch.Tensor:
         return convolution(tokens * self.visible_at(*tokens.shape[1:3]))
 
 
-class _Select(torch.autograd.Function):
-    """Gather and scatter of distinct blocks are each other's adjoint; torch's own backward accumulates serially."""
+class Mask(NamedTuple):
+    """What is hidden of some images."""
 
-    @staticmethod
-    def forward(ctx, dense, layout):
-        ctx.layout, ctx.shared = layout, dense.shape[0] == 1 < layout.row.shape[0]
-        return layout._select(dense)
-
-    @staticmethod
-    def backward(ctx, grad):
-        dense = ctx.layout._place(grad)
-        return (dense.sum(0, keepdim=True) if ctx.shared else dense), None
+    layout: Dense  # that the encoder runs on
+    visible: Places  # of the stage-3 tokens that the encoder gives
+    predicted: Places  # of the patches that the decoder predicts
+    hidden_pixels: torch.Tensor | None = None  # bool (N, patches predicted, P), over which the loss goes; None: all
 
 
-class _Place(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, blocks, layout):
-        ctx.layout = layout
-        return layout._place(blocks)
+def block_mask(indices: torch.Tensor, grid: tuple[int, int], masked_conv: bool = True) -> Mask:
+    """Hides all but the blocks with `indices` (N, K) of `grid` (h, w), which the decoder is to predict.
 
-    @staticmethod
-    def backward(ctx, grad):
-        return ctx.layout._select(grad), None
+    `masked_conv` False: the ablation in which stages 1 and 2 see everything.
+    """
+    layout = VisibleBlocks(indices, grid) if masked_conv else VisibleTokens(indices, grid)
+    return Mask(layout, layout.places, other_places(layout.places))
+
+
+def random_mask(noise: torch.Tensor, mask_ratio: float, grid: tuple[int, int], channels: int) -> Mask:
+    """Hides 4×4 pixel patches one by one, those with the highest `noise` (N, 16·h·w): an ablation.
+
+    Every stage-3 token of `grid` (h, w) sees something, and every 16×16 patch is predicted, of which its hidden pixels
+    alone count.
+    """
+    size = 4 * grid[0], 4 * grid[1]
+    shown = occupied(places_of(draw_visible(noise, mask_ratio), size)).unflatten(1, size)
+    layout = ScatteredPatches(shown)
+    hidden = ~layout.visible_at(16 * grid[0], 16 * grid[1]).expand(-1, -1, -1, channels)
+    everywhere = all_places(len(noise), grid, noise.device)
+    return Mask(layout, everywhere, everywhere, fold(hidden, 16).flatten(1, 2))

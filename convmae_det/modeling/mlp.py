@@ -3,7 +3,6 @@
 import torch
 from torch import nn
 
-from ..ops.linear import Linear
 from ..ops.pointwise import pointwise
 
 
@@ -12,9 +11,9 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
-        self.fc1 = Linear(dim, hidden_dim)
+        self.fc1 = nn.Linear(dim, hidden_dim)
         self.act = nn.GELU()
-        self.fc2 = Linear(hidden_dim, dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(…, dim) → (…, dim)"""

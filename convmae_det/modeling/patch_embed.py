@@ -7,8 +7,6 @@ acts on the last three axes, (..., h, w, C), and so serves dense maps (N, h, w, 
 import torch
 from torch import nn
 
-from ..ops.linear import Linear
-
 
 def fold(tokens: torch.Tensor, size: int) -> torch.Tensor:
     """(..., h, w, C) → (..., h/size, w/size, size·size·C); within a patch the order is row, column, channel."""
@@ -25,15 +23,17 @@ def unfold(patches: torch.Tensor, size: int) -> torch.Tensor:
 
 
 class PatchEmbed(nn.Module):
-    """(..., h, w, `in_dim`) → (..., h/patch_size, w/patch_size, `dim`): fold, linear, LayerNorm, GELU."""
+    """(..., h, w, `in_dim`) → (..., h/patch_size, w/patch_size, `dim`): fold, linear, LayerNorm, GELU.
+
+    torch's own initialisation of the linear layer is that of the convolution in the published code.
+    """
 
     def __init__(self, in_dim: int, dim: int, patch_size: int):
         super().__init__()
         self.patch_size = patch_size
-        self.proj = Linear(patch_size**2 * in_dim, dim)
+        self.proj = nn.Linear(patch_size**2 * in_dim, dim)
         self.norm = nn.LayerNorm(dim, eps=1e-5)
         self.act = nn.GELU()
-        nn.init.xavier_uniform_(self.proj.weight)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return self.act(self.norm(self.proj(fold(tokens, self.patch_size))))

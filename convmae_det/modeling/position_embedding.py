@@ -4,9 +4,13 @@ Grids are (h, w) in stage-3 tokens. Half of the channels encodes the column, hal
 1706.03762, section 3.5, extended to two axes as in MAE, arXiv 2111.06377, appendix A).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import nn
+
+from ..ops.resizing import resize as resize_maps
 
 
 def sincos(dim: int, grid: tuple[int, int]) -> torch.Tensor:
@@ -21,10 +25,7 @@ def sincos(dim: int, grid: tuple[int, int]) -> torch.Tensor:
 
 def resize(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """(1, h, w, C) → (1, *grid, C), bicubically (align_corners False), as the published code does."""
-    if not torch.jit.is_tracing() and tuple(table.shape[1:3]) == tuple(grid):  # a trace serves all grids
-        return table
-    resized = F.interpolate(table.permute(0, 3, 1, 2), size=tuple(grid), mode="bicubic", align_corners=False)
-    return resized.permute(0, 2, 3, 1)
+    return resize_maps(table.permute(0, 3, 1, 2), grid, "bicubic").permute(0, 2, 3, 1)
 
 
 class PositionEmbedding(nn.Module):
@@ -45,9 +46,9 @@ class PositionEmbedding(nn.Module):
         """(1, *grid, C)"""
         return resize(self.table, grid)
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):
+    def _load_from_state_dict(self, state_dict: Mapping[str, torch.Tensor], prefix: str, *args: Any) -> None:
         table = state_dict.get(prefix + "table")
         fixed = "table" in self._buffers
         if fixed and table is not None and table.ndim == 4 and table.shape[-1] == self.table.shape[-1]:
-            self.table = self.table.new_empty(table.shape)
+            self.register_buffer("table", self.table.new_empty(table.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -33,7 +33,9 @@ def target_patches(patches: torch.Tensor, normalise: bool) -> torch.Tensor:
     return (patches - mean) / deviation
 
 
-def reconstruction_loss(prediction: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None):
+def reconstruction_loss(
+    prediction: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None
+) -> torch.Tensor:
     """Mean squared error over hidden patches, a float32 scalar: prediction, target (N, patches, P).
 
     `weight` of the same shape, 1 at pixels that count and 0 elsewhere; None: all count.

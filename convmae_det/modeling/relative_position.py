@@ -1,15 +1,13 @@
 """Relative position biases of the detector's attention: tables, lookup, resizing (paper, section 3.4).
 
 Grids are (h, w) in stage-3 tokens, L = h·w, raster order. Displacements are query minus key.
-
-While a model is traced for export, h and w are tensors, and no branch depends on them: the trace serves all grids.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from ..ops.attention import look_up, slide
+from ..ops.attention import slide
+from ..ops.resizing import crop, resize
 
 
 def resize_table(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -17,14 +15,11 @@ def resize_table(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 
     A smaller grid knows only small displacements: the table's centre, exactly. A larger one: bicubic interpolation.
     """
-    for axis, size in ((1, 2 * grid[0] - 1), (2, 2 * grid[1] - 1)):
-        surplus = table.shape[axis] - size
-        margin = (surplus + abs(surplus)) // 4  # half of it, or 0 if it is negative
-        table = table.narrow(axis, margin, table.shape[axis] - 2 * margin)
-    target = (2 * grid[0] - 1, 2 * grid[1] - 1)
-    if not torch.jit.is_tracing() and tuple(table.shape[1:]) == target:
-        return table
-    return F.interpolate(table[None], size=target, mode="bicubic", align_corners=False)[0]
+    size = (2 * grid[0] - 1, 2 * grid[1] - 1)
+    surplus = [table.shape[1] - size[0], table.shape[2] - size[1]]
+    rows, columns = ((n + abs(n)) // 4 for n in surplus)  # half of it, or 0 if it is negative
+    table = crop(table[..., None], (columns, columns, rows, rows))[..., 0]
+    return resize(table[None], size, "bicubic")[0]
 
 
 class RelativePositionBias(nn.Module):
@@ -36,11 +31,13 @@ class RelativePositionBias(nn.Module):
         self.table = nn.Parameter(torch.zeros(num_heads, 2 * grid[0] - 1, 2 * grid[1] - 1))
 
     def forward(self, grid: tuple[int, int]) -> torch.Tensor:
-        """The bias (heads, L, L) of every query and key on `grid`."""
-        return look_up(resize_table(self.table, grid), grid)
+        """The table (heads, 2h−1, 2w−1) of another grid."""
+        return resize_table(self.table, grid)
 
 
-def decomposed_bias(query: torch.Tensor, rel_pos_h: torch.Tensor, rel_pos_w: torch.Tensor, grid) -> torch.Tensor:
+def decomposed_bias(
+    query: torch.Tensor, rel_pos_h: torch.Tensor, rel_pos_w: torch.Tensor, grid: tuple[int, int]
+) -> torch.Tensor:
     """Query-dependent bias split into a row and a column term (ViTDet, arXiv 2203.16527, from MViTv2).
 
     query (B, heads, L, d); tables (2h₀−1, d) and (2w₀−1, d), resized linearly to the grid → (B, heads, L, L).
@@ -55,6 +52,5 @@ def decomposed_bias(query: torch.Tensor, rel_pos_h: torch.Tensor, rel_pos_w: tor
 
 def _displacements(table: torch.Tensor, size: int) -> torch.Tensor:
     """(2s₀−1, d) → (size, size, d): the entry for query − key."""
-    if torch.jit.is_tracing() or table.shape[0] != 2 * size - 1:
-        table = F.interpolate(table.T[None], size=2 * size - 1, mode="linear")[0].T
+    table = resize(table.T[None], (2 * size - 1,), "linear")[0].T
     return slide(table, 0, size).transpose(1, 2)

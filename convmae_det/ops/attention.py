@@ -1,4 +1,4 @@
-"""Scaled dot-product attention with a relative position bias, as a matrix for all pairs of tokens or as its table.
+"""Scaled dot-product attention, and what is added to its logits: relative position biases and padding masks.
 
 Grids are (h, w) in tokens, L = h·w, raster order. Displacements are query minus key. While a model is traced for
 export, h and w are tensors, and no branch depends on them: the trace serves all grids.
@@ -20,18 +20,24 @@ class TableBias(NamedTuple):
     grid: tuple[int, int]
 
 
-def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | TableBias | None = None
-) -> torch.Tensor:
+Bias = torch.Tensor | TableBias | None  # what is added to the logits
+
+
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: Bias = None) -> torch.Tensor:
     """Attention of (B, heads, S, d); `bias` is added to the logits, broadcastable to (B, heads, S, S)."""
     if isinstance(bias, TableBias):
         return attend_by_table(query, key, value, *bias)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
-def table_bias(table: torch.Tensor, grid: tuple[int, int], dtype: torch.dtype) -> torch.Tensor | TableBias | None:
-    """The biases of `table` (heads, 2h−1, 2w−1) in the form in which global attention in `dtype` takes them, for all
-    blocks; None: there are none."""
+def grid_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) -> Bias:
+    """The biases of a table in the form in which global attention takes them, for all blocks; None: there are none.
+
+    Args:
+        table: (heads, 2h−1, 2w−1)
+        grid: (h, w)
+        tokens: (N, h, w, C), which attend
+    """
     if choice.runs_eagerly(table.device) and not torch.is_grad_enabled():
         # Zeros, as pretraining hands over, are no bias: features then are those of pretraining, bit for bit.
         if not table.any():
@@ -39,7 +45,45 @@ def table_bias(table: torch.Tensor, grid: tuple[int, int], dtype: torch.dtype) -
         table = table.detach()
     if choice.bias_stays_table(table.device, grid[0] * grid[1]):
         return TableBias(table, grid)
-    return look_up(table, grid)[None].to(dtype)
+    return matrix_bias(table, grid, tokens)
+
+
+def matrix_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) -> torch.Tensor:
+    """The biases of `table` (heads, 2h−1, 2w−1) for all pairs: (1, heads, L, L), in the dtype of the attention."""
+    return look_up(table, grid)[None].to(dtype_of_attention(tokens))
+
+
+def mask_bias(bias: torch.Tensor | None, mask: torch.Tensor | None, tokens: torch.Tensor) -> torch.Tensor | None:
+    """Biases of attention inside windows, and −∞ where the mask forbids: (N·windows, heads or 1, S, S).
+
+    Args:
+        bias: (1, heads, S, S); None: without
+        mask: bool (windows, S, S), which key each query may see, the same for all images; None: `bias` as it is
+        tokens: (N, h, w, C)
+    """
+    if mask is None:
+        return bias
+    hidden = torch.zeros_like(mask, dtype=dtype_of_attention(tokens)).masked_fill(~mask, float("-inf"))[:, None]
+    bias = hidden if bias is None else bias + hidden
+    return bias.repeat(tokens.shape[0], 1, 1, 1)
+
+
+def add_bias(bias: torch.Tensor, other: Bias) -> torch.Tensor:
+    """Adds a bias, of all pairs of tokens, to one that there may be."""
+    if isinstance(other, TableBias):
+        other = look_up(*other)[None].to(bias.dtype)
+    return bias if other is None else bias + other
+
+
+def dtype_of_attention(tokens: torch.Tensor) -> torch.dtype:
+    """That of the products that autocast, or else the tokens, decide on."""
+    device = tokens.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tokens.dtype
+
+
+def needs_mask(padding: tuple[int, int, int, int]) -> bool:
+    """Whether maps padded by so many tokens hide any. What compiles or traces always masks: it serves all sizes."""
+    return choice.is_transformed() or any(padding)
 
 
 def look_up(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -52,9 +96,10 @@ def slide(table: torch.Tensor, axis: int, size: int) -> torch.Tensor:
     """(…, 2·size−1, …) → (…, size, …, size): `axis` becomes that of the queries, the last one is that of the keys.
 
     The displacement grows with the query and falls with the key, so a sliding window over the table, turned around, is
-    the lookup: no index is stored. ONNX knows such windows of a constant size only; a trace looks up by index.
+    the lookup: no index is stored. ONNX and torch.compile know such windows of a constant size only; there it is looked
+    up by index.
     """
-    if not torch.jit.is_tracing():
+    if not choice.is_transformed():
         return table.unfold(axis, size, 1).flip(-1)
     tokens = torch.arange(size, device=table.device)
     index = tokens[:, None] - tokens + size - 1

@@ -36,8 +36,17 @@ def runs_eagerly(device: torch.device) -> bool:
 
 def is_transformed() -> bool:
     """Whether a compiler, a trace or torch.func's transforms look on, which want plain operations."""
-    compiled = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return compiled or torch._C._are_functorch_transforms_active()
+    return is_compiled() or torch.jit.is_tracing() or is_functional()
+
+
+def is_compiled() -> bool:
+    """Whether torch.compile or torch.export look on."""
+    return torch.compiler.is_compiling()
+
+
+def is_functional() -> bool:
+    """Whether torch.func's transforms look on, which know nothing of hooks that keep tensors in other ways."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def runs_in_float32(tensor: torch.Tensor) -> bool:
@@ -58,8 +67,14 @@ def product_is_onednn(dtype: torch.dtype) -> bool:
 
 
 def depthwise_group(maps: torch.Tensor) -> int:
-    """For maps (N, C, h, w) of a depthwise convolution: the channels of a group in which oneDNN computes the gradients
-    of its weights, as many as a vector holds; 0: each channel by itself."""
+    """The channels of a group in which oneDNN computes the gradients of a depthwise convolution's weights.
+
+    Args:
+        maps: (N, C, h, w), which are convolved
+
+    Returns:
+        As many as a vector holds; 0: each channel by itself
+    """
     if not (runs_in_float32(maps) and _chosen("depthwise", "grouped", torch.backends.mkldnn.is_available())):
         return 0
     group = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
@@ -83,8 +98,10 @@ def piece_of(tokens: torch.Tensor) -> int | None:
 
 
 def padded_regions(regions: torch.Tensor) -> int:
-    """How many regions a head sees in place of the R that are there, (R, …): a power of two, or halfway to the
-    next, so that the kernels that are compiled for each number are few."""
+    """How many regions a head sees in place of the R that are there, (R, …).
+
+    A power of two, or halfway to the next, so that the kernels that are compiled for each number are few.
+    """
     count = regions.shape[0]
     if not (runs_eagerly(regions.device) and _chosen("regions", "padded", True)):
         return count
@@ -94,8 +111,10 @@ def padded_regions(regions: torch.Tensor) -> int:
 
 @functools.cache
 def onednn_is_wider() -> bool:
-    """Whether PyTorch's convolutions, by oneDNN, use wider vectors than its matrix products, by MKL: that is so with
-    AVX-512 of another maker than MKL's."""
+    """Whether PyTorch's convolutions, by oneDNN, use wider vectors than its matrix products, by MKL.
+
+    That is so with AVX-512 of another maker than MKL's.
+    """
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
     return wide and torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available() and vendor() != "Intel"
 

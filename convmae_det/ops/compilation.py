@@ -4,7 +4,7 @@ from torch import nn
 
 
 def compile_modules(model: nn.Module, kinds: type | tuple[type, ...]) -> None:
-    """From now on every module of `kinds` in the model runs compiled; the names of its weights stay."""
+    """Compiles every module of `kinds` in the model; the names of its weights stay."""
     for module in model.modules():
         if isinstance(module, kinds):
             module.compile()

@@ -5,6 +5,9 @@ in groups of as many channels as a vector holds it computes at the full rate, so
 of each group alone is needed, take half to a third of the time.
 """
 
+from types import MethodType
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -12,29 +15,37 @@ from torch import nn
 from . import choice
 
 
-class DepthwiseConv2d(nn.Conv2d):
-    """nn.Conv2d(dim, dim, kernel_size, groups=dim) that keeps the size of its maps; `kernel_size` is odd."""
+def accelerate_depthwise_convolutions(module: nn.Module) -> None:
+    """Lets every depthwise `nn.Conv2d` in the module compute the gradients of its weights in groups.
 
-    def __init__(self, dim: int, kernel_size: int):
-        super().__init__(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+    Those that don't keep the size of their maps are left alone. Class, names and weights stay.
+    """
+    for layer in module.modules():
+        if type(layer) is nn.Conv2d and layer.groups == layer.in_channels == layer.out_channels:
+            same_size = layer.padding == tuple(side // 2 for side in layer.kernel_size) and layer.stride == (1, 1)
+            if same_size and layer.kernel_size[0] % 2 and layer.kernel_size[0] == layer.kernel_size[1]:
+                layer.forward = MethodType(forward, layer)  # a method, so that a copy of the layer gets its own
 
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """(N, dim, h, w) → (N, dim, h, w)"""
-        group = choice.depthwise_group(maps)
-        if group and self.weight.requires_grad and torch.is_grad_enabled():
-            return _Depthwise.apply(maps, self.weight, self.bias, group)
-        return super().forward(maps)
+
+def forward(layer: nn.Conv2d, maps: torch.Tensor) -> torch.Tensor:
+    """(N, C, h, w) → (N, C, h, w)"""
+    group = choice.depthwise_group(maps)
+    if group and layer.weight.requires_grad and torch.is_grad_enabled():
+        return _Depthwise.apply(maps, layer.weight, layer.bias, group)
+    return nn.Conv2d.forward(layer, maps)
 
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, maps, weight, bias, group):
+    def forward(
+        ctx: Any, maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, group: int
+    ) -> torch.Tensor:
         ctx.save_for_backward(maps, weight)
         ctx.group = group
         return F.conv2d(maps, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         maps, weight = ctx.saved_tensors
         of_maps = _backward(gradient, maps, weight, len(weight), 0) if ctx.needs_input_grad[0] else None
         grouped = weight.new_zeros(len(weight), ctx.group, *weight.shape[2:])  # its values are not looked at
@@ -44,7 +55,9 @@ class _Depthwise(torch.autograd.Function):
         return of_maps, diagonals.movedim(-1, 1).reshape(weight.shape), of_bias, None
 
 
-def _backward(gradient, maps, weight, groups: int, wanted: int) -> torch.Tensor:
+def _backward(
+    gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, groups: int, wanted: int
+) -> torch.Tensor:
     """The gradient of the maps (`wanted` 0) or of the weight (1) of a convolution."""
     padding, mask = [weight.shape[-1] // 2] * 2, [wanted == index for index in range(3)]
     geometry = [1, 1], padding, [1, 1], False, [0, 0], groups

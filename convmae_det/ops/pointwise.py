@@ -16,6 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from . import choice
 
+Kept = torch.Tensor | tuple[torch.Size, tuple[int, ...], int]  # a tensor, or shape, strides and offset of a view
+
 
 def pointwise(tokens: torch.Tensor, *layers: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """layers[-1](… layers[0](tokens)) for (…, C) → (…, D).
@@ -49,16 +51,18 @@ def _in_turn(tokens: torch.Tensor, layers: tuple) -> torch.Tensor:
 
 
 def _kept_as_input(function: nn.Module, tokens: torch.Tensor, result: torch.Tensor) -> saved_tensors_hooks:
-    """A context in which autograd keeps of `result`, which is function(tokens), and of views of it, nothing but the
-    way to compute them again."""
+    """A context in which autograd keeps of `result` and of views of it nothing but the way to compute them again.
+
+    `result` is function(tokens).
+    """
     memory = result.untyped_storage().data_ptr()
 
-    def pack(tensor: torch.Tensor):
+    def pack(tensor: torch.Tensor) -> Kept:
         if tensor.untyped_storage().data_ptr() != memory:
             return tensor
-        return tensor.shape, tensor.stride(), tensor.storage_offset()
+        return tensor.shape, tensor.stride(), int(tensor.storage_offset())
 
-    def unpack(kept) -> torch.Tensor:
+    def unpack(kept: Kept) -> torch.Tensor:
         return kept if isinstance(kept, torch.Tensor) else function(tokens).as_strided(*kept)
 
     return saved_tensors_hooks(pack, unpack)

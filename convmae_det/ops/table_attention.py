@@ -9,6 +9,7 @@ entry (y + y', x + x') of the table, so that the biases of all queries and keys 
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,15 +37,32 @@ def product(tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 def attend_by_table(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, table: torch.Tensor, grid: tuple[int, int]
 ) -> torch.Tensor:
-    """Scaled dot-product attention of (B, heads, L, d) on `grid` (h, w), L = h·w, with the biases of `table`
-    (heads, 2h−1, 2w−1). The softmax is computed in float32, or in float64 if that is the table's."""
+    """Scaled dot-product attention with the biases of a table.
+
+    The softmax is computed in float32, or in float64 if that is the table's.
+
+    Args:
+        query, key, value: (B, heads, L, d)
+        table: (heads, 2h−1, 2w−1)
+        grid: (h, w), L = h·w
+
+    Returns:
+        (B, heads, L, d)
+    """
     table = table.to(torch.promote_types(table.dtype, torch.float32))
     return _TableAttention.apply(query, key, value, table, grid)
 
 
 class _TableAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, query, key, value, table, grid):
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        table: torch.Tensor,
+        grid: tuple[int, int],
+    ) -> torch.Tensor:
         ctx.save_for_backward(query, key, value, table)
         ctx.grid = grid
         attended = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
@@ -56,7 +74,7 @@ class _TableAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, table = ctx.saved_tensors
         of_query, of_key, of_value = (torch.empty_like(tensor) for tensor in (query, key, value))
         of_table = torch.zeros_like(table)
@@ -76,7 +94,14 @@ def _heads(query: torch.Tensor) -> Iterator[tuple[int, int]]:
 class _Head:
     """Attention of one head in one image: query, key, value (L, d), table (2h−1, 2w−1)."""
 
-    def __init__(self, query, key, value, table, grid: tuple[int, int]):
+    def __init__(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        table: torch.Tensor,
+        grid: tuple[int, int],
+    ):
         self.scale = query.shape[-1] ** -0.5
         self.query = query * self.scale
         self.key = key.flip(0)

@@ -21,10 +21,15 @@ UNDECAYED = ("table", "rel_pos_h", "rel_pos_w", "mask_token")
 
 
 def layer_of(name: str, depth: int) -> int:
-    """The layer of a parameter: 0 (stages 1 and 2, stage 3's embeddings), 1 to `depth` (stage 3's blocks), or
-    depth + 1 (what follows the encoder). The bias tables serve all blocks and count as the last one.
+    """The layer of a parameter, for layer-wise decay of the learning rate.
 
-    Raises ValueError for an encoder parameter that this mapping doesn't know.
+    The bias tables serve all blocks and count as the last one.
+
+    Returns:
+        0 (stages 1 and 2, stage 3's embeddings), 1 to `depth` (stage 3's blocks), or depth + 1 (what follows)
+
+    Raises:
+        ValueError: an encoder parameter that this mapping doesn't know.
     """
     path = name.split(".")
     if "encoder" not in path:
@@ -92,7 +97,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), fused=fused)
 
 
-def gradient_clipper(cfg: CfgNode) -> Callable[[list[nn.Parameter]], None] | None:
+def gradient_clipper(cfg: CfgNode) -> Callable[[list[nn.Parameter]], object] | None:
     """What SOLVER.CLIP_GRADIENTS asks to be done to the gradients of a list of parameters; None if nothing.
 
     CLIP_TYPE `value` limits every entry, `norm` the norm of each parameter, `full_model` that of all together.

@@ -6,7 +6,7 @@ import math
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from ..config.checks import check_solver
+from ..config.checks import check_batch, check_solver
 from ..errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     Raises InputError, naming the key, for values that make no schedule, and for a data set without images.
     """
     check_solver(cfg)
+    check_batch(cfg, comm.get_world_size())
     if num_images <= 0:
         raise InputError(f"DATASETS.TRAIN {list(cfg.DATASETS.TRAIN)} has no images to train on")
     resolved = cfg.clone()

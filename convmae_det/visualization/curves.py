@@ -63,6 +63,11 @@ def draw_curves(runs: Mapping[str, Mapping[str, Curve]]) -> Image.Image:
         ax.grid(alpha=0.3)
     figure.legend(lines, list(runs), loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
     figure.supxlabel("iteration", fontsize=9)
+    return rasterise(figure)
+
+
+def rasterise(figure: Figure) -> Image.Image:
+    """The figure as an image, at its own resolution."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

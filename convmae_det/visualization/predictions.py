@@ -1,20 +1,27 @@
 """Objects drawn on images: predictions, ground truth, and the two beside each other."""
 
 import colorsys
-import functools
-import os
 from collections.abc import Sequence
 
 import cv2
-import matplotlib
 import numpy as np
 import torch
 from detectron2.data import Metadata
 from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.structures import BitMasks, Instances, PolygonMasks
 from PIL import Image, ImageDraw, ImageFont
+from supervision import (
+    BoxAnnotator,
+    Color,
+    ColorPalette,
+    Detections,
+    MaskAnnotator,
+    PolygonAnnotator,
+    RichLabelAnnotator,
+)
+from torch.nn.functional import interpolate
 
-from .sheet import draw_sheet
+from .sheet import FONT, draw_sheet
 
 MIN_SIDE = 384  # pixels of the longer side; smaller images are enlarged, so that what is written on them is legible
 FONT_SIZE = 12  # pixels, as long as no side is longer than 50 times that
@@ -47,7 +54,8 @@ def _labelled(panel: np.ndarray, name: str) -> np.ndarray:
     image.thumbnail((OVERVIEW_SIDE, OVERVIEW_SIDE))
     labelled = Image.new("RGB", (image.width, image.height + STRIP), "white")
     labelled.paste(image)
-    ImageDraw.Draw(labelled).text((0, image.height + STRIP / 2), name, "dimgray", _font(FONT_SIZE), anchor="lm")
+    font = ImageFont.truetype(FONT, FONT_SIZE)
+    ImageDraw.Draw(labelled).text((0, image.height + STRIP / 2), name, "dimgray", font, anchor="lm")
     return np.asarray(labelled)
 
 
@@ -72,23 +80,29 @@ def draw_instances(pixels: np.ndarray, instances: Instances, metadata: Metadata)
     """
     height, width = pixels.shape[:2]
     scale = -(-MIN_SIDE // max(height, width))
-    size = scale * width, scale * height
-    fields = instances.to("cpu").get_fields()
-    fields = {name.removeprefix("gt_").removeprefix("pred_"): field for name, field in fields.items()}
-    order = fields["boxes"].area().argsort(descending=True).tolist()  # small ones on top
-    colours = [class_colour(number) for number in fields["classes"].tolist()]
-    boxes = [[round(scale * x) for x in box] for box in fields["boxes"].tensor.tolist()]
-    canvas = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC) if scale > 1 else pixels.copy()
-
-    if "masks" in fields:
-        masks = _whole_masks(fields["masks"], height, width)
-        for i in order:
-            _draw_mask(canvas, masks[i], colours[i])
-    thickness = max(2, round(max(size) / 400))
-    for i in order:
-        cv2.rectangle(canvas, boxes[i][:2], boxes[i][2:], colours[i], thickness)
-    texts = _labels(fields, metadata.get("thing_classes") or ())
-    return _draw_labels(canvas, [(texts[i], boxes[i], colours[i]) for i in order])
+    objects = _detections(instances.to("cpu"), metadata.get("thing_classes") or (), scale)
+    size = max(scale * height, scale * width)
+    colours = ColorPalette([Color(*class_colour(number)) for number in range(max(objects.class_id, default=0) + 1)])
+    font_size = max(FONT_SIZE, size // 50)
+    annotators = (
+        MaskAnnotator(colours, OPACITY),
+        PolygonAnnotator(colours, thickness=1),
+        BoxAnnotator(colours, thickness=max(2, round(size / 400))),
+        RichLabelAnnotator(
+            colours,
+            text_color=ColorPalette([_text_colour(colour) for colour in colours.colors]),
+            font_path=FONT,
+            font_size=font_size,
+            text_padding=font_size // 4,
+            smart_position=True,
+        ),
+    )
+    canvas = pixels[:, :, ::-1].copy()  # supervision draws on BGR
+    if scale > 1:
+        canvas = cv2.resize(canvas, (scale * width, scale * height), interpolation=cv2.INTER_CUBIC)
+    for annotator in annotators:
+        canvas = annotator.annotate(canvas, objects)
+    return np.ascontiguousarray(canvas[:, :, ::-1])
 
 
 def class_colour(number: int) -> tuple[int, int, int]:
@@ -98,63 +112,31 @@ def class_colour(number: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _labels(fields: dict, names: Sequence[str]) -> list[str]:
-    labels = [names[k] if k < len(names) else str(k) for k in fields["classes"].tolist()]
+def _text_colour(ground: Color) -> Color:
+    return Color.BLACK if np.dot(ground.as_rgb(), (0.299, 0.587, 0.114)) > 140 else Color.WHITE
+
+
+def _detections(instances: Instances, names: Sequence[str], scale: int) -> Detections:
+    """Predictions or ground truth as supervision takes them, enlarged, small ones last and so on top."""
+    fields = {name.removeprefix("gt_").removeprefix("pred_"): field for name, field in instances.get_fields().items()}
+    classes = fields["classes"].numpy()
+    labels = [names[k] if k < len(names) else str(k) for k in classes]
     if "scores" in fields:
-        return [f"{label} {score:.0%}" for label, score in zip(labels, fields["scores"].tolist(), strict=True)]
-    return labels
+        labels = [f"{label} {score:.0%}" for label, score in zip(labels, fields["scores"].tolist(), strict=True)]
+    objects = Detections(
+        xyxy=(scale * fields["boxes"].tensor).round().numpy(),
+        mask=_whole_masks(fields["masks"], instances.image_size, scale) if "masks" in fields else None,
+        class_id=classes,
+        data={"class_name": np.array(labels, dtype=object)},
+    )
+    return objects[np.argsort(-objects.box_area, kind="stable")]
 
 
-def _draw_mask(canvas: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> None:
-    """Tints the mask, (H, W) bool, and draws its outline, in place."""
-    mask = mask.astype(np.uint8)
-    if mask.shape != canvas.shape[:2]:  # of an enlarged image: with smooth outlines
-        enlarged = cv2.resize(255 * mask, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        mask = (enlarged > 127).astype(np.uint8)
-    inside = mask.astype(bool)
-    canvas[inside] = ((1 - OPACITY) * canvas[inside] + OPACITY * np.array(colour)).astype(np.uint8)
-    outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, outlines, -1, colour, 1, cv2.LINE_AA)
-
-
-def _draw_labels(canvas: np.ndarray, labels: Sequence[tuple[str, list[int], tuple]]) -> np.ndarray:
-    """Each label on a ground of its colour at the corner of its box that is free of other labels."""
-    picture = Image.fromarray(canvas)
-    draw = ImageDraw.Draw(picture)
-    size = max(FONT_SIZE, max(picture.size) // 50)
-    font, height, taken = _font(size), round(1.35 * size), []
-    for text, box, colour in labels:
-        width = round(font.getlength(text)) + size // 2
-        place = _free_place(box, width, height, picture.size, taken)
-        taken.append(place)
-        draw.rectangle(place, fill=colour)
-        bright = np.dot(colour, (0.299, 0.587, 0.114)) > 140
-        middle = (place[1] + place[3]) / 2
-        draw.text((place[0] + size // 4, middle), text, "black" if bright else "white", font, anchor="lm")
-    return np.asarray(picture)
-
-
-def _free_place(box: list[int], width: int, height: int, image: tuple[int, int], taken: Sequence[tuple]) -> tuple:
-    """x0 y0 x1 y1 of a label in the image: above the box, in it, below it, at its left or right; the first if none is
-    free."""
-    x0, y0, x1, y1 = box
-    corners = [(x, y) for y in (y0 - height, y0, y1, y1 - height) for x in (x0, x1 - width)]
-    places = []
-    for x, y in corners:
-        x, y = max(0, min(x, image[0] - width)), max(0, min(y, image[1] - height))
-        places.append((x, y, x + width - 1, y + height - 1))
-    free = (a for a in places if all(a[0] > b[2] or b[0] > a[2] or a[1] > b[3] or b[1] > a[3] for b in taken))
-    return next(free, places[0])
-
-
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # matplotlib's own font: what Pillow falls back to lacks most letters
-    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
-
-
-def _whole_masks(masks: PolygonMasks | BitMasks | torch.Tensor, height: int, width: int) -> np.ndarray:
-    """(n, height, width) bool"""
+def _whole_masks(masks: PolygonMasks | BitMasks | torch.Tensor, size: tuple[int, int], scale: int) -> np.ndarray:
+    """(n, scale · height, scale · width) bool, for an image of `size` (height, width); outlines are smooth."""
     if isinstance(masks, PolygonMasks):
-        masks = BitMasks.from_polygon_masks(masks, height, width)
-    return np.asarray(masks.tensor if isinstance(masks, BitMasks) else masks, dtype=bool)
+        masks = BitMasks.from_polygon_masks(masks, *size)
+    masks = (masks.tensor if isinstance(masks, BitMasks) else masks).bool()
+    if scale > 1 and len(masks):
+        masks = interpolate(masks[None].float(), scale_factor=scale, mode="bilinear")[0] > 0.5
+    return masks.numpy()

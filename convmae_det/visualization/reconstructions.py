@@ -23,7 +23,7 @@ def draw_reconstructions(
 ) -> Image.Image:
     """A row of four panels for each image, under it the loss; the arguments are those of `reconstruction_panels`."""
     panels, losses = reconstruction_panels(model, images, noise, image_format)
-    return draw_sheet(panels, TITLES, [f"loss {loss:.4f}" for loss in losses])
+    return draw_sheet(list(map(list, panels)), TITLES, [f"loss {loss:.4f}" for loss in losses])
 
 
 def seeded_noise(model: MaskedAutoencoder, images: torch.Tensor, seed: int) -> torch.Tensor:

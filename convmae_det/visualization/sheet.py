@@ -11,6 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from ..errors import InputError
 from ..files import atomic_write
 
+# matplotlib's own font: what Pillow falls back to lacks most letters
+FONT = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+
 # Pixels of a panel's longer side. Smaller ones are enlarged, pixel by pixel; a title needs the room, too.
 MIN_PANEL, MAX_PANEL = 224, 1024
 GAP = 8  # pixels between panels, and around all
@@ -37,8 +40,7 @@ def draw_sheet(
         for left, panel in zip(lefts, row, strict=False):
             sheet.paste(panel, (left, top))
     draw = ImageDraw.Draw(sheet)
-    # matplotlib's own font: what Pillow falls back to lacks most letters
-    font = ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_SIZE)
+    font = ImageFont.truetype(FONT, FONT_SIZE)
     for left, width, title in zip(lefts, widths, titles, strict=False):
         draw.text((left + width / 2, GAP), title, "black", font, anchor="mt")
     for top, height, caption in zip(tops, heights, captions or (), strict=False):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from supervision import VideoInfo, VideoSink
 
 from ..errors import InputError
 
@@ -48,19 +49,21 @@ def write_video(path: str | os.PathLike, frame_rate: float) -> Iterator[Callable
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
-    writer = cv2.VideoWriter()
+    sink = None
 
     def write(frame: np.ndarray) -> None:
-        if not writer.isOpened():
-            size = frame.shape[1::-1]
-            if not writer.open(str(temporary), cv2.VideoWriter_fourcc(*"mp4v"), frame_rate, size):
-                raise InputError(f"{path} can't be written: choose a folder that you may write to")
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        nonlocal sink
+        if sink is None:
+            height, width = frame.shape[:2]
+            try:
+                sink = closing.enter_context(VideoSink(str(temporary), VideoInfo(width, height, frame_rate)))
+            except RuntimeError as error:
+                raise InputError(f"{path} can't be written: choose a folder that you may write to") from error
+        sink.write_frame(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
     try:
-        yield write
+        with contextlib.ExitStack() as closing:
+            yield write
     finally:
-        opened = writer.isOpened()
-        writer.release()
-        if opened:
+        if sink is not None:
             temporary.replace(path)

@@ -39,7 +39,7 @@ def reconstructed(request, golden, pretraining_config):
 
 
 def test_reconstruction(reconstructed):
-    model, result, reference = reconstructed
+    _, result, reference = reconstructed
     hidden = torch.tensor(reference["mask"]).bool()
     assert torch.equal(result.visible, ~hidden)
     raster = torch.tensor(reference["ids_keep"]).argsort(dim=1)  # the published code keeps the order of the noise

@@ -12,7 +12,7 @@ from convmae_det import create_encoder
 from convmae_det.checkpoint import Strictness, load_weights
 from convmae_det.checkpoint.checkpointer import Checkpointer
 from convmae_det.checkpoint.conversion import to_official
-from convmae_det.cli import convert as convert_weights
+from convmae_det.cli import convert
 from convmae_det.errors import InputError
 
 ENCODER = "backbone.bottom_up.encoder."
@@ -134,10 +134,10 @@ def test_whole_numbers_are_refused_by_name_however_weights_are_used(tmp_path, na
     state[name] = (1e9 * state[name]).long()
     path, target = tmp_path / "weights.pth", str(tmp_path / "converted.pth")
     torch.save({"model": state if layout == "ours" else to_official(state)}, path)
-    uses = [lambda: load_weights(model, path), lambda: convert_weights.main([str(path), target, "--to", "official"])]
+    uses = [lambda: load_weights(model, path), lambda: convert.main([str(path), target, "--to", "official"])]
     if name.startswith("encoder."):
         arch = {"num_heads": 2, "embed_dims": (8, 12, 16), "depths": (1, 1, 3), "mlp_ratios": (2, 2, 2)}
-        uses += [lambda: create_encoder(arch, path), lambda: convert_weights.main([str(path), target])]
+        uses += [lambda: create_encoder(arch, path), lambda: convert.main([str(path), target])]
     for use in uses:
         with pytest.raises(InputError, match=rf"{name}: torch.int64 in the file"):
             use()

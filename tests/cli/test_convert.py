@@ -12,7 +12,7 @@ from convmae_det.checkpoint import load_weights
 from convmae_det.checkpoint.conversion import to_official
 from convmae_det.checkpoint.reading import read
 from convmae_det.checkpoint.writing import write
-from convmae_det.cli import convert as convert_weights
+from convmae_det.cli import convert
 from convmae_det.config import add_convmae_config
 from convmae_det.errors import InputError
 
@@ -76,9 +76,7 @@ def test_pretraining_reaches_plain_detectron2_bit_for_bit(tmp_path, yaml, capsys
     keys = [*TINY, *sizes, "MODEL.CONVMAE.GLOBAL_BLOCKS", "[0,1,2,3]"]
     pretrained = randomise(model(*keys, "MODEL.META_ARCHITECTURE", "MaskedAutoencoder"))
     write({"model": pretrained.state_dict(), "iteration": 5}, tmp_path / "pretrained.pth")
-    convert_weights.main(
-        [str(tmp_path / "pretrained.pth"), str(tmp_path / "converted.pth"), "--config-file", yaml(*keys)]
-    )
+    convert.main([str(tmp_path / "pretrained.pth"), str(tmp_path / "converted.pth"), "--config-file", yaml(*keys)])
     detector = model(*keys)
     incompatible = load_plainly(detector, tmp_path / "converted.pth")
     assert incompatible.missing_keys and not incompatible.unexpected_keys and not incompatible.incorrect_shapes
@@ -101,7 +99,7 @@ def test_the_first_published_detector_and_back(tmp_path, yaml):
     published = to_official(original.state_dict(), "backbone.bottom_up.")
     torch.save({"model": published, "iteration": 92187}, tmp_path / "published.pth")
     for converted, extra in (("a.pth", []), ("b.pth", ["--config-file", yaml(*keys)])):
-        convert_weights.main([str(tmp_path / "published.pth"), str(tmp_path / converted), *extra])
+        convert.main([str(tmp_path / "published.pth"), str(tmp_path / converted), *extra])
         detector = model(*keys)
         incompatible = load_plainly(detector, tmp_path / converted)
         assert not any(incompatible)
@@ -114,7 +112,7 @@ def test_the_first_published_detector_and_back(tmp_path, yaml):
         assert torch.equal(boxes.scores, expected_boxes.scores) and torch.equal(
             boxes.pred_masks, expected_boxes.pred_masks
         )
-        convert_weights.main([str(tmp_path / converted), str(tmp_path / "back.pth"), "--to", "official"])
+        convert.main([str(tmp_path / converted), str(tmp_path / "back.pth"), "--to", "official"])
         assert_identical(read(tmp_path / "back.pth")["model"], published)
 
 
@@ -136,14 +134,14 @@ def test_official_and_back(golden, tmp_path, file):
         load_weights(network, source)
         write({"model": network.state_dict()}, tmp_path / "ours.pth")
     else:
-        convert_weights.main([str(source), str(tmp_path / "ours.pth")])
-    convert_weights.main([str(tmp_path / "ours.pth"), str(back), "--to", "official"])
+        convert.main([str(source), str(tmp_path / "ours.pth")])
+    convert.main([str(tmp_path / "ours.pth"), str(back), "--to", "official"])
     assert_identical(read(back)["model"], read(source)["model"])
 
 
 def test_without_configuration_the_default_detector_takes_the_file(golden, tmp_path, capsys):
     """The file doesn't tell its number of heads, so no bias tables are written: they start at zero by themselves."""
-    convert_weights.main([str(golden / "mae_tiny_checkpoint.pth"), str(tmp_path / "a.pth")])
+    convert.main([str(golden / "mae_tiny_checkpoint.pth"), str(tmp_path / "a.pth")])
     detector = model(*GOLDEN, "MODEL.CONVMAE.DEPTHS", "[2,2,3]")
     incompatible = load_plainly(detector, tmp_path / "a.pth")
     assert not incompatible.incorrect_shapes and not incompatible.unexpected_keys
@@ -153,7 +151,7 @@ def test_without_configuration_the_default_detector_takes_the_file(golden, tmp_p
 
 def test_the_encoder_alone(tmp_path, yaml):
     torch.save({"model": model(*TINY, "MODEL.CONVMAE.IMAGE_SIZE", "64").state_dict()}, tmp_path / "detector.pth")
-    convert_weights.main([str(tmp_path / "detector.pth"), str(tmp_path / "encoder.pth"), "--to", "encoder"])
+    convert.main([str(tmp_path / "detector.pth"), str(tmp_path / "encoder.pth"), "--to", "encoder"])
     tensors = read(tmp_path / "encoder.pth")["model"]
     assert tensors and all(name.startswith("backbone.bottom_up.encoder.") for name in tensors)
 
@@ -164,37 +162,37 @@ def test_one_of_several_encoders(golden, tmp_path, capsys):
     teacher = {name: tensor + 1 for name, tensor in student.items()}
     torch.save({"student": student, "teacher": teacher}, tmp_path / "both.pth")
     with pytest.raises(InputError, match="2 encoders, at student, teacher: .*--to official --key student$"):
-        convert_weights.main([str(tmp_path / "both.pth"), str(tmp_path / "a.pth")])
+        convert.main([str(tmp_path / "both.pth"), str(tmp_path / "a.pth")])
     for key, published in (("student", student), ("teacher", teacher)):
         arguments = [str(tmp_path / "both.pth"), str(tmp_path / f"{key}.pth"), "--to", "official", "--key", key]
-        convert_weights.main(arguments)
+        convert.main(arguments)
         assert_identical(read(tmp_path / f"{key}.pth")["model"], published)
-        convert_weights.main([str(tmp_path / "both.pth"), "--inspect", "--key", key])
+        convert.main([str(tmp_path / "both.pth"), "--inspect", "--key", key])
         assert re.search(rf"^under +{key}$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_safetensors_load_here(golden, tmp_path):
     keys = [*GOLDEN, "MODEL.CONVMAE.DEPTHS", "[2,2,11]", "MODEL.CONVMAE.IMAGE_SIZE", "256"]
     keys += ["MODEL.CONVMAE.WINDOW_SIZE", "8"]
-    convert_weights.main([str(golden / "det_window8_checkpoint.pth"), str(tmp_path / "a.safetensors")])
+    convert.main([str(golden / "det_window8_checkpoint.pth"), str(tmp_path / "a.safetensors")])
     report = load_weights(model(*keys), tmp_path / "a.safetensors")
     assert len(report.matched) == 205 and not report.resized
 
 
 def test_tensors_alone_are_written(golden, tmp_path):
-    convert_weights.main([str(golden / "handoff_window8_pretrain_checkpoint.pth"), str(tmp_path / "a.pth")])
+    convert.main([str(golden / "handoff_window8_pretrain_checkpoint.pth"), str(tmp_path / "a.pth")])
     content = torch.load(tmp_path / "a.pth", weights_only=True)
     assert content.pop("__author__") == "convmae_det" and content.pop("matching_heuristics") is False
     assert content.keys() == {"model"} and all(isinstance(t, torch.Tensor) for t in content["model"].values())
 
 
 def test_inspect(golden, capsys):
-    convert_weights.main([str(golden / "det_window8_checkpoint.pth"), "--inspect"])
+    convert.main([str(golden / "det_window8_checkpoint.pth"), "--inspect"])
     facts = dict(re.split("  +", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert facts["kind"] == "detector of the first published code" and facts["iteration"] == "92187"
     assert facts["encoder"] == "custom (widths 16 24 48, depths 2 2 11, MLP ratios 4 4 4)"
     assert facts["relative position"] == "shared: windows of 8, global 16×16"
-    convert_weights.main([str(golden / "mae_tiny_checkpoint.pth"), "--inspect"])
+    convert.main([str(golden / "mae_tiny_checkpoint.pth"), "--inspect"])
     out = capsys.readouterr().out
     assert "epoch" in out and "1599" in out and "width 32, 2 blocks" in out and "14×14 tokens" in out
 
@@ -202,7 +200,7 @@ def test_inspect(golden, capsys):
 def test_inspect_tells_presets_and_classes(tmp_path, capsys):
     keys = [*TINY, "MODEL.CONVMAE.IMAGE_SIZE", "64", "MODEL.ROI_HEADS.NUM_CLASSES", "7"]
     torch.save(model(*keys).state_dict(), tmp_path / "detector.pth")
-    convert_weights.main([str(tmp_path / "detector.pth"), "--inspect"])
+    convert.main([str(tmp_path / "detector.pth"), "--inspect"])
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "encoder tiny (widths 32 64 128, depths 2 2 4, MLP ratios 4 4 4)" in lines
     assert "classes 7" in lines and "attention heads 4" in lines
@@ -219,5 +217,5 @@ def test_refusals(golden, tmp_path, yaml):
         ([source, str(target), "MODEL.CONVMAE.ARC", "tiny"], "MODEL.CONVMAE.ARC, .* doesn't exist"),
     ]:
         with pytest.raises(InputError, match=complaint):
-            convert_weights.main(arguments)
+            convert.main(arguments)
         assert not target.exists()

@@ -1,7 +1,6 @@
 """The command writes a file only after its detections have been compared with those of eager mode."""
 
 import json
-import runpy
 import sys
 
 import numpy as np
@@ -11,7 +10,8 @@ from detectron2.modeling import build_model
 from PIL import Image
 from reference.small import DETECTOR, ENCODER, detector_cfg
 
-from convmae_det.cli import export as tool
+from convmae_det.cli import export as command
+from convmae_det.cli.main import main
 from convmae_det.errors import InputError
 from convmae_det.inference import export
 
@@ -41,7 +41,7 @@ def folder(tmp_path, model, monkeypatch):
 def run(*words: str, format: str = "torchscript", weights: str = "detector.pth", output: str = "detector.out") -> None:
     options = {"--config-file": "config.yaml", "--weights": weights, "--format": format, "--output": output}
     with export.quiet():
-        tool.main([*(word for pair in options.items() for word in pair), "--image", "photo.png", *SETTINGS, *words])
+        command.main([*(word for pair in options.items() for word in pair), "--image", "photo.png", *SETTINGS, *words])
 
 
 @pytest.mark.parametrize("format", ["torchscript", "onnx"])
@@ -102,8 +102,7 @@ def test_a_missing_package_is_named_before_anything_is_read(folder, monkeypatch,
         run(format="onnx", weights="none.pth")
 
 
-def test_the_script_ends_with_the_sentence(folder, monkeypatch):
+def test_the_command_ends_with_the_sentence(folder, capsys):
     words = ["--config-file", "none.yaml", "--weights", "a", "--format", "onnx", "--image", "b", "--output", "c"]
-    monkeypatch.setattr(sys, "argv", ["export.py", *words])
-    with pytest.raises(SystemExit, match="^error: none.yaml"):
-        runpy.run_path(tool.__file__, run_name="__main__")
+    assert main(["export", *words]) == 1
+    assert capsys.readouterr().err.startswith("error: none.yaml")

@@ -1,6 +1,4 @@
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,6 +11,7 @@ from pycocotools.coco import COCO
 from reference.small import detector_cfg, randomise
 
 from convmae_det.cli import predict
+from convmae_det.cli.main import main
 from convmae_det.data.shapes import CATEGORIES, register_shapes, write_shapes
 from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.errors import InputError
@@ -220,8 +219,6 @@ def test_what_is_wrong_is_said(run, folder, words, sentence):
     assert files(".") == before
 
 
-def test_the_script_ends_with_the_sentence(monkeypatch, folder):
-    words = ["--config-file", "x.yaml", "--weights", "x.pth", "--output", "out", "nothing.png"]
-    monkeypatch.setattr(sys, "argv", ["predict.py", *words])
-    with pytest.raises(SystemExit, match="^error: nothing.png"):
-        runpy.run_path(predict.__file__, run_name="__main__")
+def test_the_command_ends_with_the_sentence(folder, capsys):
+    assert main(["predict", "--config-file", "x.yaml", "--weights", "x.pth", "--output", "out", "nothing.png"]) == 1
+    assert capsys.readouterr().err.startswith("error: nothing.png")

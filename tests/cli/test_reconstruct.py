@@ -1,6 +1,3 @@
-import runpy
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +6,7 @@ from PIL import Image
 from reference.small import AUTOENCODER, ENCODER, autoencoder_cfg, randomise
 
 from convmae_det.cli import reconstruct
+from convmae_det.cli.main import main
 from convmae_det.errors import InputError
 from convmae_det.visualization.reconstructions import seeded_noise
 from convmae_det.visualization.sheet import GAP, TITLE_HEIGHT
@@ -135,8 +133,6 @@ def test_missing_files_are_named(folder):
         run("images", config="none.yaml")
 
 
-def test_the_script_ends_with_the_sentence(folder, monkeypatch):
-    words = ["--config-file", "config.yaml", "--weights", "mae.pth", "nothing.png"]
-    monkeypatch.setattr(sys, "argv", ["reconstruct.py", *words])
-    with pytest.raises(SystemExit, match="^error: nothing.png"):
-        runpy.run_path(reconstruct.__file__, run_name="__main__")
+def test_the_command_ends_with_the_sentence(folder, capsys):
+    assert main(["reconstruct", "--config-file", "config.yaml", "--weights", "mae.pth", "nothing.png"]) == 1
+    assert capsys.readouterr().err.startswith("error: nothing.png")

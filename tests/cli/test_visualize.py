@@ -1,15 +1,14 @@
 """The picture shows what the network gets, with annotations that still fit."""
 
 import json
-import runpy
-import sys
 
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from convmae_det.cli import visualize as visualize_data
+from convmae_det.cli import visualize
+from convmae_det.cli.main import main
 from convmae_det.errors import InputError
 from convmae_det.visualization.sheet import GAP, TITLE_HEIGHT
 
@@ -42,7 +41,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(*words):
-    visualize_data.main(["--config-file", "config.yaml", *words])
+    visualize.main(["--config-file", "config.yaml", *words])
 
 
 def panels(path="data.png"):
@@ -113,7 +112,7 @@ def test_crops_of_pretraining(folder):
     [
         (["--max-images", "0"], "--max-images is 0"),
         (["--split", "test", "MODEL.META_ARCHITECTURE", "MaskedAutoencoder"], "pretraining has no test data"),
-        (["--split", "test", "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
+        (["--split", "test", "DATASETS.TEST", "()"], r"DATASETS.TEST is \[\]; it must name"),
         (["DATASETS.TRAIN", "('unknown',)"], "'unknown' is not registered"),
         (["--output", "ann.json/x"], "can't be made a folder"),
         (["INPUT.FORMAT", "HSV"], "INPUT.FORMAT is 'HSV'"),
@@ -124,7 +123,6 @@ def test_what_is_wrong_is_said(folder, words, sentence):
         run(*words)
 
 
-def test_the_script_ends_with_the_sentence(folder, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["visualize_data.py", "--config-file", "none.yaml"])
-    with pytest.raises(SystemExit, match="^error: none.yaml"):
-        runpy.run_path(visualize_data.__file__, run_name="__main__")
+def test_the_command_ends_with_the_sentence(folder, capsys):
+    assert main(["visualize", "--config-file", "none.yaml"]) == 1
+    assert capsys.readouterr().err.startswith("error: none.yaml")

@@ -8,7 +8,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from convmae_det.config.run_config import read_run_config
+from convmae_det.config.reading import read_run_config
 from convmae_det.data.configuration import read_config
 from convmae_det.data.detection.catalog import dataset_dicts, image_names
 from convmae_det.data.image import read_image

@@ -1,148 +1,189 @@
-"""The classes of a detector come from its data, go along in config.yaml, and must be those of all data sets."""
+"""The project's own configurations by name, files that build on others, and a run's config.yaml."""
 
-import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from PIL import Image
-from reference.small import DETECTOR, ENCODER
+from hypothesis import example, given
+from hypothesis import strategies as st
+from reference.small import autoencoder_cfg
 
+from convmae_det.config.reading import OURS, configs_folder, leaves, locate, read_run_config, read_yaml
 from convmae_det.data.configuration import read_config
-from convmae_det.data.detection.catalog import check_classes, dataset_dicts
-from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.errors import InputError
 
-KEY = "MODEL.ROI_HEADS.NUM_CLASSES"
-TWO = [[7, "ant"], [90, "zebra"]]
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs"
+NAMES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
+TINY = "mask_rcnn_convmae_tiny.yaml"
 
 
-pytestmark = pytest.mark.usefixtures("catalog")
+def write(path, content):
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, allow_unicode=True))
+    return str(path)
 
 
-@pytest.fixture
-def entry(tmp_path):
-    """entry(name, categories): write two images of 64×64 pixels, each with an object of each category."""
-
-    def entry(name, categories=TWO):
-        folder = tmp_path / name
-        folder.mkdir()
-        images = [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 64} for i in (1, 2)]
-        for image in images:
-            Image.effect_noise((64, 64), 90).convert("RGB").save(folder / image["file_name"])
-        box = {"bbox": [5, 5, 30, 40], "area": 1200, "iscrowd": 0, "segmentation": [[5, 5, 35, 5, 35, 45, 5, 45]]}
-        annotations = [
-            box | {"image_id": image["id"], "category_id": number} for image in images for number, _ in categories
-        ]
-        content = {
-            "images": images,
-            "annotations": [annotation | {"id": i + 1} for i, annotation in enumerate(annotations)],
-            "categories": [{"id": number, "name": text} for number, text in categories],
-        }
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
-        return [name, str(tmp_path / f"{name}.json"), str(folder)]
-
-    return entry
+# Names
 
 
-def read(*entries, train=(), test=(), config_file="", pairs=()):
-    settings = ["DATASETS.COCO_FORMAT", str(list(entries)), "DATASETS.TRAIN", str(tuple(train))]
-    return read_config(str(config_file), [*settings, "DATASETS.TEST", str(tuple(test)), *map(str, pairs)])
-
-
-def test_classes_come_from_the_data(entry):
-    cfg = read(entry("mine"), train=["mine"])
-    assert cfg.DATASETS.CATEGORIES == TWO and cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
-    cfg = read(entry("other", [[3, "cow"]]), test=["other"], pairs=["MODEL.META_ARCHITECTURE", "RetinaNet"])
-    assert cfg.DATASETS.CATEGORIES == [[3, "cow"]] and cfg.MODEL.RETINANET.NUM_CLASSES == 1
-
-
-def test_known_data_sets_need_no_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_the_file(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cfg = read_config("")
-    assert len(cfg.DATASETS.CATEGORIES) == cfg.MODEL.ROI_HEADS.NUM_CLASSES == 80
-    cfg = read(train=["shapes_train"], test=["shapes_val"])
-    assert cfg.DATASETS.CATEGORIES[0] == [1, "ellipse"] and cfg.MODEL.ROI_HEADS.NUM_CLASSES == 4
+    settings = dict(read_yaml(f"{OURS}{name}"))
+    assert settings == dict(read_yaml(str(CONFIGS / name))) and len(settings) > 3
+    own = write(tmp_path / "own.yaml", {"_BASE_": f"{OURS}{name}", "SEED": 11})
+    assert dict(read_yaml(own)) == settings | {"SEED": 11}
 
 
-def test_data_sets_that_nobody_knows_leave_the_classes_as_they_are():
-    cfg = read(train=["unheard of"])
-    assert cfg.DATASETS.CATEGORIES == [] and cfg.MODEL.ROI_HEADS.NUM_CLASSES == 80
+def test_a_name_among_several_bases(tmp_path):
+    write(tmp_path / "other.yaml", {"SEED": 5, "MODEL": {"CONVMAE": {"ARCH": "small"}}})
+    for bases, arch in ([f"{OURS}{TINY}", "other.yaml"], "small"), (["other.yaml", f"{OURS}{TINY}"], "tiny"):
+        cfg = read_config(write(tmp_path / "own.yaml", {"_BASE_": bases}))
+        assert (cfg.MODEL.CONVMAE.ARCH, cfg.SEED) == (arch, 5)
 
 
-@pytest.mark.parametrize("where", ["file", "command line"])
-def test_a_number_of_classes_that_is_set_stays_and_is_checked(entry, tmp_path, where):
-    (tmp_path / "own.yaml").write_text("MODEL: {ROI_HEADS: {NUM_CLASSES: 5}}" if where == "file" else "VERSION: 2")
-    pairs = [] if where == "file" else [KEY, 5]
-    cfg = read(entry("mine"), train=["mine"], config_file=tmp_path / "own.yaml", pairs=pairs)
-    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 5
-    with pytest.raises(InputError, match=f"{KEY} is 5, but the data set mine has 2 categories: set {KEY} 2"):
-        check_classes(cfg, cfg.DATASETS.TRAIN)
-
-
-def test_a_dumped_configuration_gives_the_same(entry, tmp_path):
-    cfg = read(entry("mine"), train=["mine"], test=["mine"])
-    (tmp_path / "config.yaml").write_text(cfg.dump())
-    assert yaml.safe_load(read_config(str(tmp_path / "config.yaml")).dump()) == yaml.safe_load(cfg.dump())
-
-
-def test_a_model_can_be_used_without_its_data(entry, tmp_path):
-    cfg = read(entry("mine"), train=["mine"])
-    (tmp_path / "config.yaml").write_text(cfg.dump())
-    (tmp_path / "mine.json").unlink()
-    DatasetCatalog.remove("mine")
-    MetadataCatalog.pop("mine")
-    cfg = read_config(str(tmp_path / "config.yaml"))
-    assert cfg.DATASETS.CATEGORIES == TWO and cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
-    with pytest.raises(
-        InputError, match="mine.json, the annotation file of mine in DATASETS.COCO_FORMAT, doesn't exist"
-    ):
-        dataset_dicts(["mine"], is_train=True, cfg=cfg)
-    with pytest.raises(InputError, match="mine.json, the annotation file"):
-        read(*cfg.DATASETS.COCO_FORMAT, train=["mine"])
+def test_a_name_in_place_of_a_file():
+    cfg = read_config(f"{OURS}{TINY}", ["SEED", "11"])
+    assert (cfg.MODEL.CONVMAE.ARCH, cfg.SEED) == ("tiny", 11)
 
 
 @pytest.mark.parametrize(
-    ("others", "difference"),
+    "name, near",
     [
-        ([[7, "ant"], [91, "zebra"]], "'zebra' with the id 90, here 'zebra' with the id 91"),
-        ([[7, "ant"], [90, "cow"]], "'zebra' with the id 90, here 'cow' with the id 90"),
-        ([[7, "zebra"], [90, "ant"]], "'ant' with the id 7, here 'zebra' with the id 7"),
-        ([[7, "ant"]], r"2 categories \(ant, zebra\) against 1 categories \(ant\)"),
+        ("mask_rcnn_convmae_tinny.yaml", TINY),
+        ("mask_rcnn_convmae_tiny", TINY),
+        ("mask_rcnn_convmae_tiny_shapes.yaml", "quickstart/mask_rcnn_convmae_tiny_shapes.yaml"),
+        ("configs/mask_rcnn_convmae_b.yaml", "mask_rcnn_convmae_b.yaml"),
+        ("qwertz", "pretrain_convmae_b.yaml"),
+        ("", "pretrain_convmae_b.yaml"),
     ],
 )
-def test_data_sets_must_have_the_same_categories(entry, tmp_path, others, difference):
-    entries = [entry("mine"), entry("yours", others)]
-    for names in ({"train": ["mine", "yours"]}, {"train": ["mine"], "test": ["yours"]}):
-        with pytest.raises(InputError, match=f"the data set mine and of the data set yours differ: .*{difference}"):
-            read(*entries, **names)
-    (tmp_path / "config.yaml").write_text(read(entries[0], train=["mine"]).dump())
-    with pytest.raises(InputError, match=f"DATASETS.CATEGORIES and of the data set yours differ: .*{difference}"):
-        read(*entries, train=["yours"], config_file=tmp_path / "config.yaml")
+def test_another_name_is_refused_with_near_ones(name, near, tmp_path):
+    own = write(tmp_path / "own.yaml", {"_BASE_": f"{OURS}{name}"})
+    for path in (f"{OURS}{name}", own):
+        with pytest.raises(InputError, match=f"^{OURS}{name} is none of the project's configurations: .*{OURS}{near}"):
+            list(read_yaml(path))
 
 
-@pytest.mark.parametrize("value", ["[3]", "[['a', 3]]", "[[1, 'a', 2]]"])
-def test_categories_that_are_none(value):
-    with pytest.raises(InputError, match="DATASETS.CATEGORIES holds .*list of pairs"):
-        read(pairs=["DATASETS.CATEGORIES", value])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../setup.cfg",
+        "../x.yaml",
+        "quickstart/../mask_rcnn_convmae_b.yaml",
+        "/etc/passwd",
+        "~/x.yaml",
+        "./mask_rcnn_convmae_b.yaml",
+        "\\..\\x.yaml",
+        "a\0b.yaml",
+    ],
+)
+def test_a_name_does_not_lead_out_of_the_folder(name, tmp_path):
+    (tmp_path / "home").mkdir()
+    with pytest.raises(InputError, match="is none of the project's configurations"):
+        list(read_yaml(f"{OURS}{name}"))
+    own = write(tmp_path / "home/own.yaml", {"_BASE_": f"{OURS}{name}"})
+    with pytest.raises(InputError, match="is none of the project's configurations"):
+        list(read_yaml(own))
 
 
-def test_pretraining_needs_neither_categories_nor_the_same_ones(entry, tmp_path):
-    entries = [entry("mine"), entry("yours", [[1, "cow"]])]
-    (tmp_path / "mine.json").write_text(
-        json.dumps({"images": [{"id": 1, "file_name": "1.png", "width": 64, "height": 64}]})
-    )
-    cfg = read(*entries, train=["mine", "yours"], pairs=["MODEL.META_ARCHITECTURE", "MaskedAutoencoder"])
-    assert cfg.DATASETS.CATEGORIES == [] and {"mine", "yours"} <= set(DatasetCatalog)
+@given(st.text() | st.lists(st.sampled_from(["..", ".", "/", "quickstart", TINY, "~", "x.yaml"])).map("/".join))
+@example(f"../configs/{TINY}")
+@example(f"quickstart/../{TINY}")
+def test_a_name_is_one_of_the_list_or_refused(name):
+    try:
+        path = locate(f"{OURS}{name}")
+    except InputError:
+        assert name not in NAMES
+    else:
+        assert name in NAMES and path == str(CONFIGS / name)
 
 
-def test_ids_come_back_in_the_predictions(entry, tmp_path):
-    """Of an untrained model, whose scores of all classes are above the threshold."""
-    small = [*ENCODER, *DETECTOR, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "DATALOADER.NUM_WORKERS", 0]
-    index = small.index(KEY)
-    del small[index : index + 2]
-    cfg = read(entry("mine"), test=["mine"], pairs=[*small, "OUTPUT_DIR", tmp_path / "out"])
-    DetectionTrainer.test(cfg, DetectionTrainer.build_model(cfg))
-    predictions = json.loads((tmp_path / "out/inference/coco_instances_results.json").read_text())
-    assert {prediction["category_id"] for prediction in predictions} == {7, 90}
-    assert {prediction["image_id"] for prediction in predictions} == {1, 2}
+@given(st.text())
+def test_other_paths_stay(path):
+    assert locate(path) == path or path.startswith(OURS)
+
+
+def test_a_clone_reads_its_own_files():
+    """Also where the package of another clone, or of a release, is installed."""
+    assert configs_folder() == CONFIGS
+
+
+def test_an_installed_package_reads_those_that_came_with_it(tmp_path, python):
+    """Also without Detectron2. Beside a package lie others, which may have a configs/, too."""
+    package = tmp_path / "site/convmae_det"
+    shutil.copytree(ROOT / "convmae_det", package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(CONFIGS, package / "configs")
+    (tmp_path / "site/configs").mkdir()
+    write(tmp_path / "site/configs" / TINY, {"SEED": 1})
+    own = write(tmp_path / "own.yaml", {"_BASE_": f"{OURS}{TINY}"})
+    code = f"""import sys
+sys.modules["detectron2"] = None
+sys.path.insert(0, {str(tmp_path / "site")!r})
+from convmae_det.config import reading
+assert reading.__file__.startswith({str(package)!r})
+print(reading.locate({OURS + TINY!r}))
+print(dict(reading.read_yaml({own!r})) == {dict(read_yaml(str(CONFIGS / TINY)))!r})"""
+    command = [python, "-c", code]
+    result = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, env={**os.environ, "PYTHONPATH": ""})
+    assert result.stdout.split() == [str(package / "configs" / TINY), "True"], result.stderr
+
+
+# Files
+
+KEYS = st.sampled_from(["SOLVER", "MODEL", "A", "B"])
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text("abcé: -#'", max_size=5)
+TREES = st.recursive(
+    st.dictionaries(KEYS, PLAIN | st.lists(PLAIN, max_size=3), max_size=3),
+    lambda inner: st.dictionaries(KEYS, inner | PLAIN, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(TREES)
+def test_a_file_gives_the_keys_that_were_written(tmp_path, tree):
+    assert dict(read_yaml(write(tmp_path / "own.yaml", tree))) == dict(leaves(tree))
+
+
+@given(TREES, TREES)
+def test_what_builds_on_nothing_or_on_itself_stays(tmp_path, tree, other):
+    """Keys that the upper file has are the upper file's; all others are those of its base."""
+    write(tmp_path / "base.yaml", other)
+    own = write(tmp_path / "own.yaml", tree | {"_BASE_": "base.yaml"})
+    upper, lower = dict(leaves(tree)), dict(leaves(other))
+    try:
+        merged = dict(read_yaml(own))
+    except InputError as error:
+        assert "is not made of nested keys in a _BASE_ of it" in str(error)
+        return
+    assert upper.items() <= merged.items()
+    assert merged.keys() <= upper.keys() | lower.keys()
+    assert all(merged[key] == lower[key] for key in merged.keys() - upper.keys())
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_any_file_is_read_or_refused(tmp_path, content):
+    (tmp_path / "own.yaml").write_bytes(content)
+    for read in (lambda path: list(read_yaml(path)), read_run_config):
+        try:
+            read(str(tmp_path / "own.yaml"))
+        except InputError as error:
+            assert "own.yaml" in str(error)
+
+
+# config.yaml
+
+
+def test_the_configuration_of_a_run_is_read_as_it_is(tmp_path):
+    cfg = autoencoder_cfg("SOLVER.STEPS", (3, 5))
+    again = read_run_config(write(tmp_path / "config.yaml", cfg.dump()))
+    assert dict(leaves(again)) == dict(leaves(yaml.safe_load(cfg.dump())))
+
+
+@pytest.mark.parametrize("change", ["_BASE_: other.yaml", "MODEL: 3", "MODEL: {CONVMAE: {ARCH: tiny}}"])
+def test_what_is_not_the_configuration_of_a_run(tmp_path, change):
+    with pytest.raises(InputError, match=r"config.yaml .*: take the config.yaml that a run wrote"):
+        read_run_config(write(tmp_path / "config.yaml", change))

@@ -29,7 +29,8 @@ def cfg():
 @pytest.fixture
 def register(tmp_path):
     """register(...): write `count` images of noise, each with two objects, let `change` alter the content of the
-    annotation file, and register all that as "mini". `text` replaces the file's content, the others the paths."""
+    annotation file, and register all that as "mini". `text` replaces the file's content, the others the paths.
+    """
     path, folder = tmp_path / "annotations.json", tmp_path / "images"
 
     def register(change=None, count=4, text=None, json_file=path, image_root=folder):

@@ -170,6 +170,19 @@ def test_damaged_exif_leaves_the_image_as_it_is(tmp_path):
     assert read_image(path).shape == RGB.shape
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize(
+    "damage", ["3201 0b00 01000000 7ca62061", "6987 0600 01000000 f1ec3fac", "05a0 0700 04000000 1ee39949"]
+)
+def test_an_image_is_turned_whatever_else_its_exif_says(tmp_path, damage):
+    """A date that is a float, a group of entries at no place, an offset that is none."""
+    orientation = "1201 0300 01000000 06000000"
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + bytes.fromhex(f"0200 {orientation} {damage} 00000000") + bytes(range(24))
+    path = saved(tmp_path, RGB, ".jpg", exif=exif, quality=100)
+    upright = saved(tmp_path, RGB, ".jpeg", quality=100)
+    assert np.array_equal(read_image(path), np.rot90(read_image(upright), -1))
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.jpg can't be read as an image \(No such file"):
         read_image(tmp_path / "nowhere.jpg")
@@ -219,7 +232,7 @@ def test_decompression_bomb_is_refused(tmp_path, monkeypatch):
 
 
 def test_unknown_format_names_the_key(tmp_path):
-    with pytest.raises(InputError, match="INPUT.FORMAT is 'YUV-BT.601', but must be one of RGB, BGR, L, RGBA"):
+    with pytest.raises(InputError, match="INPUT.FORMAT is 'YUV-BT.601'; it must be one of RGB, BGR, L, RGBA"):
         read_image(saved(tmp_path, RGB), "YUV-BT.601")
 
 

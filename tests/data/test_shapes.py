@@ -24,7 +24,6 @@ from convmae_det.data.shapes import (
     SPLITS,
     draw_background,
     draw_image,
-    main,
     register_shapes,
     visible_polygons,
     write_shapes,
@@ -261,17 +260,3 @@ def test_numbers_out_of_range_are_named(tmp_path, name):
     with pytest.raises(InputError, match=f"^{name} is -1"):
         write_shapes(tmp_path / "shapes", **{**SMALL, name: -1})
     assert not (tmp_path / "shapes").exists()
-
-
-def test_command(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data sets"))
-    arguments = ["--train", "2", "--val", "1", "--size", "64"]
-    main(arguments)
-    assert f"{tmp_path / 'data sets' / 'shapes'}: 2 training, 1 validation images written" in capsys.readouterr().out
-    main(arguments)
-    assert "kept" in capsys.readouterr().out
-    (tmp_path / "file").touch()
-    for target in (tmp_path / "file", tmp_path / "file" / "shapes"):
-        with pytest.raises(SystemExit) as refusal:
-            main([str(target), *arguments])
-        assert str(refusal.value).startswith(f"error: {target} ")  # sys.exit prints it on stderr, with status 1

@@ -190,7 +190,8 @@ def test_a_batch_that_can_t_be_cut_names_the_keys(cfg, processes):
     processes(0, 3)
     cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS = 16, 2
     with pytest.raises(
-        InputError, match="SOLVER.IMS_PER_BATCH is 16, but must be a multiple of SOLVER.ACCUMULATION_STEPS .* 2 × 3"
+        InputError,
+        match="SOLVER.IMS_PER_BATCH is 16; it must be a multiple of 6, .* 3 processes × SOLVER.ACCUMULATION_STEPS 2",
     ):
         take(cfg, 1)
 
@@ -200,5 +201,5 @@ def test_a_batch_that_can_t_be_cut_names_the_keys(cfg, processes):
 )
 def test_values_out_of_range_are_named(cfg, key, value):
     cfg.merge_from_list([key, value])
-    with pytest.raises(InputError, match=f"{key} is {value}, but must be at least"):
+    with pytest.raises(InputError, match=f"{key} is {value}; it must be a"):
         take(cfg, 1)

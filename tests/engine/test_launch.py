@@ -1,7 +1,11 @@
 """From a command line to a configuration, a device and an exit status; every mistake has its sentence."""
 
+import contextlib
 import os
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +14,10 @@ import yaml
 from detectron2.engine import default_argument_parser
 
 from convmae_det.engine import launch
-from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.errors import InputError, TrainingError
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 
 
 def arguments(*words):
@@ -82,7 +86,7 @@ def test_whole_numbers_do_for_floats(tmp_path):
         (["SOLVER.BASE_LR", "True"], r"SOLVER\.BASE_LR, .* is True"),
         (["DATASETS.TRAIN", "mine"], r"DATASETS\.TRAIN, .* is 'mine'; it must be a tuple"),
         (["SOLVER.MAX_ITER"], "KEY VALUE pairs, but SOLVER.MAX_ITER is not an even number"),
-        (["MODEL.DEVICE", "gpu"], r"MODEL\.DEVICE is 'gpu'; choose auto"),
+        (["MODEL.DEVICE", "gpu"], r"MODEL\.DEVICE is 'gpu'; it must be auto"),
         (["--num-gpus", "2"], "--num-gpus is 2, but this machine has 0 GPUs.*torchrun"),
         (["--num-gpus", "-1"], "--num-gpus is -1"),
         (["--num-machines", "2"], "--num-gpus is 1, but this machine has 0 GPUs"),
@@ -160,7 +164,7 @@ def test_devices(monkeypatch, capsys, gpus, words, device, said):
         (["--num-gpus", 3, "MODEL.DEVICE", "cuda"], "--num-gpus is 3, but this machine has 2 GPUs"),
         (["--num-gpus", 2, "MODEL.DEVICE", "cpu"], r"MODEL\.DEVICE is cpu, but --num-gpus"),
         (["--num-gpus", 2, "MODEL.DEVICE", "cuda:0"], r"MODEL\.DEVICE is cuda:0, but --num-gpus"),
-        (["MODEL.DEVICE", "cuda:2"], r"MODEL\.DEVICE is cuda:2, but this machine has 2 GPUs"),
+        (["MODEL.DEVICE", "cuda:2"], r"MODEL\.DEVICE is 'cuda:2'; it must name one of the 2 GPUs"),
     ],
 )
 def test_devices_that_are_not_there(monkeypatch, words, sentence):
@@ -237,13 +241,73 @@ def test_the_output_folder_itself_may_be_a_link(run, tmp_path):
     assert run(lambda cfg, args: None) == 0
 
 
-def test_a_sentence_of_a_started_process_arrives(tmp_path):
-    args = arguments("OUTPUT_DIR", tmp_path)
-    cfg = launch.load_config(args)
-    cfg.defrost()
-    cfg.MODEL.DEVICE, args.num_gpus, args.dist_url = "cuda", 2, "auto"  # in fact two processes on the CPU
-    with pytest.raises(InputError, match=r"^MODEL\.WEIGHTS is empty: .*evaluate$"):
-        launch._launch(DetectionTrainer.evaluate, cfg, args)
+# Several processes
+
+
+@pytest.fixture
+def start(tmp_path):
+    """start(NAME, OPTION, …): a process that lets two do what launched.py calls so, all in a session of their own."""
+    started = []
+
+    def start(*words, python=sys.executable):
+        command = [python, HERE / "launched.py", *map(str, words), "OUTPUT_DIR", tmp_path / "out"]
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}", "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_the_sentence_of_started_processes_arrives_once(start, python, tmp_path):
+    process = start("mistake", python=python)
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 1 and "Traceback" not in error
+    assert [line for line in error.splitlines() if "MODEL.WEIGHTS" in line] == [
+        "error: MODEL.WEIGHTS is empty: name a file"
+    ]
+    assert os.listdir(tmp_path) == ["out"]  # no temporary files are left
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_started_processes_end_with_a_checkpoint(start, tmp_path, name):
+    """SIGTERM to the process that has started them, or Ctrl-C in a terminal, which reaches them too."""
+    process, ready = start("train"), [tmp_path / "out" / f"process{rank}" for rank in range(2)]
+    while not all(file.exists() for file in ready):
+        assert process.poll() is None
+        time.sleep(0.05)
+    send = os.killpg if name == "SIGINT" else os.kill
+    send(process.pid, signal.Signals[name])
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == launch.INTERRUPTED
+    assert error.endswith(f"interrupted before the first checkpoint in {tmp_path / 'out'}\n")
+    assert (tmp_path / "out/model_0000003").exists()
+    for file in ready:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.read_text()), 0)
+
+
+def test_machines_need_an_address_to_meet_at(capsys, tmp_path):
+    for url in ("auto", "file:///tmp/x", "tcp://host", "host:1"):
+        args = arguments("--num-machines", 2, "--dist-url", url)
+        with pytest.raises(InputError, match=r"^--dist-url is .* must be tcp://HOST:PORT"):
+            launch.start_processes(None, load(), args, 1)
+
+
+def test_machines_that_do_not_meet(tmp_path):
+    args = arguments("--num-machines", 2, "--dist-url", "tcp://127.0.0.1:1", "--machine-rank", 1)
+    with pytest.raises(InputError, match=r"^the 2 machines don't meet at tcp://127\.0\.0\.1:1 \(.*\): let --dist-url"):
+        launch.start_processes(None, load("SOLVER.PROCESS_TIMEOUT", 1), args, 1)
 
 
 def test_the_script_ends_in_a_sentence(python, tmp_path):
@@ -259,11 +323,3 @@ def test_the_script_ends_in_a_sentence(python, tmp_path):
     assert "Traceback" not in process.stderr + process.stdout
     (line,) = [line for line in process.stderr.splitlines() if line.startswith("error:")]
     assert str(tmp_path / "data/coco") in line and "DETECTRON2_DATASETS" in line
-
-
-def test_options_may_follow_the_pairs():
-    words = ["--num-gpus", "0", "SOLVER.MAX_ITER", "6", "SOLVER.BASE_LR", "-1", "--eval-only", "MODEL.WEIGHTS", "a.pth"]
-    args = launch.parse_arguments("", [*words, "--resume"])
-    assert args.eval_only and args.resume and args.num_gpus == 0
-    assert args.opts == ["SOLVER.MAX_ITER", "6", "SOLVER.BASE_LR", "-1", "MODEL.WEIGHTS", "a.pth"]
-    assert launch.parse_arguments("", ["--resume"]).opts == []

@@ -1,4 +1,4 @@
-"""Pretraining by its script: exact after a kill, the same in several processes, with every mistake in a sentence."""
+"""Pretraining by its command: exact after a kill, the same in several processes, with every mistake in a sentence."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from engine.watched_pretraining import MapperWithMasks, WatchedTrainer
 from PIL import Image
 from reference.small import AUTOENCODER, ENCODER
 
-import pretrain_net
+from convmae_det.cli import pretrain as command
 from convmae_det.data.pretraining import loader as pretraining
 from convmae_det.data.shapes import register_shapes, write_shapes
 from convmae_det.engine import launch
@@ -55,9 +55,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch, tmp_path):
-    """Logging as it is; the script's trainer is watched; listings are cached, and data sets known, for this test."""
+    """Logging as it is; the command's trainer is watched; listings are cached, and data sets known, for this test."""
     monkeypatch.setattr(launch, "set_up_logging", lambda output_dir: None)
-    monkeypatch.setattr(pretrain_net, "PretrainingTrainer", WatchedTrainer)
+    monkeypatch.setattr(command, "PretrainingTrainer", WatchedTrainer)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     yield
     if "images" in DatasetCatalog:
@@ -80,7 +80,7 @@ def words(folder, tmp_path):
 @pytest.fixture
 def pretrain(words):
     """pretrain(...): the exit status of a run in this process."""
-    return lambda *more: launch.run(pretrain_net.main, launch.parse_arguments(None, words(*more)))
+    return lambda *more: command.main(words(*more))
 
 
 def noted_losses(folder: Path) -> list[tuple[int, float]]:
@@ -276,12 +276,12 @@ def test_recomputed_activations_change_nothing(pretrain, tmp_path):
 
 
 def test_compiled_modules_keep_weights_and_names(pretrain, tmp_path, monkeypatch):
-    """Traced and differentiated as for the compiler, which tests/slow runs itself."""
+    """Traced, each as one graph, and differentiated as for the compiler, which tests/slow runs itself."""
     compiled, compile = [], torch.compile
 
     def traced(function, *args, **options):
         compiled.append(type(function.__self__).__name__)
-        return compile(function, *args, **options | {"backend": "aot_eager"})
+        return compile(function, *args, **options | {"backend": "aot_eager", "fullgraph": True})
 
     monkeypatch.setattr(torch, "compile", traced)
     assert pretrain("MODEL.COMPILE", True, "MODEL.CONVMAE.DROP_PATH_RATE", 0.0) == 0
@@ -305,12 +305,12 @@ def test_compiled_modules_keep_weights_and_names(pretrain, tmp_path, monkeypatch
         (["MODEL.MAE.DECODER_NUM_HEADS", 5], "MODEL.MAE.DECODER_NUM_HEADS is 5, which doesn't divide"),
         (["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "float16"], "SOLVER.AMP.DTYPE float16 needs a GPU"),
         (["SOLVER.ACCUMULATION_STEPS", 3], "SOLVER.IMS_PER_BATCH is 4; it must be a multiple of 3"),
-        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "pretraining needs MaskedAutoencoder"),
-        (["INPUT.FORMAT", "L"], "MODEL.PIXEL_MEAN has 3 entries, but must have one for each of the 1 channels"),
+        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "MODEL.META_ARCHITECTURE is 'GeneralizedRCNN'; it must be MaskedAutoencoder"),
+        (["INPUT.FORMAT", "L"], "MODEL.PIXEL_MEAN is [123.675, 116.28, 103.53]; it must have as many numbers as INPUT.FORMAT L has channels, 1"),
         (["DATASETS.IMAGE_FOLDERS", [["images", "nowhere"]]], "nowhere, the folder of images in DATASETS.IMAGE_FOLD"),
         (["DATASETS.IMAGE_FOLDERS", [["images", "empty"]]], "empty holds no images"),
         (["DATASETS.TRAIN", ("shapes_tran",)], "'shapes_tran' is not registered: did you mean shapes_train"),
-        (["DATASETS.TRAIN", ()], "DATASETS.TRAIN is empty"),
+        (["DATASETS.TRAIN", ()], "DATASETS.TRAIN is (); it must name"),
         (["--eval-only"], "--eval-only is for train_net.py"),
         (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth"),
     ],

@@ -65,7 +65,7 @@ def test_accumulating_equals_the_whole_batch():
 
 
 def test_gradients_do_not_pile_up_over_steps():
-    model, fresh = twins()
+    model, _ = twins()
     data = images(2)
     step, _ = one_step(model, [data, data], torch.optim.SGD(model.parameters(), lr=0.0))
     first = [p.grad.clone() for p in model.parameters()]

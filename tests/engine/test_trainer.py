@@ -89,7 +89,7 @@ def test_a_drawn_seed_is_kept_for_the_whole_run(make_cfg, tmp_path):
     resumed, recorded = train(make_cfg(seed=-1), resume=True)
     assert resumed.cfg.SEED == first.cfg.SEED >= 0
     assert yaml.safe_load((tmp_path / "out/config.yaml").read_text())["SEED"] == first.cfg.SEED
-    whole, same = train(make_cfg("OUTPUT_DIR", str(tmp_path / "whole"), seed=first.cfg.SEED))
+    _, same = train(make_cfg("OUTPUT_DIR", str(tmp_path / "whole"), seed=first.cfg.SEED))
     assert recorded.losses[3] == same.losses[3]
     other = DetectionTrainer(make_cfg(seed=-1))
     assert other.cfg.SEED != first.cfg.SEED
@@ -261,7 +261,7 @@ def test_weights_of_another_model_are_not_evaluated_or_resumed(make_cfg):
 
 def test_evaluation_needs_weights_of_the_whole_model(make_cfg, tmp_path):
     cfg = make_cfg("DATASETS.TEST", DATA[1:])
-    with pytest.raises(InputError, match=r"MODEL\.WEIGHTS is empty"):
+    with pytest.raises(InputError, match=r"MODEL\.WEIGHTS is ''; it must"):
         DetectionTrainer.evaluate(cfg)
     state = DetectionTrainer.build_model(cfg).state_dict()
     path = tmp_path / "half.pth"
@@ -270,8 +270,32 @@ def test_evaluation_needs_weights_of_the_whole_model(make_cfg, tmp_path):
     with pytest.raises(InputError, match=r"half\.pth .*lacks \d+ weights"):
         DetectionTrainer.evaluate(cfg)
     cfg.DATASETS.TEST = ()
-    with pytest.raises(InputError, match=r"DATASETS\.TEST is empty"):
+    with pytest.raises(InputError, match=r"DATASETS\.TEST is \(\); it must"):
         DetectionTrainer.evaluate(cfg)
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["SOLVER.BASE_LR", 0.0], r"SOLVER\.BASE_LR is 0\.0; it must"),
+        (["SOLVER.EMA.DECAY", 2.0], r"SOLVER\.EMA\.DECAY is 2\.0; it must"),
+        (["INPUT.LSJ.MIN_SCALE", -1.0], r"INPUT\.LSJ\.MIN_SCALE is -1\.0; it must"),
+        (["DATALOADER.NUM_WORKERS", -1], r"DATALOADER\.NUM_WORKERS is -1; it must"),
+        (["DATASETS.TEST", DATA[1:], "INPUT.MAX_SIZE_TEST", 0], r"INPUT\.MAX_SIZE_TEST is 0; it must"),
+        (["DATASETS.TEST", DATA[1:], "TEST.EVAL_EPOCHS", -1.0], r"TEST\.EVAL_EPOCHS is -1\.0; it must"),
+        (["DATASETS.TEST", ("shapes_vall",)], "'shapes_vall' is not registered: did you mean shapes_val"),
+        (["MODEL.META_ARCHITECTURE", "MaskedAutoencoder"], r"META_ARCHITECTURE is 'MaskedAutoencoder'; it must be a d"),
+    ],
+)
+def test_what_is_wrong_is_said_before_data_are_read(make_cfg, monkeypatch, options, sentence):
+    def read(cfg):
+        raise AssertionError("data are read")
+
+    monkeypatch.setattr(DetectionTrainer, "build_train_dataset", staticmethod(read))
+    with pytest.raises(InputError, match=sentence):
+        DetectionTrainer(make_cfg(*options))
+    with pytest.raises(AssertionError, match="data are read"):
+        DetectionTrainer(make_cfg())
 
 
 def test_missing_weights_are_named(make_cfg):

@@ -1,4 +1,4 @@
-"""pretrain_net.py, whose trainer notes what it does: python watched_pretraining.py WATCH [pretrain_net.py's arguments]
+"""`convmae-det pretrain`, whose trainer notes what it does: python watched_pretraining.py WATCH [its arguments]
 
 OUTPUT_DIR/losses.txt gets the loss of each iteration, gradients0.pt and so on the last gradients of each process. WATCH
 is "masks" if the masks shall come with the data, so that they don't depend on the number of processes, or the iteration
@@ -13,9 +13,9 @@ import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from convmae_det.cli import pretrain
 from convmae_det.data.pretraining.loader import PretrainingMapper
 from convmae_det.engine import pretraining
-from convmae_det.engine.launch import parse_arguments, run
 
 
 class Watch(HookBase):
@@ -50,13 +50,12 @@ class MapperWithMasks(PretrainingMapper):
 
 
 if __name__ == "__main__":
-    import pretrain_net
     from convmae_det.data.pretraining import loader as data
 
-    pretrain_net.PretrainingTrainer = WatchedTrainer
+    pretrain.PretrainingTrainer = WatchedTrainer
     watch, *words = sys.argv[1:]
     if watch == "masks":
         data.PretrainingMapper = MapperWithMasks
     else:
         WatchedTrainer.kill_after = int(watch)
-    sys.exit(run(pretrain_net.main, parse_arguments(None, words)))
+    sys.exit(pretrain.main(words))

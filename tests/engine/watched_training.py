@@ -1,4 +1,4 @@
-"""A script that interrupts itself: python watched_training.py SCRIPT SHAPES_FOLDER SIGNAL ITERATION [its arguments]
+"""A command that interrupts itself: python watched_training.py COMMAND SHAPES_FOLDER SIGNAL ITERATION [its arguments]
 
 In mid-iteration, the last of its processes sends the signal to itself and, as terminals and schedulers do, its workers.
 """
@@ -10,10 +10,8 @@ import sys
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-import pretrain_net
-import train_net
+from convmae_det.cli import pretrain, train
 from convmae_det.data.shapes import register_shapes
-from convmae_det.engine.launch import parse_arguments, run
 
 
 class Interrupter(HookBase):
@@ -37,7 +35,6 @@ if __name__ == "__main__":
     script, shapes, name, iteration, *words = sys.argv[1:]
     register_shapes(shapes)
     interrupter = Interrupter(name, int(iteration))
-    train_net.DetectionTrainer = interrupted(train_net.DetectionTrainer, interrupter)
-    pretrain_net.PretrainingTrainer = interrupted(pretrain_net.PretrainingTrainer, interrupter)
-    main = {"train_net": train_net.main, "pretrain_net": pretrain_net.main}[script]
-    sys.exit(run(main, parse_arguments(None, words)))
+    train.DetectionTrainer = interrupted(train.DetectionTrainer, interrupter)
+    pretrain.PretrainingTrainer = interrupted(pretrain.PretrainingTrainer, interrupter)
+    sys.exit({"train": train, "pretrain": pretrain}[script].main(words))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import socket
 import sys
@@ -21,13 +22,17 @@ import pytest
 import torch
 import yaml
 from detectron2.modeling import build_model
-from huggingface_hub import errors
+from huggingface_hub import ModelCard, errors, repocard_data
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from reference.small import assert_near, autoencoder_cfg, detector_cfg, randomise
 
 import convmae_det
+from convmae_det.checkpoint.loading import read_weights
 from convmae_det.checkpoint.reading import read
 from convmae_det.checkpoint.writing import write
 from convmae_det.errors import InputError
+from convmae_det.hub.card import model_card
 from convmae_det.hub.publish import FILES, write_folder
 
 NAME = "someone/some-model"
@@ -182,8 +187,8 @@ def test_of_averaged_weights_the_card_has_their_own_scores(detector, tmp_path):
 def test_card_of_a_detector(detector, tmp_path):
     write_folder(detector, tmp_path / "folder", NAME, license="mit")
     card = (tmp_path / "folder" / "README.md").read_text()
-    front = yaml.safe_load(card.split("---")[1])
-    assert front["license"] == "mit" and front["pipeline_tag"] == "object-detection"
+    front = ModelCard(card).data
+    assert (front.license, front.pipeline_tag, front.library_name) == ("mit", "object-detection", "convmae_det")
     numbers = sum(tensor.numel() for tensor in read(detector / "model_final.pth")["model"].values())
     for fact in (
         NAME, "pets_train", "pets_val", "100, 16 images each", f"{numbers:,}", "widths 8 12 16", "model_final.pth",
@@ -192,6 +197,28 @@ def test_card_of_a_detector(detector, tmp_path):
         assert fact in card, fact
     rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in card.splitlines() if line.startswith("|")]
     assert ["box", "40.0"] in rows and ["mask", "33.3"] in rows  # those of the last evaluation
+    index = huggingface_hub.metadata_load(tmp_path / "folder" / "README.md")["model-index"]
+    model, results = repocard_data.model_index_to_eval_results(index)
+    assert model == "some-model"
+    assert {(result.task_type, result.dataset_name, result.metric_name): result.metric_value for result in results} == {
+        ("object-detection", "pets_val", "box AP"): 40.0,
+        ("image-segmentation", "pets_val", "mask AP"): 33.33,
+    }
+
+
+@given(names=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=2, max_size=2))
+@settings(max_examples=50)
+@example(names=["a\n---\nlicense: other", "cat | dog"])
+@example(names=["yes", "3: [1, 2]"])
+def test_no_name_breaks_the_card(detector, names):
+    cfg = small_config(detector=True)
+    cfg.DATASETS.TEST, cfg.DATASETS.CATEGORIES = (names[0],), [[1, names[1]], [2, "hen"]]
+    weights, curves = read_weights(detector / "model_final.pth"), {"bbox/AP": [(99, 12.3456)]}
+    card = ModelCard(model_card(NAME, cfg, weights, curves, "model_final.pth", "mit", "1.0"))
+    (result,) = card.data.eval_results
+    assert (result.dataset_name, result.metric_value, card.data.license) == (names[0], 12.346, "mit")
+    (row,) = (line for line in card.text.splitlines() if line.startswith("| classes"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 3 and row.rstrip(" |").endswith(", hen")
 
 
 def test_card_of_an_encoder(pretraining, tmp_path):
@@ -495,12 +522,16 @@ def test_files_larger_than_said(hostile, tmp_path, longer):
 
 
 def test_without_huggingface_hub(detector, tmp_path, monkeypatch):
+    write_folder(detector, tmp_path / "folder", NAME)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    for use in (lambda: convmae_det.push(detector, NAME), lambda: convmae_det.from_pretrained(NAME)):
+    for use in (
+        lambda: convmae_det.push(detector, NAME),
+        lambda: write_folder(detector, tmp_path / "other", NAME),
+        lambda: convmae_det.from_pretrained(NAME),
+    ):
         with pytest.raises(InputError, match="python -m pip install huggingface_hub"):
             use()
-    write_folder(detector, tmp_path / "folder", NAME)  # folders need none
-    convmae_det.from_pretrained(tmp_path / "folder", device="cpu")
+    convmae_det.from_pretrained(tmp_path / "folder", device="cpu")  # a folder needs none
 
 
 def test_a_folder_has_no_revision(detector):

@@ -112,7 +112,7 @@ def test_split_and_join_are_inverse(grid, window, n):
     tokens = torch.randn(n, *grid, 3)
     split = window.split(tokens)
     assert split.shape[1:] == (window.size**2, 3) and split.shape[0] % n == 0
-    assert torch.equal(window.join(split, grid), tokens)
+    assert torch.equal(window.join(split, n, grid), tokens)
     padding = split.numel() - tokens.numel()
     assert (split == 0).sum() == padding  # each token once, the rest zero
 

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from convmae_det.modeling.decoder import Decoder, MultiScaleFusion
 from convmae_det.modeling.masking import VisibleBlocks
+from convmae_det.ops.blocks import all_places, occupied, other_places, places_of
 
 
 def small_decoder() -> Decoder:
@@ -41,22 +42,22 @@ def test_latents_stand_where_they_are_visible_and_mask_tokens_elsewhere():
     decoder, seen = small_decoder(), []
     decoder.blocks.register_module("0", torch.nn.Identity())
     decoder.blocks[0].register_forward_hook(lambda *args: seen.append(args[2]))
-    visible = torch.zeros(2, 12, dtype=torch.bool)
-    visible[0, [1, 5]] = visible[1, [0, 11]] = True
-    latent = torch.randn(2, 2, 6)
-    decoder(latent, visible, ~visible, (3, 4))
-    tokens = seen[0] - decoder.position_embedding((3, 4)).flatten(1, 2)
+    places = places_of(torch.tensor([[1, 5], [0, 11]]), (3, 4))
+    visible, latent = occupied(places), torch.randn(2, 2, 6)
+    decoder(latent, places, other_places(places))
+    tokens = (seen[0] - decoder.position_embedding((3, 4))).flatten(1, 2)
     assert_close(tokens[visible].view(2, 2, 8), decoder.embed(latent))
     assert_close(tokens[~visible], decoder.mask_token.expand(20, 8))
 
 
 def test_prediction_is_asked_for_patch_by_patch():
     """The patches predicted are those of predicting all."""
-    decoder, visible = small_decoder(), torch.rand(2, 12).argsort(1) < 4
+    decoder, visible = small_decoder(), places_of(torch.rand(2, 12).argsort(1)[:, :4].sort(1).values, (3, 4))
     latent = torch.randn(2, 4, 6)
-    everything = decoder(latent, visible, torch.ones_like(visible), (3, 4))
+    everything = decoder(latent, visible, all_places(2, (3, 4), latent.device))
     assert everything.shape == (2, 12, 5)
-    assert_close(decoder(latent, visible, ~visible, (3, 4)), everything[~visible].view(2, 8, 5))
+    hidden = ~occupied(visible)
+    assert_close(decoder(latent, visible, other_places(visible)), everything[hidden].view(2, 8, 5))
 
 
 def test_norms_have_the_published_eps():
@@ -64,5 +65,5 @@ def test_norms_have_the_published_eps():
 
 
 def test_any_grid():
-    visible = torch.arange(10).expand(1, -1) < 3
-    assert small_decoder()(torch.randn(1, 3, 6), visible, ~visible, (2, 5)).shape == (1, 7, 5)
+    visible = places_of(torch.arange(3)[None], (2, 5))
+    assert small_decoder()(torch.randn(1, 3, 6), visible, other_places(visible)).shape == (1, 7, 5)

@@ -14,8 +14,8 @@ from convmae_det.modeling.masking import (
     VisibleTokens,
     draw_complementary,
     draw_visible,
-    visible_from_indices,
 )
+from convmae_det.ops.blocks import occupied, places_of
 
 
 @st.composite
@@ -35,7 +35,7 @@ def test_the_lowest_noise_stays_visible_in_raster_order(n, length, ratio):
     indices = draw_visible(noise, ratio)
     assert indices.shape == (n, count)
     assert (indices.diff(dim=1) > 0).all()
-    visible = visible_from_indices(indices, length)
+    visible = occupied(places_of(indices, (1, length)))
     assert (visible.sum(1) == count).all()
     for row, seen in zip(noise, visible, strict=True):
         assert row[seen].max() <= row[~seen].min()
@@ -73,7 +73,7 @@ def test_a_ratio_that_gives_no_equal_sets_is_refused(length, ratio):
 @given(layouts(), st.sampled_from([1, 2, 4]), st.integers(1, 3))
 def test_place_and_select_are_inverse_on_visible_blocks(drawn, s, c):
     layout, (h, w), n = drawn
-    blocks = torch.randn(n, layout.row.shape[1], s, s, c)
+    blocks = torch.randn(n, layout.places.row.shape[1], s, s, c)
     placed = layout.place(blocks)
     assert placed.shape == (n, h * s, w * s, c)
     assert torch.equal(layout.select(placed), blocks)
@@ -87,7 +87,8 @@ def test_select_takes_the_blocks_that_the_indices_name(drawn, s):
     dense = torch.randn(n, h * s, w * s, 2)
     blocks = layout.select(dense)
     for image in range(n):
-        for k, (y, x) in enumerate(zip(layout.row[image].tolist(), layout.column[image].tolist(), strict=True)):
+        rows, columns = (axis[image].tolist() for axis in (layout.places.row, layout.places.column))
+        for k, (y, x) in enumerate(zip(rows, columns, strict=True)):
             assert torch.equal(blocks[image, k], dense[image, y * s : (y + 1) * s, x * s : (x + 1) * s])
 
 
@@ -95,7 +96,7 @@ def test_select_takes_the_blocks_that_the_indices_name(drawn, s):
 @given(layouts(), st.sampled_from([1, 2, 4]))
 def test_place_and_select_are_adjoint(drawn, s):
     layout, (h, w), n = drawn
-    blocks = torch.randn(n, layout.row.shape[1], s, s, 2, dtype=torch.float64)
+    blocks = torch.randn(n, layout.places.row.shape[1], s, s, 2, dtype=torch.float64)
     dense = torch.randn(n, h * s, w * s, 2, dtype=torch.float64)
     assert torch.allclose((layout.place(blocks) * dense).sum(), (blocks * layout.select(dense)).sum())
 

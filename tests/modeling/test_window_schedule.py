@@ -3,12 +3,9 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.small import detector_cfg
 
 from convmae_det.modeling.attention import Window
 from convmae_det.modeling.window_schedule import attention_windows, default_global_blocks
-
-CONVMAE = "MODEL.CONVMAE."
 
 
 @settings(max_examples=25)
@@ -28,10 +25,7 @@ def test_base_has_the_published_global_blocks():
 @given(depth=st.integers(2, 12), size=st.integers(1, 9), shift=st.booleans(), data=st.data())
 def test_local_blocks_alternate_between_plain_and_shifted_windows(depth, size, shift, data):
     chosen = data.draw(st.lists(st.integers(0, depth - 1), min_size=1, max_size=depth - 1, unique=True))
-    node = detector_cfg(
-        *(CONVMAE + "GLOBAL_BLOCKS", chosen, CONVMAE + "WINDOW_SIZE", size, CONVMAE + "WINDOW_SHIFT", shift)
-    ).MODEL.CONVMAE
-    windows = attention_windows(node, depth)
+    windows = attention_windows(depth, chosen, size, shift)
     assert [i for i, window in enumerate(windows) if window is None] == sorted(chosen)
     local = [window for window in windows if window]
     assert local[::2] == [Window(size, 0)] * len(local[::2])

@@ -6,13 +6,14 @@ from torch import nn
 from torch.testing import assert_close
 
 from convmae_det.ops import choice
-from convmae_det.ops.depthwise import DepthwiseConv2d
+from convmae_det.ops.depthwise import accelerate_depthwise_convolutions
 
 
-def both(dim: int, kernel_size: int) -> tuple[DepthwiseConv2d, nn.Conv2d]:
-    ours = DepthwiseConv2d(dim, kernel_size)
-    plain = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+def both(dim: int, kernel_size: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """A fast and a plain one with the same weights."""
+    ours, plain = (nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim) for _ in range(2))
     plain.load_state_dict(ours.state_dict())
+    accelerate_depthwise_convolutions(ours)
     return ours, plain
 
 
@@ -60,9 +61,13 @@ def test_second_derivatives(force):
     assert_close(*found, rtol=1e-3, atol=1e-2)
 
 
-def test_names_and_shapes_are_those_of_nn_conv2d():
-    ours, plain = both(8, 5)
-    assert {name: p.shape for name, p in ours.named_parameters()} == {n: p.shape for n, p in plain.named_parameters()}
+@pytest.mark.parametrize(
+    "changes", [dict(groups=8), dict(stride=2), dict(padding=0), dict(kernel_size=4), dict(kernel_size=(3, 5))]
+)
+def test_other_convolutions_are_left_as_they_are(changes):
+    layer = nn.Conv2d(16, 16, **dict(kernel_size=3, padding=1, groups=16) | changes)
+    accelerate_depthwise_convolutions(layer)
+    assert "forward" not in vars(layer)
 
 
 def test_channels_that_fill_no_vectors_are_left_to_torch(force):

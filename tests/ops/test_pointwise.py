@@ -43,7 +43,8 @@ def gradients(layers: Layers, tokens: torch.Tensor, wanted: list[str] | None = N
 
 def bytes_kept(layers: Layers, tokens: torch.Tensor) -> int:
     """What autograd keeps for the backward pass, each memory counted once, the parameters not. Tensors that a context
-    inside keeps in another way are seen where they are kept as they are: the input of that context."""
+    inside keeps in another way are seen where they are kept as they are: the input of that context.
+    """
     kept = {}
 
     def pack(tensor):

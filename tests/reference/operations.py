@@ -27,7 +27,8 @@ def encoder(
 ) -> Counter:
     """By stage, of one image. `visible`: tokens in the blocks of stage 3; `convolved`: those of the convolution stages
     and of patch embedding; None: all of the grid. `windows`: (size, shift) of each block of stage 3, None for global
-    attention; `decomposed`: with ViTDet's relative positions. The number of heads makes no difference."""
+    attention; `decomposed`: with ViTDet's relative positions. The number of heads makes no difference.
+    """
     length = grid[0] * grid[1]
     visible, convolved = visible or length, convolved or visible or length
     stages, in_dim = Counter(), in_channels

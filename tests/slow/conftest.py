@@ -19,7 +19,8 @@ SMALLEST = 48  # pixels: shorter side of the smallest box, in the resized image
 
 def pytest_collection_finish(session):
     """oneDNN keeps what it has compiled for the last 1,024 shapes, and most new numbers of objects make a new one:
-    in test_long_run.py that would look like a leak. It asks for the capacity once, before the first of them."""
+    in test_long_run.py that would look like a leak. It asks for the capacity once, before the first of them.
+    """
     if any(item.get_closest_marker("slow") for item in session.items):
         os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "16"
 

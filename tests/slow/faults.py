@@ -18,11 +18,9 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from reference.small import AUTOENCODER, DETECTOR, ENCODER
 
-import pretrain_net
-import train_net
-from convmae_det.engine.launch import parse_arguments, run
+from convmae_det.cli import pretrain, train
 
-SCRIPTS = {"train_net": train_net, "pretrain_net": pretrain_net}
+SCRIPTS = {"train_net": train, "pretrain_net": pretrain}
 TRAINERS = {"train_net": "DetectionTrainer", "pretrain_net": "PretrainingTrainer"}
 COMMON = (
     *("SEED", 3),
@@ -83,13 +81,13 @@ class Run:
         os.setsid()
         file = os.open(self.output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(file, 1), os.dup2(file, 2)
-        sys.stdout, sys.stderr = open(1, "w", buffering=1, closefd=False), open(2, "w", buffering=1, closefd=False)
+        sys.stdout, sys.stderr = open(1, "w", buffering=1, closefd=False), open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         sys.argv = [f"{script}.py", *words]
         torch.set_num_threads(1)
         trainer = watched(script)
         if harm:
             harm(trainer)
-        sys.exit(run(SCRIPTS[script].main, parse_arguments(None, words)))
+        sys.exit(SCRIPTS[script].main(words))
 
     def wait(self, seconds: float = 120) -> int:
         """The exit status, negative for a signal. AssertionError if it takes longer, or if processes are left."""

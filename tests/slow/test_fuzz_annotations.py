@@ -15,8 +15,8 @@ from PIL import Image
 from reference.faults import Tally, counts, examples
 from reference.small import detector_cfg
 
-from convmae_det.data.detection.categories import detector_categories
 from convmae_det.data.detection.catalog import check_classes, dataset_dicts
+from convmae_det.data.detection.categories import detector_categories
 from convmae_det.data.detection.coco_format import register_coco_format
 from convmae_det.data.detection.mapper import DetectionMapper
 

@@ -14,9 +14,9 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from slow.faults import Run, assert_same_weights, command, losses, session
 
-import train_net
+from convmae_det.cli import train
 from convmae_det.engine import launch
-from convmae_det.engine.launch import load_config, parse_arguments
+from convmae_det.engine.launch import load_config
 from convmae_det.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -148,29 +148,46 @@ def test_torchrun(shapes, tmp_path, name):
 
 def strike_second(cfg, args):
     fault = Fault(1, "SIGKILL")
-    harm(train_net.DetectionTrainer, fault)
-    return train_net.main(cfg, args)
+    harm(train.DetectionTrainer, fault)
+    return train.train(cfg, args)
 
 
 def test_the_launcher_of_num_gpus(shapes, tmp_path):
     """--num-gpus 2, in fact two processes on the CPU."""
-    args = parse_arguments(None, command("train_net", shapes, tmp_path / "out", *OPTIONS))
-    cfg = load_config(args)
-    cfg.defrost()
-    cfg.MODEL.DEVICE, args.num_gpus, args.dist_url = "cuda", 2, "auto"
+    args = train.parse(command("train_net", shapes, tmp_path / "out", *OPTIONS))
     with pytest.raises(Exception, match=r"^process 1 of 0 to 1 ") as caught:
-        launch._launch(on_cpu, cfg, args)
+        launch.start_processes(strike_second, load_config(args), args, 2)
     assert isinstance(caught.value, (InputError, ArithmeticError))
     assert not mp.active_children()
 
 
-def on_cpu(cfg, args):
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.DEVICE = "cpu"
-    return strike_second(cfg, args)
+def launched(*words) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, HERE.parent / "engine/launched.py", *map(str, words)],
+        env=os.environ | {"PYTHONPATH": f"{HERE.parents[1]}", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(tmp_path):
+    process = launched("fault_in_one", "OUTPUT_DIR", tmp_path)
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 1
+    assert "rank      : 1 (local_rank: 1)" in error and "in fault_in_one" in error and "ZeroDivisionError" in error
+
+
+def test_two_machines_meet(tmp_path):
+    """Both are this one, each with one process."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    options = ("--num-machines", 2, "--dist-url", address, "--machine-rank")
+    machines = [launched("say_ranks", *options, rank, "OUTPUT_DIR", tmp_path) for rank in (1, 0)]
+    assert [machine.communicate(timeout=120) and machine.returncode for machine in machines] == [0, 0]
+    said = [(tmp_path / f"process{rank}").read_text() for rank in range(2)]
+    assert said == ["0 2 0 1", "1 2 0 1"]
 
 
 if __name__ == "__main__":
-    harm(train_net.DetectionTrainer, Fault(int(sys.argv[1]), sys.argv[2]))
-    sys.exit(launch.run(train_net.main, parse_arguments(None, sys.argv[3:])))
+    harm(train.DetectionTrainer, Fault(int(sys.argv[1]), sys.argv[2]))
+    sys.exit(train.main(sys.argv[3:]))

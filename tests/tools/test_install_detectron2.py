@@ -4,7 +4,8 @@ import os
 import re
 import subprocess
 import sys
-import zipfile
+import sysconfig
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,14 +21,20 @@ INFO = "sal_detectron2-0.7.2.dist-info"
 @pytest.fixture
 def wheel(tmp_path, monkeypatch):
     """A wheel laid out like the pinned one, and pinned in its place."""
-    path = tmp_path / "sal_detectron2-0.7.2-cp310-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("detectron2/__init__.py", "__version__ = '0.7.2'\n")
-        archive.writestr("detectron2/layers/nms.py", "")
-        archive.writestr("detectron2/_C.cpython-310-x86_64-linux-gnu.so", "compiled")
-        archive.writestr("tools/__init__.py", "")
-        archive.writestr(f"{INFO}/METADATA", METADATA)
-        archive.writestr(f"{INFO}/RECORD", "detectron2/_C.cpython-310-x86_64-linux-gnu.so,,\n")
+    contents, path = tmp_path / "contents", tmp_path / "sal_detectron2-0.7.2-cp310-none-any.whl"
+    files = {
+        "detectron2/__init__.py": "__version__ = '0.7.2'\n",
+        "detectron2/layers/nms.py": "",
+        "detectron2/_C.cpython-310-x86_64-linux-gnu.so": "compiled",
+        "tools/__init__.py": "",
+        f"{INFO}/METADATA": METADATA,
+        f"{INFO}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp310-cp310-linux_x86_64\n",
+    }
+    for name, text in files.items():
+        (contents / name).parent.mkdir(parents=True, exist_ok=True)
+        (contents / name).write_text(text)
+    subprocess.run([sys.executable, "-m", "wheel", "pack", contents, "--dest-dir", tmp_path], check=True)
+    (tmp_path / "sal_detectron2-0.7.2-cp310-cp310-linux_x86_64.whl").rename(path)
     monkeypatch.setattr(install_detectron2, "WHEEL_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     return path
 
@@ -35,12 +42,19 @@ def wheel(tmp_path, monkeypatch):
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
     """A machine without Detectron2. ``failures``: what its import says, time after time; ``pip``: by command, what that
-    answers, all's well if not given; ``asked``: what pip was asked for."""
-    state = SimpleNamespace(failures=[MISSING, ""], pip={}, asked=[], site_packages=tmp_path / "site-packages")
-    state.site_packages.mkdir()
+    answers, all's well if not given; ``asked``: what pip was asked for.
+    """
+    state = SimpleNamespace(failures=[MISSING, ""], pip={}, asked=[])
+    place = dict.fromkeys(("base", "platbase"), str(tmp_path / "machine"))
+    state.site_packages = Path(sysconfig.get_path("platlib", vars=place))
+    state.site_packages.mkdir(parents=True)
+    real = install_detectron2.pip
 
     def pip(command, *arguments):
         state.asked.append((command, *arguments))
+        if arguments[-1].endswith(".whl"):
+            options = ("--no-index", "--ignore-installed", "--prefix", str(tmp_path / "machine"))
+            return real("install", *options, *arguments)
         answer = state.pip.get(command, (0, ""))
         return answer(*arguments) if callable(answer) else answer
 
@@ -48,7 +62,6 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(install_detectron2, "pip", pip)
     monkeypatch.setattr(install_detectron2, "import_failure", lambda: state.failures.pop(0))
     monkeypatch.setattr(install_detectron2, "installed_distribution", lambda: None)
-    monkeypatch.setattr(install_detectron2.sysconfig, "get_paths", lambda: {"purelib": str(state.site_packages)})
     return state
 
 
@@ -72,24 +85,33 @@ def test_keeps_a_detectron2_that_imports(machine, capsys):
 
 
 def test_installs_the_python_part_of_the_pinned_wheel(machine, wheel):
+    """On any Python."""
     machine.pip["download"] = serve(wheel)
     install_detectron2.main()
+    assert machine.asked[-1][-1].endswith("sal_detectron2-0.7.2-py3-none-any.whl")
     installed = {path.relative_to(machine.site_packages).as_posix() for path in machine.site_packages.rglob("*.*")}
     assert {"detectron2/__init__.py", "detectron2/layers/nms.py", INFO} <= installed
     assert not any(name.endswith(".so") or name.startswith(("tools", ".")) for name in installed)
     record = (machine.site_packages / INFO / "RECORD").read_text()
-    assert "detectron2/layers/nms.py,,\n" in record and ".so" not in record
+    assert "detectron2/layers/nms.py,sha256=" in record and ".so" not in record
     assert (machine.site_packages / INFO / "METADATA").read_text() == METADATA.partition("Requires-Dist")[0]
 
 
 def test_replaces_what_an_interrupted_run_left(machine, wheel):
     machine.pip["download"] = serve(wheel)
-    for leftover in ("detectron2/stale.py", ".detectron2-unpacked/detectron2/stale.py", f"{INFO}/stale.py"):
-        (machine.site_packages / leftover).parent.mkdir(parents=True, exist_ok=True)
-        (machine.site_packages / leftover).touch()
+    (machine.site_packages / "detectron2").mkdir()
+    (machine.site_packages / "detectron2/__init__.py").write_text("__ver")
     install_detectron2.main()
-    assert not list(machine.site_packages.rglob("stale.py"))
+    assert (machine.site_packages / "detectron2/__init__.py").read_text() == "__version__ = '0.7.2'\n"
     assert (machine.site_packages / "detectron2/layers/nms.py").is_file()
+
+
+def test_a_wheel_that_is_none_is_named(machine, wheel, monkeypatch):
+    wheel.write_bytes(b"PK")
+    monkeypatch.setattr(install_detectron2, "WHEEL_SHA256", hashlib.sha256(b"PK").hexdigest())
+    machine.pip["download"] = serve(wheel)
+    with pytest.raises(InstallError, match="`wheel unpack` failed"):
+        install_detectron2.main()
 
 
 def test_refuses_a_wheel_with_another_hash(machine, wheel):
@@ -224,22 +246,6 @@ def test_import_failure_is_the_last_line_that_python_says(monkeypatch):
     assert install_detectron2.import_failure() == "ModuleNotFoundError: No module named 'no_such_module'"
     monkeypatch.setattr(install_detectron2, "MODULES", ("json",))
     assert install_detectron2.import_failure() == ""
-
-
-def test_origin_tells_the_wheel_from_a_build_and_from_a_stray_folder(monkeypatch, tmp_path):
-    package = tmp_path / "detectron2"
-
-    def installed(name, **direct_url):
-        distribution = fake_distribution(name, **direct_url)
-        distribution.version = "1"
-        distribution.locate_file = lambda path: tmp_path / path
-        install_as(distribution, monkeypatch)
-
-    installed("sal-detectron2")
-    assert "2024-04-17" in install_detectron2.origin(package)
-    assert install_detectron2.origin(tmp_path / "elsewhere") == "from that folder"
-    installed("detectron2", url="git+https://host/detectron2.git")
-    assert install_detectron2.origin(package) == "built from git+https://host/detectron2.git"
 
 
 def test_errors_are_one_sentence_and_status_1(tmp_path):

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
@@ -56,6 +58,15 @@ def test_a_class_has_its_colour_and_its_name():
     assert not np.array_equal(drawings[0], drawings[1]) and np.array_equal(drawings[1], drawings[2])
     unnamed = draw_instances(grey(), predictions([[9, 30, 90, 90]], [0.5], [7]), METADATA)
     assert changed(unnamed).any()
+
+
+def test_names_may_have_any_letters():
+    """Of a language that the font has, each word looks different."""
+    drawings = []
+    for name in ("кот", "пёс", "čmeláček"):
+        metadata = Metadata(name="other", thing_classes=[name])
+        drawings.append(draw_instances(grey(), predictions([[9, 30, 90, 90]], [0.5], [0]), metadata))
+    assert not any(np.array_equal(*pair) for pair in itertools.combinations(drawings, 2))
 
 
 def test_labels_stay_in_the_picture():

@@ -9,6 +9,7 @@ from torch import nn
 
 from convmae_det.errors import InputError
 from convmae_det.modeling.reconstruction import patchify, target_patches
+from convmae_det.ops.blocks import occupied
 from convmae_det.visualization.reconstructions import (
     BLANK,
     draw_reconstructions,
@@ -53,9 +54,10 @@ class Perfect(nn.Module):
         self.images = (images - model.pixel_mean) / model.pixel_std
         self.normalise = model.norm_pix_loss
 
-    def forward(self, latent, visible, predict, grid):
-        patches = patchify(self.images.repeat_interleave(len(predict) // len(self.images), dim=0))
-        return target_patches(patches[predict].view(len(predict), -1, patches.shape[-1]), self.normalise)
+    def forward(self, latent, visible, predicted):
+        patches = patchify(self.images.repeat_interleave(len(latent) // len(self.images), dim=0))
+        shown = patches[occupied(predicted)].view(len(latent), -1, patches.shape[-1])
+        return target_patches(shown, self.normalise)
 
 
 @pytest.mark.parametrize("masking", MASKINGS)

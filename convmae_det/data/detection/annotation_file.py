@@ -9,6 +9,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def read_images(path: str | os.PathLike) -> list[dict]:
     return content["images"]
 
 
-def _read_json(path: str | os.PathLike):
+def _read_json(path: str | os.PathLike) -> Any:
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
@@ -73,7 +74,7 @@ def _read_json(path: str | os.PathLike):
     raise InputError(f"{path} is not JSON ({place}); restore the file, which must be in COCO's format.")
 
 
-def _problems(content, is_train: bool, class_names: list[str] | None, masks: bool | None) -> Iterator[str]:
+def _problems(content: Any, is_train: bool, class_names: list[str] | None, masks: bool | None) -> Iterator[str]:
     """What is wrong, the gravest first. Each check relies on those before it, so only the first result holds."""
     yield from _image_problems(content)
     for section in ("categories", "annotations"):
@@ -98,7 +99,7 @@ def _problems(content, is_train: bool, class_names: list[str] | None, masks: boo
             yield f"annotation {annotation['id']} {problem}"
 
 
-def _image_problems(content) -> Iterator[str]:
+def _image_problems(content: Any) -> Iterator[str]:
     if not isinstance(content, dict):
         yield f"its top level is a {type(content).__name__}, not an object with images, annotations and categories"
     yield from _section_problems(content, "images")
@@ -153,8 +154,10 @@ def _annotation_problems(annotation: dict, images: dict, categories: set) -> Ite
 
 
 def geometry_problems(annotation: dict, height: float, width: float) -> Iterator[str]:
-    """Of the box and mask of an object in an image of this size: what pycocotools, in C, would stumble over, or take
-    for a mask that is whatever lay in memory."""
+    """What is wrong with the box and mask of an object in an image of this size.
+
+    That is what pycocotools, in C, would stumble over, or take for a mask that is whatever lay in memory.
+    """
     if not _are_near(annotation["bbox"], height, width):
         yield f"has the box {list(annotation['bbox'])!r}, which lies far outside its image, {width}×{height}"
     segmentation, size = annotation.get("segmentation"), [height, width]
@@ -179,7 +182,7 @@ def _evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
         yield "has no mask, or polygons of fewer than three corners, which evaluation needs unless MASK_ON is False"
 
 
-def run_lengths(counts) -> list[int]:
+def run_lengths(counts: Any) -> list[int]:
     """Of a mask in COCO's run lengths, as a list or as text; empty if they are none."""
     if isinstance(counts, list):
         return counts if all(type(count) is int and count >= 0 for count in counts) else []
@@ -207,11 +210,11 @@ def leaves_folder(file_name: str) -> bool:
     return os.path.isabs(file_name) or ".." in file_name.replace("\\", "/").split("/")
 
 
-def _are_near(coordinates, height: float, width: float) -> bool:
+def _are_near(coordinates: Any, height: float, width: float) -> bool:
     return len(coordinates) == 0 or np.abs(coordinates).max() <= FAR * max(height, width)
 
 
-def _are_finite(numbers) -> bool:
+def _are_finite(numbers: Any) -> bool:
     if not isinstance(numbers, list):
         return False
     try:
@@ -220,7 +223,7 @@ def _are_finite(numbers) -> bool:
         return False
 
 
-def _is_one_of(ids: dict | set, key) -> bool:
+def _is_one_of(ids: dict | set, key: object) -> bool:
     return isinstance(key, (int, str)) and key in ids
 
 

@@ -6,6 +6,7 @@ import itertools
 import operator
 import os
 from collections.abc import Sequence
+from typing import Any, cast
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
@@ -13,6 +14,7 @@ from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 
 from ...config.architectures import CLASS_KEYS
+from ...config.checks import check_names
 from ...errors import InputError
 from ..shapes import register_shapes
 from .annotation_file import check_annotation_file, leaves_folder, read_images
@@ -41,12 +43,11 @@ def dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNode) -
             there can't be used, or no image is left.
     """
     names = [names] if isinstance(names, str) else list(names)
-    if not names:
-        raise InputError(f"DATASETS.{'TRAIN' if is_train else 'TEST'} is empty: name a registered data set.")
+    check_names(f"DATASETS.{'TRAIN' if is_train else 'TEST'}", names)
     register_coco_format(cfg.DATASETS.COCO_FORMAT, only=names)  # a process started for a GPU of its own knows none
-    parts = [_load(name, cfg, is_train=is_train, evaluated=not is_train) for name in names]
+    parts: list[Any] = [_load(name, cfg, is_train=is_train, evaluated=not is_train) for name in names]
     if not isinstance(parts[0], list):  # a torch data set takes care of itself
-        return ConcatDataset(parts) if len(parts) > 1 else parts[0]
+        return cast(Sequence, ConcatDataset(parts)) if len(parts) > 1 else parts[0]
     for name, part in zip(names, parts, strict=True):
         removed = list(unusable(part)) if _leaves_out(part, is_train, cfg) else []
         if comm.is_main_process():
@@ -65,9 +66,18 @@ def dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNode) -
     return dicts
 
 
+def check_available(names: Sequence[str], cfg: CfgNode) -> None:
+    """Raise InputError unless the data sets are registered, and their files and folders are where they should be."""
+    register_coco_format(cfg.DATASETS.COCO_FORMAT, only=names)
+    for name in names:
+        _check_registered(name)
+        _check_paths(name)
+
+
 def image_names(name: str, cfg: CfgNode) -> list[str]:
-    """The files of a registered data set's images, annotated or not; nothing but the images of a data set in
-    DATASETS.COCO_FORMAT is looked at in its annotation file.
+    """The files of a registered data set's images, annotated or not.
+
+    Nothing but the images of a data set in DATASETS.COCO_FORMAT is looked at in its annotation file.
 
     Raises:
         InputError: as `dataset_dicts`.
@@ -110,10 +120,10 @@ def _leaves_out(dicts: list[dict], is_train: bool, cfg: CfgNode) -> bool:
 
 
 def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
-    """Raise InputError unless the data sets have the same classes, as many as the detector. Call it when they are
-    loaded.
+    """Raise InputError unless the data sets have the same classes, as many as the detector.
 
-    Too few would end in an index out of range deep inside a loss, too many in predictions of classes without a name.
+    Call it when they are loaded. Too few would end in an index out of range deep inside a loss, too many in predictions
+    of classes without a name.
     """
     key = CLASS_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
     if key is None:

@@ -7,6 +7,7 @@ import functools
 import json
 import mmap
 import os
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -47,7 +48,7 @@ def _categories_in(path: str, changed: int, size: int) -> list[tuple]:
     return _sorted(entries)
 
 
-def _value_after(content: mmap.mmap, start: int):
+def _value_after(content: mmap.mmap, start: int) -> Any:
     """The JSON value that follows a key and a colon; None if there is none."""
     length = FIRST_LOOK
     while True:
@@ -60,7 +61,7 @@ def _value_after(content: mmap.mmap, start: int):
         length *= 8
 
 
-def _sorted(entries) -> list[tuple]:
+def _sorted(entries: Any) -> list[tuple]:
     try:
         categories = {entry["id"]: entry["name"] for entry in entries}
     except (TypeError, LookupError):
@@ -87,8 +88,9 @@ def categories_of(name: str) -> list[list]:
 
 
 def detector_categories(cfg: CfgNode) -> list[list]:
-    """DATASETS.CATEGORIES or, if that is empty, the categories of the first data set of TRAIN, else of TEST, that are
-    known; empty if none are.
+    """DATASETS.CATEGORIES or, if that is empty, the categories of a data set.
+
+    That is the first of TRAIN, else of TEST, whose categories are known; empty if none are.
 
     Raises:
         InputError: they aren't pairs of a whole number and a name, or another data set of TRAIN or TEST has others.

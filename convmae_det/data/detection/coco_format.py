@@ -51,7 +51,7 @@ def register_coco_format(
             raise InputError(f"{missing} of {name} in DATASETS.COCO_FORMAT, doesn't exist: correct it.")
 
 
-def _triple(entry) -> tuple[str, str, str]:
+def _triple(entry: object) -> tuple[str, str, str]:
     """Name and absolute paths."""
     if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(isinstance(x, str) and x for x in entry)):
         raise InputError(

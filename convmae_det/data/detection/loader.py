@@ -3,7 +3,7 @@
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, build_detection_test_loader
 
-from ...errors import InputError
+from ...config.checks import check_loader, check_order
 from ..stream import Checked, HandOver, build_stream_loader, outlive_signals, pack
 from .catalog import check_classes, dataset_dicts
 from .mapper import DetectionMapper
@@ -29,12 +29,7 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, dataset: DatasetF
     Raises:
         InputError: a data set, or a key, that can't be used. While iterating: an image or its annotations.
     """
-    for key, value, only in [
-        ("SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN, "TrainingSampler"),
-        ("ASPECT_RATIO_GROUPING", cfg.DATALOADER.ASPECT_RATIO_GROUPING, False),
-    ]:
-        if value != only:
-            raise InputError(f"DATALOADER.{key} is {value}, but must be {only}: the order of the images is fixed.")
+    check_order(cfg)
     if dataset is None:
         dataset = build_train_dataset(cfg)
     return build_stream_loader(cfg, dataset, DetectionMapper(cfg, True), start_iteration)
@@ -46,6 +41,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Checked:
     Raises:
         InputError: as `build_train_loader`.
     """
+    check_loader(cfg)
     dicts = dataset_dicts([dataset_name], is_train=False, cfg=cfg)
     check_classes(cfg, [dataset_name])
     mapper = HandOver(DetectionMapper(cfg, False))

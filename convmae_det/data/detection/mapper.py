@@ -4,14 +4,15 @@ import copy
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
-from detectron2.structures import BitMasks, PolygonMasks
+from detectron2.structures import BitMasks, Instances, PolygonMasks
 from shapely.errors import ShapelyError
 
 from ...errors import InputError
-from ..image import check_channels, read_image
+from ..image import read_image
 from .annotation_file import geometry_problems
 from .jitter import build_augmentations
 
@@ -24,8 +25,7 @@ class DetectionMapper(DatasetMapper):
     """
 
     @classmethod
-    def from_config(cls, cfg, is_train: bool = True) -> dict:
-        check_channels(cfg)
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         augmentations = build_augmentations(cfg, is_train)  # first, since it checks what the next line takes on trust
         return super().from_config(cfg, is_train) | {
             "augmentations": augmentations,
@@ -33,7 +33,8 @@ class DetectionMapper(DatasetMapper):
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """
+        """Reads an image, and turns it and its annotations into what a detector takes.
+
         Args:
             dataset_dict: one image in Detectron2's format; not changed
 
@@ -112,7 +113,7 @@ class DetectionMapper(DatasetMapper):
             for problem in geometry_problems(annotation, dataset_dict["height"], dataset_dict["width"]):
                 raise ValueError(f"an object {problem}")
 
-    def _no_instances(self, image_shape: tuple):
+    def _no_instances(self, image_shape: tuple) -> Instances:
         instances = utils.annotations_to_instances([], image_shape)
         if self.use_instance_mask:
             polygons = self.instance_mask_format == "polygon"

@@ -26,6 +26,7 @@ def summary(name: str, images: Sequence[dict], class_names: Sequence[str], remov
         class_names: by number of class; empty where they aren't known
         removed: what is left out of it, and why
     """
+    table = []
     lines = [f"Data set {name}: {_counted(len(images), 'image')}, {_image_sizes(images)}"]
     if "annotations" in images[0]:
         annotations = [annotation for image in images for annotation in image["annotations"]]
@@ -34,10 +35,9 @@ def summary(name: str, images: Sequence[dict], class_names: Sequence[str], remov
         sides = _sides(annotations)[~crowd]
         lines.append(f"  {_counted(len(classes), 'object')}" + (f": {_object_sizes(sides)}" if len(sides) else ""))
         removed = [*removed, *_ignored(crowd, sides)]
-    lines += [f"  left out: {what}" for what in removed]
-    if "annotations" in images[0] and len(class_names):
-        lines.append(_table(np.bincount(classes, minlength=len(class_names)).tolist(), class_names))
-    return "\n".join(lines)
+        if len(class_names):
+            table = [_table(np.bincount(classes, minlength=len(class_names)).tolist(), class_names)]
+    return "\n".join([*lines, *(f"  left out: {what}" for what in removed), *table])
 
 
 def unusable(images: Sequence[dict]) -> Iterator[str]:

@@ -57,7 +57,7 @@ class ImageFiles(Sequence[dict]):
 
     def digest(self) -> str:
         """Of the names and their order."""
-        return hashlib.sha256(self.paths.numpy()).hexdigest()
+        return hashlib.sha256(self.paths.numpy().data).hexdigest()
 
 
 class Listing(NamedTuple):
@@ -177,7 +177,7 @@ def _content(folder: bytes, progress: tqdm) -> tuple[list[bytes], list[bytes]]:
             else:  # told by the listing itself
                 is_folder, is_file, is_gone = entry.is_dir(), entry.is_file(), False
             is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
-            if is_folder or is_gone and not is_image:
+            if is_folder or (is_gone and not is_image):
                 folders.append(entry.name)
             elif is_image and (is_file or is_gone):
                 images.append(entry.name)

@@ -6,6 +6,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,10 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 
+from ...config.checks import check_names, check_pretraining_input
 from ...errors import InputError
 from ..detection.catalog import image_names
-from ..image import check_channels, read_crop
+from ..image import read_crop
 from ..stream import Checked, HandOver, build_stream_loader
 from .folders import ImageFiles, list_images, register_image_folders
 
@@ -46,13 +48,16 @@ def build_pretraining_dataset(cfg: CfgNode) -> ConcatDataset:
         for error in comm.all_gather(dataset if isinstance(dataset, InputError) else None):
             if error:
                 raise error
+    dataset = cast(Any, dataset)
     digests = comm.all_gather([files.digest() for files in dataset.datasets])
     if digests.count(digests[0]) < len(digests):
         raise InputError("The images of DATASETS.TRAIN are not the same for all processes: make their copies equal.")
     return dataset
 
 
-def build_pretraining_loader(cfg: CfgNode, start_iteration: int = 0, dataset: Sequence | None = None) -> Checked:
+def build_pretraining_loader(
+    cfg: CfgNode, start_iteration: int = 0, dataset: Sequence | ConcatDataset | None = None
+) -> Checked:
     """Endless batches for pretraining, from the optimizer step `start_iteration` on; see `build_stream_loader`.
 
     A sample is what `PretrainingMapper` makes, and what `SkipDamaged` adds.
@@ -79,7 +84,8 @@ class PretrainingMapper:
 
     @configurable
     def __init__(self, *, image_format: str, size: int, scale: Sequence[float], flip: str):
-        """
+        """Takes what the configuration says.
+
         Args:
             image_format: of `read_image`
             size: pixels, side of the square
@@ -90,7 +96,7 @@ class PretrainingMapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        _check(cfg)
+        check_pretraining_input(cfg)
         return {
             "image_format": cfg.INPUT.FORMAT,
             "size": cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE,
@@ -99,7 +105,8 @@ class PretrainingMapper:
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """
+        """Reads an image, crops, resizes and perhaps flips it.
+
         Args:
             dataset_dict: one image in Detectron2's format
 
@@ -133,8 +140,8 @@ def choose_crop(height: int, width: int, scale: Sequence[float]) -> tuple[int, i
         aspect_ratio = torch.empty(1).uniform_(*LOG_ASPECT_RATIOS).exp().item()
         part_width, part_height = round(math.sqrt(area * aspect_ratio)), round(math.sqrt(area / aspect_ratio))
         if 0 < part_width <= width and 0 < part_height <= height:
-            top = torch.randint(height - part_height + 1, (1,)).item()
-            left = torch.randint(width - part_width + 1, (1,)).item()
+            top = int(torch.randint(height - part_height + 1, (1,)))
+            left = int(torch.randint(width - part_width + 1, (1,)))
             return top, left, part_height, part_width
     low, high = ASPECT_RATIOS  # the whole image, or of one too long the middle
     part_width = min(width, round(height * high))
@@ -152,7 +159,7 @@ class SkipDamaged:
         dataset: what to draw from
     """
 
-    def __init__(self, mapper: Callable[[dict], dict], dataset: Sequence[dict]):
+    def __init__(self, mapper: Callable[[dict], dict], dataset: Sequence[dict] | ConcatDataset):
         self.mapper, self.dataset = mapper, dataset
 
     def __call__(self, item: dict) -> dict:
@@ -161,7 +168,8 @@ class SkipDamaged:
         Raises:
             InputError: none of ATTEMPTS images can be read.
         """
-        skipped = []
+        skipped: list[str] = []
+        reason = None
         while len(skipped) < ATTEMPTS:
             try:
                 return self.mapper(item) | {"skipped": skipped}
@@ -216,13 +224,13 @@ def _line(name: str) -> bytes:
 
 
 def _find_images(cfg: CfgNode) -> ConcatDataset:
-    if not cfg.DATASETS.TRAIN:
-        raise InputError("DATASETS.TRAIN is empty: name a registered data set, or one of DATASETS.IMAGE_FOLDERS.")
+    check_names("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
     register_image_folders([entry for entry in cfg.DATASETS.IMAGE_FOLDERS if _is_wanted(entry, cfg.DATASETS.TRAIN)])
-    return ConcatDataset([_images_of(name, cfg) for name in cfg.DATASETS.TRAIN])
+    parts: list[Any] = [_images_of(name, cfg) for name in cfg.DATASETS.TRAIN]
+    return ConcatDataset(parts)
 
 
-def _is_wanted(entry, names: Sequence[str]) -> bool:
+def _is_wanted(entry: object, names: Sequence[str]) -> bool:
     """A folder that isn't there is no mistake where no name asks for it; an entry that isn't a pair gets its error."""
     pair = isinstance(entry, (list, tuple)) and len(entry) == 2
     return not pair or entry[0] in names or os.path.isdir(str(entry[1]))
@@ -233,17 +241,3 @@ def _images_of(name: str, cfg: CfgNode) -> ImageFiles:
     if folder:
         return list_images(folder)
     return ImageFiles.from_names(image_names(name, cfg))
-
-
-def _check(cfg: CfgNode) -> None:
-    check_channels(cfg)
-    size, scale = cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE, cfg.INPUT.PRETRAIN_CROP_SCALE
-    if size < 1:
-        raise InputError(f"MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE is {size}, but must be a positive number of pixels.")
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-        raise InputError(
-            f"INPUT.PRETRAIN_CROP_SCALE is {list(scale)}, but must be the smallest and the largest share of the image, "
-            "above 0 and up to 1."
-        )
-    if cfg.INPUT.RANDOM_FLIP not in FLIPS:
-        raise InputError(f"INPUT.RANDOM_FLIP is {cfg.INPUT.RANDOM_FLIP!r}, but must be one of {', '.join(FLIPS)}.")

@@ -1,11 +1,11 @@
 """The exponential moving average of the weights, over the steps of training."""
 
+from typing import Any
+
 import torch
 from detectron2.engine import HookBase
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-from ...errors import InputError
 
 
 def build_average(model: nn.Module, decay: float) -> AveragedModel | None:
@@ -13,24 +13,20 @@ def build_average(model: nn.Module, decay: float) -> AveragedModel | None:
 
     The n-th update keeps min(decay, (1 + n) / (10 + n)) of the average, so that it spans about a tenth of a run until
     1 / (1 - decay) steps are less than that. The first update, and each of what isn't a weight, is a copy.
-
-    Raises InputError for a decay that averages nothing.
     """
-    if not 0 <= decay < 1:
-        raise InputError(
-            f"SOLVER.EMA.DECAY is {decay}; it must be at least 0 and below 1, such as 0.9999; 0 averages no weights"
-        )
 
-    def update(averages: list[torch.Tensor], weights: list[torch.Tensor], n: torch.Tensor) -> None:
-        n = int(n)
+    def update(averages: Any, weights: Any, count: torch.Tensor | int) -> None:
+        n = int(count)
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, weights, n)
 
     return AveragedModel(model, multi_avg_fn=update) if decay else None
 
 
 class AverageSaver(HookBase):
-    """Writes the averaged weights at the end of training. It goes before the hook that writes model_final.pth: a run
-    that left that file is complete."""
+    """Writes the averaged weights at the end of training.
+
+    It goes before the hook that writes model_final.pth: a run that left that file is complete.
+    """
 
     def after_step(self) -> None:
         if self.trainer.iter + 1 >= self.trainer.max_iter:

@@ -12,8 +12,11 @@ from .evaluation import due_at_start
 
 
 class BestCheckpoint(hooks.BestCheckpointer):
-    """Detectron2's, whose file holds weights alone and the metric that they were chosen for, so that a resumed run
-    knows it, and doesn't go on from there. It belongs after the evaluation, on the main process."""
+    """Detectron2's, whose file holds weights alone and the metric that they were chosen for.
+
+    A resumed run thus knows the metric, and doesn't go on from there. It belongs after the evaluation, on the main
+    process.
+    """
 
     def __init__(self, period: int, metric: str, model: nn.Module, path: str):
         """`period`: of the evaluations; `metric`: the name in metrics.json; `model`: whose weights are written."""
@@ -41,8 +44,11 @@ class StoppedEarly(BaseException):
 
 
 class EarlyStop(HookBase):
-    """Ends training, all processes after the same iteration, once `patience` evaluations in a row have not been better
-    than the best. How many there have been follows from the iteration of the best, so that a resumed run knows it."""
+    """Ends training once `patience` evaluations in a row have not been better than the best.
+
+    All processes end after the same iteration. How many evaluations there have been follows from the iteration of the
+    best, so that a resumed run knows it.
+    """
 
     def __init__(self, patience: int, period: int, best: BestCheckpoint | None):
         """`best`: None on all processes but the main one."""

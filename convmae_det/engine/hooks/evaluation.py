@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import TrainerBase, hooks
 
+from ...config.checks import check_evaluation
 from ...errors import InputError
 from ...evaluation.coco import MEASURES, tasks
 
@@ -16,18 +17,11 @@ def resolve_evaluation(cfg: CfgNode, num_images: int) -> None:
 
     Raises InputError, naming the key, for values under TEST that can't be meant.
     """
+    check_evaluation(cfg)
     test = cfg.TEST
-    for key in ("EVAL_PERIOD", "EVAL_EPOCHS", "PATIENCE"):
-        if test[key] < 0:
-            raise InputError(f"TEST.{key} is {test[key]}; it must be at least 0, and 0 is never")
     if test.EVAL_EPOCHS:
         test.EVAL_PERIOD = math.ceil(test.EVAL_EPOCHS * num_images / cfg.SOLVER.IMS_PER_BATCH)
         test.EVAL_EPOCHS = 0.0
-    if test.PATIENCE and not (test.EVAL_PERIOD and cfg.DATASETS.TEST):
-        raise InputError(
-            f"TEST.PATIENCE is {test.PATIENCE} evaluations, but there are none during training: set TEST.EVAL_EPOCHS "
-            "and DATASETS.TEST, or TEST.PATIENCE 0"
-        )
     best_metric(cfg)
 
 
@@ -61,8 +55,10 @@ def _groups(cfg: CfgNode) -> Iterator[tuple[str, list[str]]]:
 
 
 def due_at_start(trainer: TrainerBase, period: int) -> bool:
-    """Whether the checkpoint that is resumed from is of an iteration with an evaluation. That comes after the
-    checkpoint, so it is not known whether the run got to its end."""
+    """Whether the checkpoint that is resumed from is of an iteration with an evaluation.
+
+    That comes after the checkpoint, so it is not known whether the run got to its end.
+    """
     return period > 0 and 0 < trainer.start_iter < trainer.max_iter and trainer.start_iter % period == 0
 
 

@@ -11,14 +11,15 @@ NOTICE = b"\nInterrupted: a checkpoint is written after this iteration. Ctrl-C a
 
 
 class Interruption(HookBase):
-    """While training goes on, the first SIGTERM or SIGINT that any process receives lets all finish their iteration,
-    writes a checkpoint and raises KeyboardInterrupt; a second SIGINT raises it at once.
+    """Ends training in an orderly way at the first SIGTERM or SIGINT that any process receives.
 
+    All finish their iteration, a checkpoint is written and KeyboardInterrupt raised; a second SIGINT raises it at once.
     It goes before the evaluation: a signal doesn't wait for the one that would come next.
     """
 
     def __init__(self):
-        self.received, self.replaced = False, {}
+        self.received = self.interrupted = False
+        self.replaced = {}
 
     def before_train(self) -> None:
         self.process = os.getpid()
@@ -26,13 +27,15 @@ class Interruption(HookBase):
             for number in (signal.SIGTERM, signal.SIGINT):
                 self.replaced[number] = signal.signal(number, self._receive)
 
-    def _receive(self, number: int, frame) -> None:
+    def _receive(self, number: int, frame: object) -> None:
         if os.getpid() != self.process:
             return  # a loader's worker, forked from here: Ctrl-C reaches it too, but it is needed until the end
-        again, self.received = self.received, True
-        if again and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        elif not again and comm.is_main_process():
+        first, self.received = not self.received, True
+        if number == signal.SIGINT:  # SIGTERM doesn't count: launchers pass Ctrl-C on as one, in the same instant
+            again, self.interrupted = self.interrupted, True
+            if again:
+                raise KeyboardInterrupt
+        if first and comm.is_main_process():
             os.write(2, NOTICE)
 
     def after_step(self) -> None:

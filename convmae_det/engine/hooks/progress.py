@@ -11,10 +11,10 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(HookBase):
-    """Writes `epoch`, `images_per_second` and `data_share`, the share of the time spent waiting for data, to the event
-    storage, and logs them every `period` iterations.
+    """Writes and logs `epoch`, `images_per_second` and `data_share` every `period` iterations.
 
-    Speed and share are those of the last `period` iterations together, so that a long wait among short ones shows.
+    They go to the event storage. `data_share` is the share of the time spent waiting for data. Speed and share are
+    those of the last `period` iterations together, so that a long wait among short ones shows.
     """
 
     def __init__(self, num_images: int, images_per_step: int, period: int):

@@ -53,7 +53,7 @@ def test_unknown_name_with_and_without_near_ones(cfg):
 
 @pytest.mark.parametrize("is_train, key", [(True, "DATASETS.TRAIN"), (False, "DATASETS.TEST")])
 def test_no_name(cfg, is_train, key):
-    with pytest.raises(InputError, match=f"{key} is empty"):
+    with pytest.raises(InputError, match=rf"{key} is \[\]; it must name"):
         dataset_dicts((), is_train=is_train, cfg=cfg)
 
 

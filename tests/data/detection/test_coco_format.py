@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -23,7 +24,7 @@ def paths(write_coco):
 
 
 def edit(path, change):
-    content = json.loads(open(path).read())
+    content = json.loads(Path(path).read_text())
     change(content)
     with open(path, "w") as file:
         json.dump(content, file)

@@ -94,6 +94,16 @@ def test_test_time_resizes_only(cfg):
     assert augment(cfg, np.zeros((50, 60, 3), dtype=np.uint8), False)[0].shape == (50, 60, 3)
 
 
+@pytest.mark.parametrize("options", [(True, True), (True, False), (False, False)], ids=str)
+def test_the_thinnest_image_keeps_a_pixel(cfg, options):
+    is_train, cfg.INPUT.LSJ.ENABLED = options
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (16,), 32
+    cfg.INPUT.MIN_SIZE_TEST = cfg.INPUT.MAX_SIZE_TEST = 32
+    for shape in ((1, 900, 3), (900, 1, 3)):
+        height, width, _ = augment(cfg, np.zeros(shape, dtype=np.uint8), is_train)[0].shape
+        assert min(height, width) == 1 and max(height, width) > 1
+
+
 def test_without_jitter_the_sizes_and_crop_of_detectron2_hold(cfg):
     cfg.INPUT.LSJ.ENABLED = False
     cfg.INPUT.MIN_SIZE_TRAIN = (48,)
@@ -136,5 +146,5 @@ def test_test_time_values_out_of_range_are_named(cfg, key, value):
 
 def test_a_range_of_sizes_has_two_ends(cfg):
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = (64, 32), "range"
-    with pytest.raises(InputError, match=r"INPUT.MIN_SIZE_TRAIN is \(64, 32\), but must be the smallest and"):
+    with pytest.raises(InputError, match=r"INPUT.MIN_SIZE_TRAIN is \(64, 32\); it must be the smallest and"):
         build_augmentations(cfg, True)

@@ -75,7 +75,7 @@ def test_number_of_classes_is_checked(cfg, register):
 )
 def test_other_orders_are_refused(cfg, key, value):
     cfg.merge_from_list([f"DATALOADER.{key}", value])
-    with pytest.raises(InputError, match=f"DATALOADER.{key} is {value}, but must be"):
+    with pytest.raises(InputError, match=f"DATALOADER.{key} is {value!r}; it must be"):
         build_train_loader(cfg)
 
 

@@ -89,7 +89,7 @@ def test_box_fits_the_mask_that_a_crop_leaves(cfg, item):
 @pytest.mark.parametrize("format", CHANNELS)
 def test_every_input_format(cfg, item, format):
     cfg.INPUT.FORMAT = format
-    cfg.MODEL.PIXEL_MEAN = [0.0] * CHANNELS[format]
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [0.0] * CHANNELS[format], [1.0] * CHANNELS[format]
     for is_train in (True, False):
         assert len(DetectionMapper(cfg, is_train)(item)["image"]) == CHANNELS[format]
 
@@ -199,7 +199,9 @@ def test_semantic_labels_of_another_size_are_named(still, item, tmp_path):
 
 def test_channels_must_fit_the_model(cfg):
     cfg.INPUT.FORMAT = "L"
-    with pytest.raises(InputError, match="MODEL.PIXEL_MEAN has 3 entries, but .* the 1 channels of INPUT.FORMAT L"):
+    with pytest.raises(
+        InputError, match=r"MODEL.PIXEL_MEAN is \[.*\]; it must have as many numbers as INPUT.FORMAT L has channels, 1"
+    ):
         DetectionMapper(cfg, True)
 
 

@@ -202,7 +202,7 @@ def test_a_data_set_that_is_missing(cfg, folder, register, tmp_path):
     with pytest.raises(InputError, match="gone.json, the annotation file of the data set mini, doesn't exist"):
         build_pretraining_dataset(cfg)
     cfg.DATASETS.TRAIN = ()
-    with pytest.raises(InputError, match="^DATASETS.TRAIN is empty"):
+    with pytest.raises(InputError, match=r"^DATASETS.TRAIN is \(\); it must name"):
         build_pretraining_dataset(cfg)
 
 

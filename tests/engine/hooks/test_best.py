@@ -207,8 +207,8 @@ def test_names_are_those_of_the_evaluation(train, shapes_cfg, tmp_path):
         (["TEST.PATIENCE", -1], r"TEST\.PATIENCE is -1"),
         (["TEST.EVAL_PERIOD", -2], r"TEST\.EVAL_PERIOD is -2"),
         (["TEST.EVAL_EPOCHS", -0.5], r"TEST\.EVAL_EPOCHS is -0\.5"),
-        (["TEST.PATIENCE", 2], r"TEST\.PATIENCE is 2 evaluations, but there are none"),
-        (["TEST.PATIENCE", 2, "TEST.EVAL_PERIOD", 2, "DATASETS.TEST", ()], "there are none"),
+        (["TEST.PATIENCE", 2], r"TEST\.PATIENCE is 2; it must be 0 where there are no evaluations"),
+        (["TEST.PATIENCE", 2, "TEST.EVAL_PERIOD", 2, "DATASETS.TEST", ()], "there are no evaluations"),
         (["TEST.BEST_METRIC", "mAP"], r"TEST\.BEST_METRIC is mAP"),
     ],
 )

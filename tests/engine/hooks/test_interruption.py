@@ -72,6 +72,14 @@ def test_a_second_ctrl_c_ends_at_once(train, tmp_path, number, times, left):
     assert last_checkpoint(tmp_path / "out") == left
 
 
+@pytest.mark.parametrize("order", [(signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)])
+def test_ctrl_c_and_its_copy_from_a_launcher_are_one(train, tmp_path, monkeypatch, order):
+    kill = os.kill
+    monkeypatch.setattr(os, "kill", lambda process, number: [kill(process, one) for one in order])
+    train(number=signal.SIGINT, iteration=2)
+    assert last_checkpoint(tmp_path / "out") == "model_0000002.pth"
+
+
 def test_a_signal_in_the_last_iteration_leaves_a_complete_run(train, tmp_path):
     train(number=signal.SIGTERM, iteration=4)
     assert last_checkpoint(tmp_path / "out") == "model_final.pth"
@@ -90,7 +98,7 @@ def test_the_evaluation_that_would_come_next_is_made_up_for(train, tmp_path):
 @pytest.fixture
 def start(python, shapes_folder):
     def start(script, out, *words, environment=None):
-        network = {"train_net": small.DETECTOR, "pretrain_net": small.AUTOENCODER}[script]
+        network = {"train": small.DETECTOR, "pretrain": small.AUTOENCODER}[script]
         options = [*small.ENCODER, *network, "DATASETS.TRAIN", ("shapes_train",), "DATASETS.TEST", ()]
         options += ["SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 1000, "OUTPUT_DIR", out]
         return subprocess.Popen(
@@ -115,7 +123,7 @@ def finish(*processes):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("script", ["train_net", "pretrain_net"])
+@pytest.mark.parametrize("script", ["train", "pretrain"])
 def test_the_script_says_how_to_resume(start, tmp_path, script, name):
     process = start(script, tmp_path, name, "1", "DATALOADER.NUM_WORKERS", "2")
     statuses, (error,) = finish(process)
@@ -133,6 +141,6 @@ def test_all_processes_end_when_one_has_a_signal(start, tmp_path):
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     words = ("SIGTERM", "1", "DATALOADER.NUM_WORKERS", "0")
     ranks = [group | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-    statuses, errors = finish(*(start("train_net", tmp_path, *words, environment=rank) for rank in ranks))
+    statuses, errors = finish(*(start("train", tmp_path, *words, environment=rank) for rank in ranks))
     assert statuses == [130, 130], errors
     assert last_checkpoint(tmp_path) == "model_0000001.pth"

@@ -1,13 +1,19 @@
+"""Each trap of an installation is told apart and gets its fix; the facts are those of this machine."""
+
+import json
 import os
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-import doctor
+from convmae_det.cli import doctor
+
+SCRIPT = Path(__file__).parents[2] / "tools/doctor.py"
 
 HEALTHY = doctor.Facts(
     python=(3, 12),
@@ -55,7 +61,7 @@ TRAPS = [
     (
         doctor.broken_detectron2,
         failing(detectron2="ModuleNotFoundError: No module named 'detectron2'"),
-        "missing: run `make setup`",
+        "missing: in a clone, run `make setup`",
     ),
     (
         doctor.broken_detectron2,
@@ -112,8 +118,15 @@ def test_release_orders_versions(older, newer):
     assert not doctor.release(newer) < doctor.release(older)
 
 
-def test_required_versions_come_from_setup_cfg():
-    minimums = doctor.required_versions(doctor.ROOT / "setup.cfg")
+@pytest.mark.parametrize("clone", [True, False])
+def test_required_versions_come_from_the_clone_or_from_what_was_installed(monkeypatch, tmp_path, clone):
+    if not clone:
+        monkeypatch.setattr(doctor, "ROOT", tmp_path)
+        monkeypatch.setattr(doctor, "installed_version", lambda name: "1.0")
+        requirements = ["torch>=2.6", "omegaconf<2.4,>=2.1", "fvcore>=0.1", "pycocotools>=2.0.8"]
+        requirements += ['hypothesis>=6.100; extra == "dev"', 'detectron2>=1; extra == "dev"']
+        monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: requirements)
+    minimums = doctor.required_versions()
     assert minimums["torch"] == "2.6"
     assert {"omegaconf", "fvcore", "pycocotools"} <= minimums.keys()
     for module in ("hypothesis", "detectron2"):
@@ -154,8 +167,8 @@ def test_data_sets_names_what_is_not_there(tmp_path):
 # --- the script
 
 
-def run_doctor(python=sys.executable, **environment):
-    return subprocess.run([python, doctor.__file__], env=os.environ | environment, capture_output=True, text=True)
+def run_doctor(python=sys.executable, script=SCRIPT, **environment):
+    return subprocess.run([python, script], env=os.environ | environment, capture_output=True, text=True)
 
 
 def test_the_project_can_run_here(python, tmp_path):
@@ -185,3 +198,38 @@ def test_it_works_where_everything_is_broken(tmp_path):
     run = run_doctor(PYTHONPATH=hide(tmp_path, "torch", "torchvision", "numpy", "pycocotools", "yacs", "PIL"))
     assert run.returncode == 1 and not run.stderr
     assert "problem: torch does not import" in run.stdout
+
+
+def test_it_works_where_the_package_is_broken(tmp_path):
+    """Of a clone, only the script and the module that it runs are whole."""
+    for path in (SCRIPT, Path(doctor.__file__)):
+        copy = tmp_path / path.relative_to(doctor.ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    (tmp_path / "convmae_det/__init__.py").write_text("not Python")
+    environment = {"PYTHONPATH": hide(tmp_path, "torch", "torchvision", "pycocotools", "detectron2")}
+    run = run_doctor(script=tmp_path / SCRIPT.relative_to(doctor.ROOT), **environment)
+    assert run.returncode == 1 and "problem: " in run.stdout and not run.stderr
+    assert run.stdout.endswith("convmae_det can't run here: see the problems above.\n")
+
+
+def test_the_command_is_the_same(python, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    environment = os.environ | {"PYTHONPATH": str(doctor.ROOT)}
+    command = [python, "-m", "convmae_det", "doctor"]
+    assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout == run_doctor(python).stdout
+
+
+def test_detectron2_comes_from_a_distribution_a_build_or_a_stray_folder(monkeypatch, tmp_path):
+    def install(name, **direct_url):
+        distribution = SimpleNamespace(
+            version="1", read_text=lambda file: json.dumps(direct_url), locate_file=lambda path: tmp_path / path
+        )
+        monkeypatch.setattr(doctor, "installed_version", lambda wanted: "1" if wanted == name else None)
+        monkeypatch.setattr(doctor.importlib.metadata, "distribution", {name: distribution}.get)
+
+    install("sal-detectron2")
+    assert doctor.origin_of_detectron2(tmp_path / "detectron2") == "from the distribution sal-detectron2 1"
+    assert doctor.origin_of_detectron2(tmp_path / "elsewhere") == "from that folder"
+    install("detectron2", url="git+https://host/detectron2.git")
+    assert doctor.origin_of_detectron2(tmp_path / "detectron2") == "built from git+https://host/detectron2.git"

@@ -1,0 +1,1 @@
+"""The configurations, installed as the package convmae_det.configs."""

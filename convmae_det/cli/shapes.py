@@ -1,0 +1,35 @@
+"""Draws the shapes data set, in COCO's layout: a small one to try everything on.
+
+Examples:
+    convmae-det shapes
+    convmae-det shapes my_data --train 16 --val 4 --size 320
+
+DIR receives annotations/instances_train.json, annotations/instances_val.json, and the images in train/ and val/:
+ellipses, rectangles, triangles and stars. It is left as it is if it holds the very same already.
+"""
+
+import argparse
+import inspect
+
+from ..data.shapes import default_root, write_shapes
+from .arguments import command_parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse(arguments)
+    outcome = "written" if write_shapes(**vars(args)) else "kept: they are there already"
+    print(f"{args.root or default_root()}: {args.train} training, {args.val} validation images {outcome}")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = command_parser("shapes", __doc__)
+    parser.add_argument("root", metavar="DIR", nargs="?", help="by itself shapes in $DETECTRON2_DATASETS or datasets/")
+    for name, metavar, meaning in [
+        ("train", "N", "training images"),
+        ("val", "N", "validation images"),
+        ("size", "PIXELS", "side of the square images"),
+        ("seed", "S", "other seeds give other images"),
+    ]:
+        default = inspect.signature(write_shapes).parameters[name].default
+        parser.add_argument(f"--{name}", type=int, metavar=metavar, default=default, help=meaning)
+    return parser.parse_args(arguments)

@@ -1,0 +1,102 @@
+"""Keys of a configuration, set from a file and from KEY VALUE pairs: they must exist, and values be of their type."""
+
+import difflib
+import itertools
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from yacs.config import CfgNode
+
+from ..errors import InputError
+from .reading import leaves, read_yaml
+
+GROUPS = ("MODEL.", "INPUT.", "DATASETS.", "DATALOADER.", "SOLVER.", "TEST.")  # how keys begin
+BOX_WEIGHTS = ("MODEL.RPN.BBOX_REG_WEIGHTS", "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS")  # of x, y, width and height
+NAMES = ("DATASETS.TRAIN", "DATASETS.TEST")
+MAX_SHOWN = 200  # characters of a value in an error
+
+
+def split_pairs(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """KEY VALUE pairs, and the other words. A file that is called like a key is a file."""
+    pairs, others = [], []
+    remaining = iter(words)
+    for word in remaining:
+        if word.startswith(GROUPS) and not os.path.exists(word):
+            pairs += [word, *itertools.islice(remaining, 1)]
+        else:
+            others.append(word)
+    return pairs, others
+
+
+def set_keys(cfg: CfgNode, config_file: str, pairs: Sequence[str]) -> set[str]:
+    """Sets the keys of a file, unless `config_file` is empty, and then those of KEY VALUE `pairs`. Returns them.
+
+    Raises InputError for a file that can't be read, a key that doesn't exist, or a value of the wrong type.
+    """
+    settings = [(key, value, config_file) for key, value in (read_yaml(config_file) if config_file else ())]
+    if len(pairs) % 2:
+        raise InputError(
+            f"the command line ends in KEY VALUE pairs, but {' '.join(pairs)} is not an even number of words"
+        )
+    settings += [(key, value, "the command line") for key, value in zip(pairs[::2], pairs[1::2], strict=True)]
+    for key, value, source in settings:
+        set_key(cfg, key, value, source)
+    return {key for key, _, _ in settings}
+
+
+def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
+    """Sets the dotted `key`, which must exist, to a value of its type or to text that stands for one.
+
+    Args:
+        source: the file or the command line that the user would have to correct
+    """
+    known = dict(leaves(cfg))
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        if any(name.startswith(f"{key}.") for name in known):
+            raise InputError(f"{key}, set in {source}, is a group of keys: set those below it")
+        raise InputError(
+            f"{key}, set in {source}, doesn't exist" + (f": did you mean {near[0]}?" if near else ": remove it")
+        )
+    current = known[key]
+    try:
+        value = _decoded(value, current)
+        if (value is None and current is not None) or not _is_like(value, current):
+            raise ValueError
+        cfg.merge_from_list([key, value])
+        if (key in BOX_WEIGHTS and len(value) != 4) or (key in NAMES and not all(isinstance(x, str) for x in value)):
+            raise ValueError
+    except (ValueError, AssertionError, OverflowError, MemoryError, RecursionError) as error:
+        shown = repr(value)
+        shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
+        raise InputError(
+            f"{key}, set in {source}, is {shown}; it must be a {type(current).__name__}, such as {current!r}"
+        ) from error
+
+
+def _decoded(text: Any, current: Any) -> Any:
+    """The value that text stands for; a whole number as a float in place of one."""
+    value = CfgNode._decode_cfg_value(text)
+    return float(value) if isinstance(current, float) and type(value) is int else value
+
+
+def _is_like(value: Any, current: Any) -> bool:
+    """Whether numbers are finite and of a size that anything has and, in lists, of the kind of those that are there."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, int):
+        return abs(value) < 2**31
+    if not isinstance(value, (list, tuple)):
+        return True
+    kinds = {_kind(entry) for entry in current} if isinstance(current, (list, tuple)) else set()
+    kept = len(kinds) != 1 or {_kind(entry) for entry in value} <= kinds
+    example = current[0] if kinds else None
+    return kept and all(_is_like(entry, example) for entry in value)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return "number"
+    return "list" if isinstance(value, (list, tuple)) else type(value).__name__

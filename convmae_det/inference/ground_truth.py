@@ -1,0 +1,58 @@
+"""The annotated objects of images, to be shown beside what a detector finds in them."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import Metadata
+from detectron2.data.datasets.coco import load_coco_json
+
+from ..data.detection.annotation_file import check_annotation_file
+from ..errors import InputError
+from ..visualization.predictions import draw_instances, ground_truth
+from .inputs import Input
+from .predictor import Predictor
+
+
+class GroundTruth:
+    """The images and objects of an annotation file in COCO's format."""
+
+    def __init__(self, path: str):
+        """Raises InputError if the file can't be used."""
+        check_annotation_file(path, is_train=False)
+        self.path = path
+        self.images = {os.path.normpath(image["file_name"]): image for image in load_coco_json(path, "")}
+
+    def find(self, entry: Input) -> dict:
+        """The image that the file is, empty if there is none: as many folders of its path as are annotated decide."""
+        parts = Path(str(entry.source)).parts
+        names = (os.path.join(*parts[start:]) for start in range(len(parts)))
+        return next((self.images[name] for name in names if name in self.images), {})
+
+    def listed(self, inputs: Sequence[Input]) -> list[Input]:
+        """Those inputs that the annotations list. Raises InputError if there is none."""
+        found = [entry for entry in inputs if not entry.is_video and self.find(entry)]
+        if not found:
+            raise InputError(f"none of the inputs is an image that {self.path} lists: leave out --annotations")
+        return found
+
+    def image_ids(self, inputs: Sequence[Input]) -> Iterator[int]:
+        """Of :meth:`listed` inputs, in turn."""
+        return (self.find(entry)["image_id"] for entry in inputs)
+
+    def draw(self, pixels: np.ndarray, entry: Input, predictor: Predictor) -> np.ndarray:
+        """Draws the annotated objects, crowds left out, in the colours that predictions of their class have.
+
+        Args:
+            pixels: the image, (H, W, 3) uint8 RGB
+
+        Returns:
+            (h, w, 3) uint8 RGB; small images are enlarged
+        """
+        objects = [a for a in self.find(entry)["annotations"] if not a.get("iscrowd", 0)]
+        ids = list(dict.fromkeys([*predictor.category_ids, *(a["category_id"] for a in objects)]))
+        names = predictor.class_names + [f"category {id}" for id in ids[len(predictor.category_ids) :]]
+        objects = [a | {"category_id": ids.index(a["category_id"])} for a in objects]
+        instances = ground_truth(objects, pixels.shape[:2])
+        return draw_instances(pixels, instances, Metadata(name="truth", thing_classes=names))

@@ -1,0 +1,81 @@
+"""A pretrained model at work on image files: what it makes of the patches that are hidden from it."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2.functional import center_crop, resize
+
+from ..checkpoint import load_weights
+from ..config.architectures import is_detector
+from ..data.image import read_image
+from ..data.pretraining.folders import list_images
+from ..errors import InputError
+from ..modeling.masked_autoencoder import MaskedAutoencoder
+from ..visualization.reconstructions import reconstruction_panels, seeded_noise
+
+
+def find_images(places: Sequence[str]) -> list[str]:
+    """Lists image files: those that are named, and what folders hold at any depth. Raises InputError if none is."""
+    if not places:
+        raise InputError("no image is named: end the command line in image files or folders of them")
+    listed = [list_images(os.path.realpath(place)) if os.path.isdir(place) else [place] for place in places]
+    return [image if isinstance(image, str) else image["file_name"] for images in listed for image in images]
+
+
+def reconstruct_files(
+    cfg: CfgNode, weights: str, paths: Sequence[str], seed: int = 0
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Reconstructs the middle of each image, resized to MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE.
+
+    Args:
+        cfg: of pretraining
+        weights: the path of a checkpoint of pretraining
+        seed: decides what is hidden
+
+    Yields:
+        The panels (4, H, W, 3) uint8 RGB that `visualization.reconstructions` describes, and the loss, of each image.
+
+    Raises:
+        InputError: an image can't be read, or a part of the model is not among the weights; before the first is made.
+    """
+    images = torch.stack([_read_square(path, cfg) for path in paths])
+    model = _load_model(cfg, weights)
+    for image, noise in zip(images, seeded_noise(model, images, seed), strict=True):
+        panels, (loss,) = reconstruction_panels(model, image[None], noise[None], cfg.INPUT.FORMAT)
+        yield panels[0], loss
+
+
+def _read_square(path: str, cfg: CfgNode) -> torch.Tensor:
+    """The middle of an image, as the model takes it: (channels, size, size) uint8."""
+    pixels = torch.from_numpy(read_image(path, cfg.INPUT.FORMAT)).permute(2, 0, 1)
+    if len(pixels) != len(cfg.MODEL.PIXEL_MEAN):
+        raise InputError(
+            f"MODEL.PIXEL_MEAN has {len(cfg.MODEL.PIXEL_MEAN)} entries, but INPUT.FORMAT {cfg.INPUT.FORMAT} has "
+            f"{len(pixels)} channels: give it one for each"
+        )
+    middle = center_crop(pixels, [min(pixels.shape[1:])])
+    return resize(middle, [cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE], InterpolationMode.BICUBIC, antialias=True)
+
+
+def _load_model(cfg: CfgNode, weights: str) -> MaskedAutoencoder:
+    if is_detector(cfg):
+        raise InputError(
+            f"--config-file describes a {cfg.MODEL.META_ARCHITECTURE}: reconstruction needs the configuration of "
+            "pretraining, such as configs/pretrain_convmae_b.yaml"
+        )
+    model = build_model(cfg)
+    report = load_weights(model, weights)
+    lacking = {name.split(".")[0] for name in report.new}
+    if "decoder" in lacking:
+        raise InputError(
+            f"{weights} holds an encoder without a decoder: reconstruction needs both, so give a checkpoint that "
+            "pretraining wrote, not one of the encoder alone, of a classifier or of a detector"
+        )
+    if "fusion" in lacking:
+        raise InputError(f"{weights} holds no fusion of the scales: set MODEL.MAE.MULTI_SCALE_DECODER False")
+    return model

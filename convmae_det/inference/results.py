@@ -1,0 +1,193 @@
+"""A detector at work on files: all objects in COCO's results format, and pictures of them, in a folder."""
+
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.structures import Instances
+from PIL import Image
+from tqdm import tqdm
+
+from ..data.image import read_image
+from ..errors import InputError
+from ..files import atomic_write
+from ..visualization import video
+from ..visualization.predictions import DRAWN_FROM, draw_overview
+from ..visualization.sheet import draw_sheet, save_png
+from .ground_truth import GroundTruth
+from .inputs import Input, image_ids
+from .predictor import Predictor
+
+OVERVIEW = 12  # images
+
+
+class Results:
+    """What is found, and the folder that it is written to.
+
+    Attributes: `objects`, entries of COCO's results format with their "file_name" and, in a video, "frame"; `images`,
+    the number of images and frames; `failures`, that of inputs that could not be read.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        predictor: Predictor,
+        truth: GroundTruth | None = None,
+        classes: Sequence[str] = (),
+        pictures: bool = True,
+    ):
+        """Makes the folder.
+
+        Args:
+            truth: shown beside the predictions, and gives image ids; all inputs are among its images
+            classes: names or ids of the classes to keep; none: all
+            pictures: whether images are drawn, with objects from the predictor's score threshold on, or DRAWN_FROM
+
+        Raises:
+            InputError: the folder can't be made, or a class is not the detector's.
+        """
+        self.folder, self.predictor, self.truth, self.pictures = Path(folder), predictor, truth, pictures
+        self.threshold = DRAWN_FROM if predictor.score_threshold is None else predictor.score_threshold
+        self.classes = _find_classes(classes, predictor)
+        self.objects: list[dict] = []
+        self.images = self.failures = 0
+        self._panels, self._names = [], []  # of the overview
+        titles = ("ground truth",) if truth else ()
+        self._titles = (*titles, f"predictions (score ≥ {self.threshold:.0%})")
+        _make_folder(self.folder)
+
+    def image_ids(self, inputs: Sequence[Input]) -> Iterator[int]:
+        return self.truth.image_ids(inputs) if self.truth else image_ids(inputs)
+
+    def add(self, image: dict, instances: Instances) -> np.ndarray | None:
+        """Takes note of an image's objects, and draws them.
+
+        Args:
+            image: "input", "image_id" and, of a video, "pixels", (H, W, 3) uint8 RGB, and "frame"
+
+        Returns:
+            (h, w, 3) uint8 RGB; None if no pictures are wanted
+        """
+        entry: Input = image["input"]
+        instances = instances[torch.isin(instances.pred_classes, self.classes)]
+        where = {"file_name": entry.file_name} | ({"frame": image["frame"]} if "frame" in image else {})
+        self.objects += [found | where for found in self.predictor.to_coco(instances, image["image_id"])]
+        self.images += 1
+        if not self.pictures:
+            return None
+        pixels = image["pixels"] if "pixels" in image else read_image(str(entry.source))
+        drawn = np.asarray(self.predictor.draw(pixels, instances, self.threshold))
+        panels = [self.truth.draw(pixels, entry, self.predictor), drawn] if self.truth else [drawn]
+        if len(self._panels) < OVERVIEW:
+            self._panels.append(panels)
+            self._names.append(f"{entry.file_name}, frame {image['frame']}" if "frame" in image else entry.file_name)
+        return np.asarray(draw_sheet([panels], self._titles)) if self.truth else drawn
+
+    def skip(self, error: InputError) -> None:
+        """Says why an input is left out."""
+        tqdm.write(f"skipped: {error}", file=sys.stderr)
+        self.failures += 1
+
+    def path(self, entry: Input, suffix: str) -> Path:
+        """Of the picture or video of an input; its folder is made."""
+        path = self.folder / f"{entry.output_name}{suffix}"
+        _make_folder(path.parent)
+        return path
+
+    def write(self) -> str:
+        """Writes results.json and, of what was drawn, overview.png. Returns what to tell the user."""
+        path = self.folder / "results.json"
+        with atomic_write(path) as file:
+            file.write(json.dumps(self.objects).encode())
+        told = f"{len(self.objects):,} objects in {self.images:,} images: {path}"
+        if self._panels:
+            overview = self.folder / "overview.png"
+            save_png(draw_overview(self._panels, self._names, self._titles), overview)
+            told += f"\nDrawn in {self.folder}, the first {len(self._panels)} on {overview}"
+        return told
+
+
+def predict_inputs(inputs: Sequence[Input], results: Results, max_frames: int | None = None) -> None:
+    """Finds the objects in all inputs, images before videos, with progress; draws them. What can't be read is skipped.
+
+    Args:
+        max_frames: of each video or webcam; None: all
+    """
+    ids = results.image_ids(inputs)
+    if images := [entry for entry in inputs if not entry.is_video]:
+        _predict_images(images, results, ids)
+    for entry in inputs:
+        if entry.is_video:
+            _predict_video(entry, results, ids, max_frames)
+
+
+def _predict_images(inputs: Sequence[Input], results: Results, ids: Iterator[int]) -> None:
+    with tqdm(total=len(inputs), unit=" images", disable=None) as progress:
+        for image, instances in results.predictor.stream(_read(inputs, results, ids, progress)):
+            drawn = results.add(image, instances)
+            if drawn is not None:
+                with atomic_write(results.path(image["input"], ".jpg")) as file:
+                    Image.fromarray(drawn).save(file, format="JPEG", quality=92, subsampling=0)
+            progress.update()
+
+
+def _read(inputs: Iterable[Input], results: Results, ids: Iterator[int], progress: tqdm) -> Iterator[dict]:
+    for entry in inputs:
+        named = {"input": entry, "image_id": next(ids)}
+        try:
+            image = results.predictor.prepare(str(entry.source))
+        except InputError as error:
+            results.skip(error)
+            progress.update()
+        else:
+            yield image | named
+
+
+def _predict_video(entry: Input, results: Results, ids: Iterator[int], max_frames: int | None) -> None:
+    try:
+        source = video.Video(entry.source)
+    except InputError as error:
+        results.skip(error)
+        return
+    total = min(filter(None, (source.length, max_frames)), default=None)
+    frames = (
+        results.predictor.prepare(pixels) | {"input": entry, "image_id": next(ids), "frame": number, "pixels": pixels}
+        for number, pixels in enumerate(itertools.islice(source, max_frames))
+    )
+    count = results.images
+    with (
+        video.write_video(results.path(entry, ".mp4"), source.frame_rate) as write,
+        tqdm(total=total, unit=" images", desc=entry.file_name, disable=None) as progress,
+    ):
+        for image, instances in results.predictor.stream(frames):
+            drawn = results.add(image, instances)
+            if drawn is not None:
+                write(drawn)
+            progress.update()
+    if results.images == count:
+        results.skip(InputError(f"{entry.source} holds no frame that can be read: convert it to .mp4"))
+
+
+def _find_classes(words: Sequence[str], predictor: Predictor) -> torch.Tensor:
+    """The classes, as `pred_classes` counts them, that names or ids stand for; all without any. InputError: unknown."""
+    names, ids = predictor.class_names, predictor.category_ids
+    numbers = {str(id): index for index, id in enumerate(ids)} | {name: index for index, name in enumerate(names)}
+    unknown = [word for word in words if word not in numbers]
+    if unknown:
+        known = ", ".join(f"{name} ({id})" for name, id in zip(names, ids, strict=True))
+        raise InputError(
+            f"--classes: {unknown[0]} is none of the detector's classes (if it is an input, put it before --classes), "
+            f"which are {known}"
+        )
+    return torch.tensor([numbers[word] for word in words] or range(len(names)))
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {path} can't be made ({error.strerror}): choose another --output") from error

@@ -1,0 +1,98 @@
+"""Moving blocks of tokens between a dense map and a list of them, with fast gradients.
+
+N images, h × w the grid of blocks, K blocks listed of each image, s tokens along the side of a block.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from . import choice
+
+
+class Places(NamedTuple):
+    """Where on the grid the listed blocks lie; no two at the same place."""
+
+    image: torch.Tensor  # (N, 1) int64
+    row: torch.Tensor  # (N, K) int64
+    column: torch.Tensor  # (N, K) int64
+    grid: tuple[int, int]
+
+
+def places_of(indices: torch.Tensor, grid: tuple[int, int]) -> Places:
+    """The places of the blocks with `indices` (N, K), which count the grid (h, w) in raster order."""
+    image = torch.arange(indices.shape[0], device=indices.device)[:, None]
+    return Places(image, indices // grid[1], indices % grid[1], grid)
+
+
+def occupied(places: Places) -> torch.Tensor:
+    """bool (N, h·w), True where a listed block lies."""
+    taken = torch.zeros(len(places.image), *places.grid, dtype=torch.bool, device=places.image.device)
+    taken[places.image, places.row, places.column] = True
+    return taken.flatten(1)
+
+
+def other_places(places: Places) -> Places:
+    """Those of all blocks that are not listed, in raster order."""
+    count = places.grid[0] * places.grid[1] - places.row.shape[1]
+    free_first = occupied(places).byte().argsort(dim=1, stable=True)  # whose number is known beforehand: no waiting
+    return places_of(free_first[:, :count], places.grid)
+
+
+def all_places(n: int, grid: tuple[int, int], device: torch.device) -> Places:
+    """Those of all blocks of N images, in raster order."""
+    return places_of(torch.arange(grid[0] * grid[1], device=device).expand(n, -1), grid)
+
+
+def take_blocks(dense: torch.Tensor, places: Places) -> torch.Tensor:
+    """(N, h·s, w·s, C) → (N, K, s, s, C). A dense map of one image serves all N."""
+    return _take(dense, places) if choice.is_transformed() else _Take.apply(dense, places)
+
+
+def put_blocks(blocks: torch.Tensor, places: Places) -> torch.Tensor:
+    """(N, K, s, s, C) → (N, h·s, w·s, C), zero where no block is put."""
+    return _put(blocks, places) if choice.is_transformed() else _Put.apply(blocks, places)
+
+
+def _view_of_blocks(dense: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """A view (N, h, w, s, s, C) of a dense map."""
+    n, height, width, c = dense.shape
+    h, w = grid
+    return dense.view(n, h, height // h, w, width // w, c).transpose(2, 3)
+
+
+def _take(dense: torch.Tensor, places: Places) -> torch.Tensor:
+    image = places.image if dense.shape[0] > 1 else 0
+    return _view_of_blocks(dense.contiguous(), places.grid)[image, places.row, places.column]
+
+
+def _put(blocks: torch.Tensor, places: Places) -> torch.Tensor:
+    (n, _, s, _, c), (h, w) = blocks.shape, places.grid
+    dense = blocks.new_zeros(n, h * s, w * s, c)
+    _view_of_blocks(dense, places.grid)[places.image, places.row, places.column] = blocks
+    return dense
+
+
+class _Take(torch.autograd.Function):
+    """Taking and putting distinct blocks are each other's adjoint; torch's own backward accumulates serially."""
+
+    @staticmethod
+    def forward(ctx: Any, dense: torch.Tensor, places: Places) -> torch.Tensor:
+        ctx.places, ctx.shared = places, dense.shape[0] == 1 < places.row.shape[0]
+        return _take(dense, places)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        dense = put_blocks(gradient, ctx.places)
+        return (dense.sum(0, keepdim=True) if ctx.shared else dense), None
+
+
+class _Put(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, blocks: torch.Tensor, places: Places) -> torch.Tensor:
+        ctx.places = places
+        return _put(blocks, places)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return take_blocks(gradient, ctx.places), None

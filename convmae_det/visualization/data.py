@@ -1,0 +1,113 @@
+"""What a network sees: images as their files and annotations have them, and what data loading makes of them."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import Metadata, MetadataCatalog
+from torch.utils.data import ConcatDataset
+
+from ..config.architectures import is_detector
+from ..data.detection.catalog import dataset_dicts
+from ..data.detection.jitter import build_augmentations
+from ..data.detection.loader import build_train_dataset
+from ..data.detection.mapper import DetectionMapper
+from ..data.image import read_image
+from ..data.pretraining.loader import PretrainingMapper, build_pretraining_dataset
+from ..data.stream import SampleStream
+from ..errors import InputError
+from .predictions import draw_instances, ground_truth
+from .sheet import draw_sheet, save_png
+
+SPLITS = ("train", "test")
+TITLES = ("image", "what the network sees")
+
+
+def stream_panels(cfg: CfgNode, split: str, seed: int) -> tuple[SampleStream, int]:
+    """Draws the images of a configuration's data in the order of training, each as a row of two panels.
+
+    Args:
+        split: train (DATASETS.TRAIN, augmented) or test (DATASETS.TEST, resized as for evaluation)
+        seed: of the order and the augmentation
+
+    Returns:
+        What gives for a position [before, after], (h, w, 3) uint8 RGB each, and a caption; and the number of images.
+
+    Raises:
+        InputError: the data can't be read; or "test" of pretraining, which has none.
+    """
+    images, mapper = _training_data(cfg) if split == "train" else _test_data(cfg)
+    names = cfg.DATASETS.TRAIN if split == "train" else cfg.DATASETS.TEST
+    return SampleStream(images, _Pairs(mapper, cfg.INPUT.FORMAT, MetadataCatalog.get(names[0])), seed), len(images)
+
+
+def save_panels(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str], output: str) -> Iterator[str]:
+    """Writes one picture if `output` ends in .png, else one for each row into the folder of that name.
+
+    Yields:
+        The path of each picture that is written.
+
+    Raises:
+        InputError: the folder can't be made, or a file not be written.
+    """
+    for path, part in _files(output, len(rows)):
+        save_png(draw_sheet(rows[part], TITLES, captions[part]), path)
+        yield path
+
+
+def _files(output: str, rows: int) -> Iterator[tuple[str, slice]]:
+    if output.lower().endswith(".png"):
+        yield output, slice(None)
+        return
+    try:
+        os.makedirs(output, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {output} can't be made a folder ({error.strerror}): choose another") from error
+    for row in range(rows):
+        yield os.path.join(output, f"{row + 1:04d}.png"), slice(row, row + 1)
+
+
+def _training_data(cfg: CfgNode) -> tuple[Sequence[dict] | ConcatDataset, Callable[[dict], dict]]:
+    """The images that are trained on, and what makes samples of them."""
+    if not is_detector(cfg):
+        mapper = PretrainingMapper(cfg)
+        return build_pretraining_dataset(cfg), mapper
+    mapper = DetectionMapper(cfg, True)
+    return build_train_dataset(cfg), mapper
+
+
+def _test_data(cfg: CfgNode) -> tuple[Sequence[dict], Callable[[dict], dict]]:
+    """The images that are evaluated on; they are resized as they are then, and keep their annotations."""
+    if not is_detector(cfg):
+        raise InputError("--split test: pretraining has no test data; leave it out to see the training data")
+    resize = build_augmentations(cfg, False)
+    mapper = DetectionMapper(**DetectionMapper.from_config(cfg, True) | {"augmentations": resize})
+    return dataset_dicts(cfg.DATASETS.TEST, is_train=False, cfg=cfg), mapper
+
+
+class _Pairs:
+    """A mapper that draws: two panels for an image of the data set, and a caption."""
+
+    def __init__(self, mapper: Callable[[dict], dict], image_format: str, metadata: Metadata):
+        self.mapper, self.image_format, self.metadata = mapper, image_format, metadata
+
+    def __call__(self, image: dict) -> tuple[list[np.ndarray], str]:
+        sample = self.mapper(image)
+        before, after = read_image(image["file_name"]), _visible(sample["image"], self.image_format)
+        caption = f"{os.path.basename(image['file_name'])}, {before.shape[1]}×{before.shape[0]} pixels"
+        if "instances" in sample:
+            annotations = [annotation for annotation in image["annotations"] if not annotation.get("iscrowd", 0)]
+            caption += f", {len(annotations)} objects; beside it {after.shape[1]}×{after.shape[0]} pixels, "
+            caption += f"{len(sample['instances'])} objects"
+            before = draw_instances(before, ground_truth(annotations, before.shape[:2]), self.metadata)
+            after = draw_instances(after, sample["instances"], self.metadata)
+        return [before, after], caption
+
+
+def _visible(image: torch.Tensor, image_format: str) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of what the network gets, (C, H, W) uint8: the first three channels, or grey."""
+    pixels = image.permute(1, 2, 0).numpy()[:, :, :3]
+    pixels = pixels[:, :, ::-1] if image_format == "BGR" else pixels
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))

@@ -1,0 +1,43 @@
+"""The keys can be had without Detectron2, on whatever configuration there is."""
+
+import pkgutil
+import subprocess
+from operator import attrgetter
+
+import yaml
+from detectron2.config import get_cfg
+from yacs.config import CfgNode
+
+import convmae_det.config
+from convmae_det.config import add_convmae_config
+from convmae_det.config.architectures import CLASS_KEYS, is_detector
+from convmae_det.config.reading import leaves
+
+
+def test_no_module_needs_detectron2(python):
+    modules = [module.name for module in pkgutil.iter_modules(convmae_det.config.__path__, "convmae_det.config.")]
+    assert "convmae_det.config.checks" in modules
+    code = f"import sys; sys.modules['detectron2'] = None\nimport {', '.join(modules)}\nprint(sorted(sys.modules))"
+    result = subprocess.run([python, "-c", code], text=True, capture_output=True)
+    assert "'convmae_det.config.checks'" in result.stdout, result.stderr
+    assert "'detectron2." not in result.stdout and "'fvcore" not in result.stdout
+
+
+def test_they_are_the_same_on_a_plain_configuration():
+    """And nodes are of the kind that they are put into."""
+    ours, plain = get_cfg(), CfgNode(yaml.safe_load(get_cfg().dump()))
+    add_convmae_config(ours)
+    add_convmae_config(plain)
+    assert yaml.safe_load(plain.dump()) == yaml.safe_load(ours.dump())
+    for cfg in (ours, plain):
+        assert type(cfg.MODEL.CONVMAE) is type(cfg.SOLVER.EMA) is type(cfg.MODEL) is type(cfg)
+
+
+def test_the_numbers_of_classes_are_keys():
+    cfg = get_cfg()
+    add_convmae_config(cfg)
+    for architecture, key in CLASS_KEYS.items():
+        cfg.MODEL.META_ARCHITECTURE = architecture
+        assert is_detector(cfg) and key in dict(leaves(cfg)) and attrgetter(key)(cfg) == 80
+    cfg.MODEL.META_ARCHITECTURE = "MaskedAutoencoder"
+    assert not is_detector(cfg)

@@ -1,0 +1,83 @@
+"""Keys exist, values are of their type, and what is set later wins."""
+
+import pytest
+from detectron2.config import get_cfg
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convmae_det.config import add_convmae_config
+from convmae_det.config.keys import GROUPS, set_key, set_keys, split_pairs
+from convmae_det.config.reading import leaves
+from convmae_det.errors import InputError
+
+
+def defaults():
+    cfg = get_cfg()
+    add_convmae_config(cfg)
+    return cfg
+
+
+KNOWN = dict(leaves(defaults()))
+
+
+@pytest.mark.parametrize("form", [lambda value: value, str], ids=["value", "text"])
+def test_every_default_can_be_set_again(form):
+    cfg = defaults()
+    for key, value in KNOWN.items():
+        set_key(cfg, key, form(value), "the command line")
+    assert dict(leaves(cfg)) == KNOWN
+
+
+@given(st.sampled_from(sorted(KNOWN)), st.none() | st.booleans() | st.integers() | st.floats() | st.text())
+def test_any_value_keeps_the_type_or_is_refused(key, value):
+    cfg = defaults()
+    try:
+        set_key(cfg, key, value, "own.yaml")
+    except InputError as error:
+        assert str(error).startswith(f"{key}, set in own.yaml, is ")
+        assert dict(leaves(cfg)).keys() == KNOWN.keys()
+    else:
+        kinds = (list, tuple) if isinstance(KNOWN[key], (list, tuple)) else type(KNOWN[key])
+        assert KNOWN[key] is None or isinstance(dict(leaves(cfg))[key], kinds)
+
+
+@given(st.text(min_size=1).filter(lambda key: key not in KNOWN))
+def test_other_keys_are_refused(key):
+    with pytest.raises(InputError, match="set in the command line, (doesn't exist|is a group)"):
+        set_key(defaults(), key, "1", "the command line")
+
+
+@pytest.mark.parametrize(
+    "typo, key", [("SOLVER.BASE_RL", "SOLVER.BASE_LR"), ("MODEL.CONVMAE.ARCHS", "MODEL.CONVMAE.ARCH")]
+)
+def test_the_key_that_was_meant_is_named(typo, key):
+    with pytest.raises(InputError, match=rf"{typo}, .* doesn't exist: did you mean {key}\?$"):
+        set_key(defaults(), typo, "1", "own.yaml")
+
+
+def test_pairs_win_over_the_file(tmp_path):
+    cfg = defaults()
+    (tmp_path / "own.yaml").write_text("SEED: 1\nSOLVER: {MAX_ITER: 2}\n")
+    given_keys = set_keys(cfg, str(tmp_path / "own.yaml"), ["SOLVER.MAX_ITER", "3", "VIS_PERIOD", "4"])
+    assert (cfg.SEED, cfg.SOLVER.MAX_ITER, cfg.VIS_PERIOD) == (1, 3, 4)
+    assert given_keys == {"SEED", "SOLVER.MAX_ITER", "VIS_PERIOD"}
+
+
+def test_a_key_without_a_value_is_refused():
+    with pytest.raises(InputError, match="SEED 3 SOLVER.MAX_ITER is not an even number of words"):
+        set_keys(defaults(), "", ["SEED", "3", "SOLVER.MAX_ITER"])
+
+
+PAIRS = st.lists(st.tuples(st.sampled_from(GROUPS).map(lambda group: f"{group}KEY"), st.text(max_size=3)), max_size=3)
+
+
+@given(PAIRS, st.lists(st.sampled_from(["a.jpg", "folder", "*.png"]), max_size=3))
+def test_pairs_are_told_from_images(pairs, images):
+    words = [word for pair in pairs for word in pair]
+    assert split_pairs([*images, *words]) == split_pairs([*words, *images]) == (words, images)
+
+
+def test_a_file_that_is_called_like_a_key_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "MODEL.png").touch()
+    assert split_pairs(["MODEL.png", "MODEL.X", "3"]) == (["MODEL.X", "3"], ["MODEL.png"])
