@@ -15,7 +15,13 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
 from convmae_det.config.presets import PRESETS
-from convmae_det.costs.measuring import cuda_peak, machine, medians, print_peak, process_peak
+from convmae_det.costs.measuring import (
+    describe_machine,
+    measure_cuda_peak,
+    measure_medians,
+    measure_process_peak,
+    print_peak,
+)
 from convmae_det.ops.attention import look_up
 from convmae_det.ops.table_attention import attend_by_table
 
@@ -109,7 +115,7 @@ def measure(args: argparse.Namespace) -> dict:
     """Seconds and bytes of each form that runs here; exits if their results differ."""
     modes = {mode: compare(mode, args) for mode in (INFERENCE, TRAINING)}
     settings = {name: getattr(args, name) for name in ("arch", "size", "dtype", "repeats")}
-    return {"task": args.task, **machine(args.device), **settings, "modes": modes}
+    return {"task": args.task, **describe_machine(args.device), **settings, "modes": modes}
 
 
 def compare(mode: str, args: argparse.Namespace) -> dict:
@@ -126,16 +132,16 @@ def compare(mode: str, args: argparse.Namespace) -> dict:
         difference = float((result.double() - expected).abs().max() / expected.abs().max())
         if not difference <= TOLERANCE[args.dtype]:
             sys.exit(f"error: the result of {form} in {mode} differs by {difference:.1e} of the largest")
-    seconds = medians(workloads, args.repeats, args.device)
+    seconds = measure_medians(workloads, args.repeats, args.device)
     memory = {form: peak_memory(form, mode, args) for form in workloads}
     return {"seconds": seconds, "peak_memory": memory, "refused": refused}
 
 
 def peak_memory(form: str, mode: str, args: argparse.Namespace) -> int:
     if args.device == "cuda":
-        return cuda_peak(Workload(form, mode, args))
+        return measure_cuda_peak(Workload(form, mode, args))
     options = [f"--{name}={getattr(args, name)}" for name in ("arch", "dtype", "threads", "size", "device")]
-    return process_peak(sys.argv[0], "attention", *options, f"--form={form}", f"--mode={mode}")
+    return measure_process_peak(sys.argv[0], "attention", *options, f"--form={form}", f"--mode={mode}")
 
 
 def print_memory(args: argparse.Namespace) -> None:

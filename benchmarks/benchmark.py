@@ -44,7 +44,7 @@ import torch
 from benchmarks import attention, count, data, evaluate, forms, peers, steps
 from convmae_det.costs.measuring import write_json
 from convmae_det.errors import InputError
-from convmae_det.precision import DTYPES, announce, choose_precision, name_of
+from convmae_det.precision import DTYPES, choose_precision, format_dtype, log_precision
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -55,8 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if hasattr(args, "dtype"):
         precision = choose_precision(args.dtype, args.device, "--dtype")
-        announce(precision)
-        args.dtype = name_of(precision.dtype)
+        log_precision(precision)
+        args.dtype = format_dtype(precision.dtype)
     result = args.measure(args)
     args.report(result)
     if args.json:

@@ -14,8 +14,8 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.steps import FORMS, PRETRAINING, Workload
-from convmae_det.costs.measuring import machine
-from convmae_det.costs.operations import REST, OperationCount
+from convmae_det.costs.measuring import describe_machine
+from convmae_det.costs.operations import REST, OperationCounter
 
 # Stages by names of modules, ours and those of the published form.
 STAGES = (
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(batch=1, compile=False)
 
 
-class Count(OperationCount):
+class Count(OperationCounter):
     """Operations and bytes of what runs while it is active, by the stage whose module is at work."""
 
     def __init__(self, model: nn.Module, cache: float):
@@ -70,7 +70,7 @@ def measure(args: argparse.Namespace) -> dict:
     rows = {kind: {form: count(kind, form, size, args) for form in FORMS} for kind, size in kinds.items()}
     return {
         "task": args.task,
-        **machine(args.device),
+        **describe_machine(args.device),
         "arch": args.arch,
         "sizes": kinds,
         "cache": args.cache,

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from convmae_det.config import add_convmae_config
-from convmae_det.costs.measuring import machine, medians
+from convmae_det.costs.measuring import describe_machine, measure_medians
 from convmae_det.data.detection.jitter import build_augmentations
 from convmae_det.data.detection.mapper import DetectionMapper
 from convmae_det.data.image import read_image
@@ -62,7 +62,7 @@ def measure(args: argparse.Namespace) -> dict:
             passes = {
                 (task, form): reader(build, len(items)) for task in loaders for form, build in loaders[task].items()
             }
-            seconds, measured_on = medians(passes, args.repeats, "cpu"), machine("cpu")
+            seconds, measured_on = measure_medians(passes, args.repeats, "cpu"), describe_machine("cpu")
     finally:
         torch.set_num_threads(threads)
     result = {

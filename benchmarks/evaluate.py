@@ -17,7 +17,7 @@ from pycocotools import mask as masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from convmae_det.costs.measuring import machine, medians
+from convmae_det.costs.measuring import describe_machine, measure_medians
 from convmae_det.errors import InputError
 
 REFERENCE = "pycocotools"
@@ -46,7 +46,7 @@ def measure(args: argparse.Namespace) -> dict:
     for task in args.tasks:
         stats = {}
         runs = {name: evaluation(task, kind, truth, detections, name, stats) for name, kind in found.items()}
-        seconds = medians(runs, args.repeats, "cpu")
+        seconds = measure_medians(runs, args.repeats, "cpu")
         difference = {name: float(np.abs(stats[name] - stats[REFERENCE]).max()) for name in found}
         tasks[task] = {
             "seconds": seconds,
@@ -57,7 +57,7 @@ def measure(args: argparse.Namespace) -> dict:
         for name, value in difference.items():
             if not value <= TOLERANCE:
                 sys.exit(f"error: {task} of {name} differs from {REFERENCE}'s by {value:g}")
-    return {**machine("cpu"), "images": args.count, "detections": args.detections, "tasks": tasks}
+    return {**describe_machine("cpu"), "images": args.count, "detections": args.detections, "tasks": tasks}
 
 
 def report(result: dict) -> None:

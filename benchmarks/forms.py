@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from convmae_det.costs.measuring import machine, medians
-from convmae_det.modeling.mlp import Mlp
+from convmae_det.costs.measuring import describe_machine, measure_medians
+from convmae_det.modeling.blocks import Mlp
 from convmae_det.ops import choice
-from convmae_det.ops.acceleration import accelerate
 from convmae_det.ops.attention import attend, grid_bias
-from convmae_det.ops.pointwise import pointwise
+from convmae_det.ops.layers import accelerate, pointwise
 
 SIDES = (8, 14, 20, 24, 32, 48, 64, 96)  # of a square grid of tokens
 WIDTH, HEADS, STAGE1 = 768, 12, 256
@@ -83,7 +82,7 @@ def _chosen(operation: str, fast: bool) -> str:
 def measure(args: argparse.Namespace) -> dict:
     """Seconds of each form, forward and in a training step, the forms taking turns; and what the rule takes."""
     rows = [compare(operation, side, args) for operation in args.operations for side in args.sides]
-    return {"task": args.task, **machine("cpu"), "repeats": args.repeats, "rows": rows}
+    return {"task": args.task, **describe_machine("cpu"), "repeats": args.repeats, "rows": rows}
 
 
 def compare(operation: str, side: int, args: argparse.Namespace) -> dict:
@@ -97,7 +96,7 @@ def compare(operation: str, side: int, args: argparse.Namespace) -> dict:
             with forced(operation, form):
                 counts[form, mode] = _calls(call)
             turns[form, mode] = _repeated(call, counts[form, mode], operation, form)
-    seconds = medians(turns, args.repeats, "cpu")
+    seconds = measure_medians(turns, args.repeats, "cpu")
     figures = {f"{form} {mode}": seconds[form, mode] / counts[form, mode] for form, mode in turns}
     return {"operation": operation, "side": side, "chosen": chosen, "seconds": figures}
 
@@ -121,7 +120,7 @@ def _training(run: Callable, inputs: tuple) -> Run:
 def _calls(call: Run) -> int:
     """How often a call is made to take as long as can be timed."""
     call()
-    once = medians({"once": call}, 1, "cpu")["once"]
+    once = measure_medians({"once": call}, 1, "cpu")["once"]
     return max(1, math.ceil(LEAST_SECONDS / once))
 
 

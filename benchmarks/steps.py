@@ -15,9 +15,17 @@ from benchmarks import published as convmae
 from convmae_det.config import add_convmae_config
 from convmae_det.config.building import window_arguments
 from convmae_det.config.presets import PRESETS
-from convmae_det.costs.measuring import MATMUL, cuda_peak, machine, matrix_product, medians, print_peak, process_peak
-from convmae_det.costs.network import random_input
-from convmae_det.costs.operations import OperationCount
+from convmae_det.costs.measuring import (
+    MATMUL,
+    build_matrix_product,
+    describe_machine,
+    measure_cuda_peak,
+    measure_medians,
+    measure_process_peak,
+    print_peak,
+)
+from convmae_det.costs.network import make_random_input
+from convmae_det.costs.operations import OperationCounter
 from convmae_det.errors import InputError
 from convmae_det.modeling.decoder import Decoder
 from convmae_det.modeling.encoder import Encoder
@@ -51,7 +59,7 @@ class Workload:
         self.images = torch.randn(args.batch, 3, size, size, generator=generator).to(self.device)
         unit = getattr(self.model, "mask_unit", 16)  # pixels along the side of what is hidden as one
         self.noise = torch.rand(args.batch, (size // unit) ** 2, generator=generator).to(self.device)
-        self.batch = [random_input(configuration(kind, size, args.arch), size, True) for _ in range(args.batch)]
+        self.batch = [make_random_input(configuration(kind, size, args.arch), size, True) for _ in range(args.batch)]
 
     def __call__(self) -> None:
         if not self.training:
@@ -84,7 +92,7 @@ class Workload:
 
     def forward_flops(self) -> int:
         """Multiplications and additions of matrix products, convolutions and attention in one forward pass."""
-        with torch.no_grad(), OperationCount() as counter:
+        with torch.no_grad(), OperationCounter() as counter:
             self.run()
         return counter.operations.total()
 
@@ -118,9 +126,9 @@ def build(kind: str, form: str, size: int, arch: str) -> nn.Module:
 def peak_memory(kind: str, form: str, size: int, args: argparse.Namespace) -> int:
     """Bytes that a call needs beyond the imported libraries: weights, activations, gradients, optimizer."""
     if args.device == "cuda":
-        return cuda_peak(lambda: run_twice(kind, form, size, args))
+        return measure_cuda_peak(lambda: run_twice(kind, form, size, args))
     options = [f"--{name}={getattr(args, name)}" for name in ("arch", "batch", "dtype", "threads")]
-    return process_peak(sys.argv[0], "memory", *options, f"--size={size}", f"--form={form}", f"--kind={kind}")
+    return measure_process_peak(sys.argv[0], "memory", *options, f"--size={size}", f"--form={form}", f"--kind={kind}")
 
 
 def run_twice(kind: str, form: str, size: int, args: argparse.Namespace) -> None:
@@ -150,8 +158,8 @@ def compare(kind: str, size: int, args: argparse.Namespace) -> dict:
     memory = {form: peak_memory(kind, form, size, args) for form in forms}
     workloads: dict[str, Callable] = {form: Workload(kind, form, size, args) for form in forms}
     flops = {form: workload.forward_flops() for form, workload in workloads.items()}
-    product, operations = matrix_product(args.device, args.dtype)
-    median = medians({**workloads, MATMUL: product}, args.repeats, args.device)
+    product, operations = build_matrix_product(args.device, args.dtype)
+    median = measure_medians({**workloads, MATMUL: product}, args.repeats, args.device)
     rate = operations / median[MATMUL]
     passes = 3 if kind.endswith("step") else 1  # a backward pass counts as two forward
     rows = {
@@ -182,7 +190,7 @@ def measure(kinds: Sequence[str], sizes: Sequence[int], args: argparse.Namespace
         raise InputError(f"--peers are networks of base size: use --arch {PEERS_ARCH}, not {args.arch}")
     rows = [compare(kind, size, args) for kind in kinds for size in sizes]
     settings = {name: getattr(args, name) for name in ("arch", "batch", "dtype", "compile", "repeats")}
-    return {"task": args.task, **machine(args.device), **settings, "workloads": rows}
+    return {"task": args.task, **describe_machine(args.device), **settings, "workloads": rows}
 
 
 def report(result: dict) -> None:

@@ -1,10 +1,10 @@
-"""The two exceptions whose message is all that a user needs to see, and how others are put into one line."""
+"""The two exceptions whose message is all that a user needs to see, and how other errors are shortened to one line."""
 
 
-class Sentence(Exception):
-    """Its text has no control characters, which a stranger's file may have put into a name or value.
+class PrintableError(Exception):
+    """An exception whose text is safe to print on a terminal.
 
-    They, and bytes that are no UTF-8, are escaped, so that nothing but text reaches the terminal.
+    Names and values from a file may contain control characters or bytes that are not UTF-8; these are escaped.
     """
 
     def __str__(self) -> str:
@@ -12,7 +12,7 @@ class Sentence(Exception):
         return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
 
 
-class InputError(Sentence, ValueError):
+class InputError(PrintableError, ValueError):
     """A file, key or value from the user that can't be used.
 
     The message is one sentence that names the file or key, says what is wrong and what to do. The scripts print it
@@ -20,11 +20,11 @@ class InputError(Sentence, ValueError):
     """
 
 
-class TrainingError(Sentence, ArithmeticError):
+class TrainingError(PrintableError, ArithmeticError):
     """Training can't go on: a loss or gradient is not finite. The scripts treat it as they treat an InputError."""
 
 
-def one_line(error: Exception | str) -> str:
-    """The first sentence of `error`, without what could be taken for the end of ours."""
+def shorten_error(error: Exception | str) -> str:
+    """Returns the first sentence of `error`, without a full stop or colon at its end, at most 120 characters."""
     line = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".: ")
     return line[:120] or type(error).__name__

@@ -10,8 +10,8 @@ from typing import BinaryIO
 from .errors import InputError
 
 
-def remove_leftovers(folder: str | Path) -> None:
-    """Removes what :func:`atomic_write` left half-written where its process was killed. No other may write there."""
+def remove_temporary_files(folder: str | Path) -> None:
+    """Removes temporary files of :func:`atomic_write` whose process was killed. No other process may write there."""
     for path in Path(folder).glob(".*.tmp"):
         if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
             with contextlib.suppress(OSError):
@@ -20,11 +20,12 @@ def remove_leftovers(folder: str | Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when the block ends well, and is gone when it doesn't.
+    """Opens a file that replaces `path` when the block succeeds, and that is deleted when it fails.
 
-    No link is followed: where `path` is one, the file takes the link's place, and what it led to stays as it is.
+    Links are not followed: where `path` is a link, the file replaces the link, and its target is not changed.
 
-    Raises InputError, naming `path`, for whatever keeps it from being written.
+    Raises:
+        InputError: the file can't be written; names `path`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -1,7 +1,7 @@
-"""In which precision a network runs: one decision for training, evaluation, prediction and the tools.
+"""Which precision a network runs in: one decision for training, evaluation, prediction and the tools.
 
-Mixed precision is autocast's. It is worth having where device and processor have instructions for the narrow type;
-elsewhere that is emulated, and slower than float32.
+Mixed precision means torch.autocast. It pays off where the device has instructions for the narrow type; elsewhere the
+type is emulated, which is slower than float32.
 """
 
 import logging
@@ -23,7 +23,7 @@ X86_BFLOAT16 = ("avx512_bf16", "amx_bf16", "avx_ne_convert")  # instructions, as
 
 # Layers of Detectron2 after which numbers are read, no longer fed to a network: features that boxes are pooled from,
 # and the last layers of its heads.
-READ = [
+FLOAT32_LAYERS = [
     "backbone",
     "objectness_logits",
     "anchor_deltas",
@@ -36,78 +36,97 @@ READ = [
 
 
 class Precision(NamedTuple):
+    """A data type for autocast, and why it was chosen."""
     dtype: torch.dtype | None  # of autocast; None: float32 throughout
     reason: str
     cost: str = ""  # of a type that is emulated, and what to set instead; a sentence
 
     def __str__(self) -> str:
-        """Such as "bfloat16, which NVIDIA H100 has (SOLVER.AMP.DTYPE auto)"."""
-        return f"{name_of(self.dtype)}, {self.reason}"
+        """Returns text such as "bfloat16, which NVIDIA H100 has (SOLVER.AMP.DTYPE auto)"."""
+        return f"{format_dtype(self.dtype)}, {self.reason}"
 
 
-def training_precision(cfg: CfgNode) -> Precision:
-    """What SOLVER.AMP comes to on MODEL.DEVICE; float16 needs loss scaling. Raises InputError: see choose_precision."""
+def choose_training_precision(cfg: CfgNode) -> Precision:
+    """Chooses what SOLVER.AMP means on MODEL.DEVICE; float16 needs loss scaling.
+
+    Raises:
+        InputError: see :func:`choose_precision`.
+    """
     amp = cfg.SOLVER.AMP
     if not amp.ENABLED:
         return Precision(None, "for SOLVER.AMP.ENABLED is False")
     return choose_precision(amp.DTYPE, cfg.MODEL.DEVICE, "SOLVER.AMP.DTYPE", AMP_DTYPES)
 
 
-def evaluation_precision(cfg: CfgNode) -> Precision:
-    """What TEST.PRECISION comes to on MODEL.DEVICE.
+def choose_evaluation_precision(cfg: CfgNode) -> Precision:
+    """Chooses what TEST.PRECISION means on MODEL.DEVICE.
 
-    "trained" is what SOLVER.AMP decides there, but never emulated: a type that the machine of training had, and this
-    one lacks, is nothing to insist on.
+    "trained" means what SOLVER.AMP chooses there, but never an emulated type: the machine of training may have had a type
+    that this one lacks.
 
     Raises:
-        InputError: see choose_precision.
+        InputError: see :func:`choose_precision`.
     """
     name, amp, device = cfg.TEST.PRECISION, cfg.SOLVER.AMP, cfg.MODEL.DEVICE
     if name != TRAINED:
         return choose_precision(name, device, "TEST.PRECISION", (TRAINED, *DTYPES))
     if amp.ENABLED and is_emulated(amp.DTYPE, device):
-        return best_precision(device)
-    return training_precision(cfg)
+        return find_best_precision(device)
+    return choose_training_precision(cfg)
 
 
 def choose_precision(name: str, device: str, key: str, names: tuple[str, ...] = DTYPES) -> Precision:
-    """The precision that `name` stands for on `device` (cpu, cuda or cuda:N).
+    """Chooses the precision that `name` stands for on `device`.
 
-    `key`: what the user has set to `name`, and may set to `names`. Raises InputError: another name, or float16 without
-    a GPU.
+    Args:
+        name: one of `names`
+        device: cpu, cuda or cuda:N
+        key: the configuration key or option that the user has set to `name`
+        names: the values that `key` may have
+
+    Raises:
+        InputError: another name, or float16 without a GPU.
     """
     check_name(name, key, names)
     require_gpu(name, device, key)
     if name == "auto":
-        best = best_precision(device)
+        best = find_best_precision(device)
         return best._replace(reason=f"{best.reason} ({key} auto)")
     cost = ""
     if is_emulated(name, device):
         cost = (
-            f"{key} {name} is emulated, for {describe(device)} has no instructions for it: a pass takes longer than in "
+            f"{key} {name} is emulated, for {describe_device(device)} has no instructions for it: a pass takes longer than in "
             "float32, a processor's convolutions up to 20 times as long. Set it to auto, which takes "
-            f"{name_of(best_precision(device).dtype)} here"
+            f"{format_dtype(find_best_precision(device).dtype)} here"
         )
     return Precision(None if name == "float32" else getattr(torch, name), f"as {key} says", cost)
 
 
 def check_name(name: str, key: str, names: tuple[str, ...]) -> None:
-    """Raises InputError for a `name`, to which `key` is set, that is none of `names`."""
+    """Checks that `name`, the value of `key`, is one of `names`.
+
+    Raises:
+        InputError: it is not.
+    """
     if name not in names:
         raise InputError(f"{key} is {name!r}; it must be one of {', '.join(names)}")
 
 
 def require_gpu(name: str, device: str, key: str) -> None:
-    """Raises InputError for float16 without a GPU, to which `key` is set."""
+    """Checks that float16 is only used on a GPU.
+
+    Raises:
+        InputError: `name`, the value of `key`, is float16, and `device` is not a GPU.
+    """
     if name == "float16" and not is_gpu(device):
         raise InputError(f"{key} float16 needs a GPU, but the device is {device}; use auto")
 
 
-def best_precision(device: str) -> Precision:
-    """bfloat16 or else, on a GPU, float16, if `device` has instructions for it; never anything emulated."""
+def find_best_precision(device: str) -> Precision:
+    """Returns bfloat16, or float16 on a GPU without it, if `device` has instructions for it; else float32."""
     if has_bfloat16(device):
-        return Precision(torch.bfloat16, f"which {describe(device)} has")
-    reason = f"for {describe(device)} has no bfloat16 instructions"
+        return Precision(torch.bfloat16, f"which {describe_device(device)} has")
+    reason = f"for {describe_device(device)} has no bfloat16 instructions"
     return Precision(torch.float16 if is_gpu(device) else None, reason)
 
 
@@ -143,42 +162,42 @@ def is_gpu(device: str) -> bool:
     return device.startswith("cuda")
 
 
-def describe(device: str) -> str:
+def describe_device(device: str) -> str:
     return torch.cuda.get_device_name(device) if is_gpu(device) else "this processor"
 
 
-def name_of(dtype: torch.dtype | None) -> str:
+def format_dtype(dtype: torch.dtype | None) -> str:
     return str(dtype or torch.float32).removeprefix("torch.")
 
 
-def announce(precision: Precision, what: str = "Precision") -> None:
-    """The line that says in which precision a run is, and a warning of what it costs if it is emulated."""
+def log_precision(precision: Precision, what: str = "Precision") -> None:
+    """Logs the precision of a run, and a warning if it is emulated."""
     logger.info(f"{what}: {precision}")
     if precision.cost:
         logger.warning(precision.cost)
 
 
 def autocast(device: str | torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    """A context of mixed precision; for None, none."""
+    """Returns torch's context of mixed precision; it does nothing if `dtype` is None."""
     return torch.autocast(torch.device(device).type, dtype, enabled=dtype is not None)
 
 
-def read_in_float32(model: nn.Module) -> None:
-    """From now on the layers READ of a detector give float32 under autocast, too.
+def keep_outputs_in_float32(model: nn.Module) -> None:
+    """Makes FLOAT32_LAYERS of a detector return float32 under autocast, with forward hooks.
 
-    Detectron2 takes on the type of what it reads: eight bits don't rank scores, nor say where a box or mask lies among
-    a thousand pixels.
+    Detectron2 computes with these outputs in the type that they have. The eight bits of bfloat16's mantissa can't rank
+    scores, nor locate a box or mask among a thousand pixels.
     """
     for name, module in model.named_modules():
-        if name.rpartition(".")[2] in READ:
-            module.register_forward_hook(_in_float32)
+        if name.rpartition(".")[2] in FLOAT32_LAYERS:
+            module.register_forward_hook(_cast_output)
 
 
-def _in_float32(
+def _cast_output(
     module: nn.Module, inputs: tuple, output: torch.Tensor | dict[str, torch.Tensor]
 ) -> torch.Tensor | dict[str, torch.Tensor]:
-    return {name: _widened(x) for name, x in output.items()} if isinstance(output, dict) else _widened(output)
+    return {name: _cast_tensor(x) for name, x in output.items()} if isinstance(output, dict) else _cast_tensor(output)
 
 
-def _widened(x: torch.Tensor) -> torch.Tensor:
+def _cast_tensor(x: torch.Tensor) -> torch.Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # nothing in a float32 network's trace

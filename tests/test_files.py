@@ -10,10 +10,10 @@ import stat
 import pytest
 import torch
 
-from convmae_det.checkpoint.reading import read
-from convmae_det.checkpoint.writing import write
+from convmae_det.checkpoint.reading import read_checkpoint
+from convmae_det.checkpoint.writing import write_checkpoint
 from convmae_det.errors import InputError
-from convmae_det.files import atomic_write, remove_leftovers
+from convmae_det.files import atomic_write, remove_temporary_files
 
 OLD = {"model": {"a": torch.arange(3.0)}}
 
@@ -22,8 +22,8 @@ OLD = {"model": {"a": torch.arange(3.0)}}
 def test_what_is_written_is_read(tmp_path, ending):
     path = tmp_path / f"weights.{ending}"
     table = torch.arange(24.0).view(4, 6)
-    write({"model": {"a": table, "part": table[:, 1:3].T}, "epoch": 3}, path)
-    content = read(path)
+    write_checkpoint({"model": {"a": table, "part": table[:, 1:3].T}, "epoch": 3}, path)
+    content = read_checkpoint(path)
     assert torch.equal(content["model"]["part"], table[:, 1:3].T) and int(content["epoch"]) == 3
     assert list(tmp_path.iterdir()) == [path]
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask()
@@ -50,11 +50,11 @@ def largest_file(size):
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_a_full_disk_leaves_the_previous_file(tmp_path, ending, share):
     path = tmp_path / f"weights.{ending}"
-    write(OLD, path)
+    write_checkpoint(OLD, path)
     with largest_file(int(4_000_000 * share)), pytest.raises(InputError) as refusal:
-        write({"model": {"a": torch.zeros(1_000_000)}}, path)
+        write_checkpoint({"model": {"a": torch.zeros(1_000_000)}}, path)
     assert str(refusal.value).startswith(f"{path} can't be written (File too large)")
-    assert torch.equal(read(path)["model"]["a"], OLD["model"]["a"])
+    assert torch.equal(read_checkpoint(path)["model"]["a"], OLD["model"]["a"])
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -67,15 +67,15 @@ def die_in_the_middle(path):
 
 def test_killed_in_the_middle_leaves_the_previous_file(tmp_path):
     path = tmp_path / "weights.pth"
-    write(OLD, path)
+    write_checkpoint(OLD, path)
     process = multiprocessing.get_context("fork").Process(target=die_in_the_middle, args=(path,))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert torch.equal(read(path)["model"]["a"], OLD["model"]["a"])
+    assert torch.equal(read_checkpoint(path)["model"]["a"], OLD["model"]["a"])
     assert len(list(tmp_path.iterdir())) == 2  # the half-written file has another name
     (tmp_path / ".own.tmp").touch()
-    remove_leftovers(tmp_path)
+    remove_temporary_files(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"weights.pth", ".own.tmp"}
 
 
@@ -95,8 +95,8 @@ def test_places_where_nothing_can_be_written(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "no" / "weights.pth", tmp_path / "file" / "weights.pth"):
         with pytest.raises(InputError, match=f"^{path} can't be written"):
-            write(OLD, path)
+            write_checkpoint(OLD, path)
     for name in ("weights", "weights.pkl", "weights.txt"):
         with pytest.raises(InputError, match="use .pth, .pt or .safetensors"):
-            write(OLD, tmp_path / name)
+            write_checkpoint(OLD, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

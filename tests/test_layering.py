@@ -44,9 +44,8 @@ KNOWN = {
 }
 
 MODELS = {"masked_autoencoder", "backbone"}  # what Detectron2 looks up by name
-PARTS = {"encoder", "decoder", "reconstruction", "window_schedule"}
-BLOCKS = {"mlp", "patch_embed", "conv_block", "attention", "relative_position", "position_embedding", "masking"}
-BLOCKS |= {"feature_maps"}
+PARTS = {"encoder", "decoder", "window_schedule"}
+BLOCKS = {"blocks", "patch_embed", "attention", "positions", "masking"}
 
 
 def resolved(module: str) -> Iterator[tuple[str, bool]]:
@@ -96,7 +95,7 @@ def words(module: str) -> set[str]:
 
 
 def test_imports_are_resolved():
-    assert "convmae_det.modeling.attention.TransformerBlock" in imports("convmae_det.modeling.encoder")
+    assert "convmae_det.modeling.blocks.TransformerBlock" in imports("convmae_det.modeling.encoder")
     assert "convmae_det.errors.InputError" in imports("convmae_det.files")
     assert "convmae_det.config.defaults.add_convmae_config" in imports("convmae_det.config")
     assert "torch.nn.functional" in imports("convmae_det.modeling.attention")

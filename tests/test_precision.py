@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from convmae_det import precision
 from convmae_det.errors import InputError
-from convmae_det.precision import evaluation_precision, training_precision
+from convmae_det.precision import choose_evaluation_precision, choose_training_precision
 
 GPUS = {"Tesla T4": (7, 5), "NVIDIA A100": (8, 0), "NVIDIA H100": (9, 0)}
 MACHINES = ("old processor", "new processor", *GPUS)
@@ -47,19 +47,19 @@ AUTO = [
 
 @pytest.mark.parametrize(("machine", "dtype", "sentence"), AUTO)
 def test_auto_takes_what_the_machine_has(on, machine, dtype, sentence):
-    chosen = training_precision(on(machine, "SOLVER.AMP.ENABLED", True))
+    chosen = choose_training_precision(on(machine, "SOLVER.AMP.ENABLED", True))
     assert (chosen.dtype, str(chosen), chosen.cost) == (dtype, f"{sentence} (SOLVER.AMP.DTYPE auto)", "")
-    assert evaluation_precision(on(machine, "SOLVER.AMP.ENABLED", True)) == chosen
-    chosen = evaluation_precision(on(machine, "TEST.PRECISION", "auto"))
+    assert choose_evaluation_precision(on(machine, "SOLVER.AMP.ENABLED", True)) == chosen
+    chosen = choose_evaluation_precision(on(machine, "TEST.PRECISION", "auto"))
     assert (chosen.dtype, str(chosen), chosen.cost) == (dtype, f"{sentence} (TEST.PRECISION auto)", "")
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_without_mixed_precision_it_is_float32(on, machine):
-    for choose in (training_precision, evaluation_precision):
+    for choose in (choose_training_precision, choose_evaluation_precision):
         chosen = choose(on(machine, "SOLVER.AMP.ENABLED", False, "SOLVER.AMP.DTYPE", "bfloat16"))
         assert str(chosen) == "float32, for SOLVER.AMP.ENABLED is False" and chosen.dtype is None
-    chosen = evaluation_precision(on(machine, *amp("auto"), "TEST.PRECISION", "float32"))
+    chosen = choose_evaluation_precision(on(machine, *amp("auto"), "TEST.PRECISION", "float32"))
     assert str(chosen) == "float32, as TEST.PRECISION says" and chosen.dtype is None
 
 
@@ -67,15 +67,15 @@ def test_without_mixed_precision_it_is_float32(on, machine):
 @pytest.mark.parametrize(
     ("key", "choose", "options"),
     [
-        ("SOLVER.AMP.DTYPE", training_precision, amp("bfloat16")),
-        ("TEST.PRECISION", evaluation_precision, ("TEST.PRECISION", "bfloat16")),
+        ("SOLVER.AMP.DTYPE", choose_training_precision, amp("bfloat16")),
+        ("TEST.PRECISION", choose_evaluation_precision, ("TEST.PRECISION", "bfloat16")),
     ],
 )
 def test_what_is_asked_for_is_done_and_its_cost_is_named_once(on, caplog, machine, key, choose, options):
     chosen = choose(on(machine, *options))
     assert chosen.dtype == torch.bfloat16
     with caplog.at_level(logging.INFO, "convmae_det"):
-        precision.announce(chosen)
+        precision.log_precision(chosen)
     (line, *warnings) = caplog.records
     assert line.getMessage() == f"Precision: bfloat16, as {key} says" and line.levelno == logging.INFO
     instead = {"old processor": "float32", "Tesla T4": "float16"}
@@ -88,35 +88,43 @@ def test_what_is_asked_for_is_done_and_its_cost_is_named_once(on, caplog, machin
 
 @pytest.mark.parametrize("machine", GPUS)
 def test_float16_is_for_gpus(on, machine):
-    assert training_precision(on(machine, *amp("float16"))).dtype == torch.float16
-    assert evaluation_precision(on(machine, "TEST.PRECISION", "float16")).dtype == torch.float16
+    assert choose_training_precision(on(machine, *amp("float16"))).dtype == torch.float16
+    assert choose_evaluation_precision(on(machine, "TEST.PRECISION", "float16")).dtype == torch.float16
 
 
 @pytest.mark.parametrize("machine", ["old processor", "new processor"])
 def test_float16_is_refused_on_processors(on, machine):
     with pytest.raises(InputError, match=r"SOLVER\.AMP\.DTYPE float16 needs a GPU, but the device is cpu"):
-        training_precision(on(machine, *amp("float16")))
+        choose_training_precision(on(machine, *amp("float16")))
     with pytest.raises(InputError, match=r"TEST\.PRECISION float16 needs a GPU, but the device is cpu"):
-        evaluation_precision(on(machine, "TEST.PRECISION", "float16"))
+        choose_evaluation_precision(on(machine, "TEST.PRECISION", "float16"))
 
 
 @pytest.mark.parametrize("trained", ["bfloat16", "float16"])
 @pytest.mark.parametrize("machine", MACHINES)
 def test_what_another_machine_was_trained_in_is_never_emulated(on, machine, trained):
     """A checkpoint goes where it is used: there its precision is that of training or, for want of it, auto's."""
-    chosen = evaluation_precision(on(machine, *amp(trained)))
+    chosen = choose_evaluation_precision(on(machine, *amp(trained)))
     native = machine in GPUS if trained == "float16" else machine not in ("old processor", "Tesla T4")
-    automatic = evaluation_precision(on(machine, *amp("auto")))
+    automatic = choose_evaluation_precision(on(machine, *amp("auto")))
     assert not chosen.cost and chosen.dtype == (getattr(torch, trained) if native else automatic.dtype)
 
 
 @pytest.mark.parametrize(
     ("choose", "options", "sentence"),
     [
-        (evaluation_precision, ("TEST.PRECISION", "half"), r"TEST\.PRECISION is 'half'; .*trained, auto, float32, "),
-        (training_precision, amp("half"), r"SOLVER\.AMP\.DTYPE is 'half'; it must be one of auto, bfloat16, float16"),
-        (evaluation_precision, amp("half"), r"SOLVER\.AMP\.DTYPE is 'half'"),
-        (training_precision, amp("float32"), r"SOLVER\.AMP\.DTYPE is 'float32'"),
+        (
+            choose_evaluation_precision,
+            ("TEST.PRECISION", "half"),
+            r"TEST\.PRECISION is 'half'; .*trained, auto, float32, ",
+        ),
+        (
+            choose_training_precision,
+            amp("half"),
+            r"SOLVER\.AMP\.DTYPE is 'half'; it must be one of auto, bfloat16, float16",
+        ),
+        (choose_evaluation_precision, amp("half"), r"SOLVER\.AMP\.DTYPE is 'half'"),
+        (choose_training_precision, amp("float32"), r"SOLVER\.AMP\.DTYPE is 'float32'"),
     ],
 )
 def test_other_names_are_refused(on, choose, options, sentence):
@@ -192,7 +200,7 @@ DETECTORS = {
 @pytest.fixture(params=DETECTORS)
 def detector(request):
     model = randomise(build_model(detector_cfg(*DETECTORS[request.param]))).eval()
-    precision.read_in_float32(model)
+    precision.keep_outputs_in_float32(model)
     return model
 
 

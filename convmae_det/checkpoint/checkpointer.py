@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written whole or not at all, read without running code, and loaded completely."""
+"""The checkpoints of a run: written completely or not at all, read without running code, and loaded completely."""
 
 import contextlib
 import os
@@ -8,23 +8,30 @@ from typing import Any
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from ..errors import InputError, one_line
+from ..errors import InputError, shorten_error
 from ..files import atomic_write
-from .finding import unwrap
+from .finding import find_model_tensors
 from .fitting import Strictness, Weights
-from .loading import load
-from .reading import check_finite, local_path, read
-from .writing import write
+from .loading import assign_weights
+from .reading import check_finite, find_local_file, read_checkpoint
+from .writing import write_checkpoint
 
 
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, for files that it wrote itself.
 
-    A file holds tensors and plain Python values under "model", the names of the checkpointables, and "iteration".
+    A file contains tensors and plain Python values under "model", the names of the checkpointables, and "iteration".
     """
 
     def __init__(self, model: nn.Module, save_dir: str = "", *, max_to_keep: int = 0, **options: Any):
-        """`max_to_keep`: numbered checkpoints, the newest; 0: all. `options`: Detectron2's, and checkpointables."""
+        """Takes Detectron2's options.
+
+        Args:
+            model: whose weights are saved and loaded
+            save_dir: the folder of the run
+            max_to_keep: how many numbered checkpoints to keep, the newest; 0: all
+            **options: of DetectionCheckpointer, and checkpointables
+        """
         super().__init__(model, save_dir, **options)
         self.max_to_keep = max_to_keep
 
@@ -35,12 +42,12 @@ class Checkpointer(DetectionCheckpointer):
         states = {key: checkpointable.state_dict() for key, checkpointable in self.checkpointables.items()}
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
-        write({"model": self.model.state_dict()} | states | extra, path)
+        write_checkpoint({"model": self.model.state_dict()} | states | extra, path)
         self.tag_last_checkpoint(os.path.basename(path))
         self._delete_old()
 
     def _delete_old(self) -> None:
-        """Those of the folder count, not those of this process: a run may have been resumed often."""
+        """Deletes old checkpoints in the folder, those of earlier processes included: a run may have been resumed often."""
         if not self.max_to_keep:
             return
         last, numbered = self.get_checkpoint_file(), Path(self.save_dir).glob(f"model_{'[0-9]' * 7}.pth")
@@ -55,15 +62,19 @@ class Checkpointer(DetectionCheckpointer):
             file.write(last_filename_basename.encode())
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
-        """Loads the model and the named checkpointables, by default all; returns what else the file holds.
+        """Loads the model and the named checkpointables, by default all.
 
-        Raises InputError: the file can't be read, holds numbers that are not finite, or is of another model.
+        Returns:
+            What else the file contains.
+
+        Raises:
+            InputError: the file can't be read, contains numbers that are not finite, or is of another model.
         """
-        file = local_path(path)
-        content = read(file)
+        file = find_local_file(path)
+        content = read_checkpoint(file)
         check_finite(content, file)
-        tensors, entries = unwrap(content, file)
-        load(self.model, Weights.of_a_run(file, tensors), Strictness.EXACT)
+        tensors, entries = find_model_tensors(content, file)
+        assign_weights(self.model, Weights.from_run(file, tensors), Strictness.EXACT)
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key in entries:
                 self._load_state(key, entries.pop(key), file)
@@ -76,6 +87,6 @@ class Checkpointer(DetectionCheckpointer):
             raise
         except Exception as error:  # states that aren't what their owners wrote fail in their own ways
             raise InputError(
-                f"{path} doesn't hold the state of such a run ({type(error).__name__}: {one_line(error)}): name "
+                f"{path} doesn't hold the state of such a run ({type(error).__name__}: {shorten_error(error)}): name "
                 "another checkpoint, or give it as MODEL.WEIGHTS to start anew from its weights"
             ) from error

@@ -1,4 +1,4 @@
-"""From the published layout of ConvMAE's weights to ours and back, exactly: pure functions of state dicts.
+"""Converts the published layout of ConvMAE's weights to ours and back, exactly: pure functions of state dicts.
 
 In the published code patch embeddings, pointwise layers and multi-scale heads are convolutions whose stride equals the
 kernel; ours are linear layers on folded tokens (modeling/patch_embed.py), which hold the same numbers in the order row,
@@ -12,21 +12,21 @@ from typing import NamedTuple
 
 import torch
 
-from ..errors import InputError, one_line
+from ..errors import InputError, shorten_error
 
 INDEX = "relative_position_index"
 BIAS_TABLE = "relative_position_bias_table"
 
 
-class Change(NamedTuple):
-    """What happens to a tensor; both functions raise ValueError if its shape is not the one they know."""
+class LayoutChange(NamedTuple):
+    """The conversion of a tensor between layouts; both functions raise ValueError for a shape that they don't know."""
 
     to_ours: Callable[[torch.Tensor], torch.Tensor]
     to_official: Callable[[torch.Tensor], torch.Tensor]
 
 
-def convolution(size: int) -> Change:
-    """Weight (O, I, size, size) ↔ (O, size·size·I); a bias stays."""
+def build_convolution_change(size: int) -> LayoutChange:
+    """Builds the conversion of a weight, (O, I, size, size) ↔ (O, size·size·I); a bias is not changed."""
 
     def to_ours(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.ndim == 1:
@@ -40,66 +40,71 @@ def convolution(size: int) -> Change:
             return tensor
         return tensor.reshape(tensor.shape[0], size, size, -1).permute(0, 3, 1, 2).contiguous()
 
-    return Change(to_ours, to_official)
+    return LayoutChange(to_ours, to_official)
 
 
-def side_of_square(count: int) -> int:
+def compute_square_side(count: int) -> int:
+    """Computes the side of a square with `count` entries.
+
+    Raises:
+        ValueError: there is none.
+    """
     side = math.isqrt(count)
     if side * side != count:
         raise ValueError(f"has {count} entries, which fill no square")
     return side
 
 
-def grid_from_list(tensor: torch.Tensor) -> torch.Tensor:
-    """(1, L, C) → (1, h, w, C)"""
+def convert_list_to_grid(tensor: torch.Tensor) -> torch.Tensor:
+    """Converts a position embedding (1, L, C) → (1, h, w, C)."""
     if tensor.ndim != 3 or tensor.shape[0] != 1:
         raise ValueError("must be a position embedding (1, tokens, channels)")
-    side = side_of_square(tensor.shape[1])
+    side = compute_square_side(tensor.shape[1])
     return tensor.reshape(1, side, side, -1)
 
 
-def list_from_grid(tensor: torch.Tensor) -> torch.Tensor:
-    """(1, h, w, C) → (1, L, C)"""
+def convert_grid_to_list(tensor: torch.Tensor) -> torch.Tensor:
+    """Converts a position embedding (1, h, w, C) → (1, L, C)."""
     if tensor.shape[1] != tensor.shape[2]:
         raise ValueError("is a table of a grid that is not square, which the published layout can't express")
     return tensor.flatten(1, 2)
 
 
-def bias_from_list(tensor: torch.Tensor) -> torch.Tensor:
-    """((2h−1)(2w−1), heads) → (heads, 2h−1, 2w−1)"""
+def convert_list_to_bias(tensor: torch.Tensor) -> torch.Tensor:
+    """Converts a relative position bias ((2h−1)(2w−1), heads) → (heads, 2h−1, 2w−1)."""
     if tensor.ndim != 2:
         raise ValueError("must be a table (displacements, heads)")
-    side = side_of_square(tensor.shape[0])
+    side = compute_square_side(tensor.shape[0])
     return tensor.T.reshape(-1, side, side)
 
 
-SAME = Change(lambda tensor: tensor, lambda tensor: tensor)
-GRID = Change(grid_from_list, list_from_grid)
-BIAS = Change(bias_from_list, lambda tensor: tensor.flatten(1).T.contiguous())
-TOKEN = Change(lambda tensor: tensor.flatten(), lambda tensor: tensor[None, None])
+SAME = LayoutChange(lambda tensor: tensor, lambda tensor: tensor)
+GRID = LayoutChange(convert_list_to_grid, convert_grid_to_list)
+BIAS = LayoutChange(convert_list_to_bias, lambda tensor: tensor.flatten(1).T.contiguous())
+TOKEN = LayoutChange(lambda tensor: tensor.flatten(), lambda tensor: tensor[None, None])
 
 # Every name, with or without .weight or .bias; @ is a stage, # a block, * any rest. The first row that fits counts.
 NAMES = (
     # published                ours                                      change
-    ("patch_embed1.proj", "encoder.stage1.patch_embed.proj", convolution(4)),
-    ("patch_embed2.proj", "encoder.stage2.patch_embed.proj", convolution(2)),
-    ("patch_embed3.proj", "encoder.stage3.patch_embed.proj", convolution(2)),
+    ("patch_embed1.proj", "encoder.stage1.patch_embed.proj", build_convolution_change(4)),
+    ("patch_embed2.proj", "encoder.stage2.patch_embed.proj", build_convolution_change(2)),
+    ("patch_embed3.proj", "encoder.stage3.patch_embed.proj", build_convolution_change(2)),
     ("patch_embed@.norm", "encoder.stage@.patch_embed.norm", SAME),
     ("patch_embed4", "encoder.stage3.linear", SAME),
     ("pos_embed", "encoder.stage3.position_embedding.table", GRID),
     ("blocks3.#.*", "encoder.stage3.blocks.#.*", SAME),
     ("blocks@.#.norm1", "encoder.stage@.blocks.#.norm1", SAME),
-    ("blocks@.#.conv1", "encoder.stage@.blocks.#.pointwise1", convolution(1)),
+    ("blocks@.#.conv1", "encoder.stage@.blocks.#.pointwise1", build_convolution_change(1)),
     ("blocks@.#.attn", "encoder.stage@.blocks.#.depthwise", SAME),
-    ("blocks@.#.conv2", "encoder.stage@.blocks.#.pointwise2", convolution(1)),
+    ("blocks@.#.conv2", "encoder.stage@.blocks.#.pointwise2", build_convolution_change(1)),
     ("blocks@.#.norm2", "encoder.stage@.blocks.#.norm2", SAME),
-    ("blocks@.#.mlp.fc1", "encoder.stage@.blocks.#.mlp.fc1", convolution(1)),
-    ("blocks@.#.mlp.fc2", "encoder.stage@.blocks.#.mlp.fc2", convolution(1)),
+    ("blocks@.#.mlp.fc1", "encoder.stage@.blocks.#.mlp.fc1", build_convolution_change(1)),
+    ("blocks@.#.mlp.fc2", "encoder.stage@.blocks.#.mlp.fc2", build_convolution_change(1)),
     (f"windowed_rel_pos_bias.{BIAS_TABLE}", "encoder.stage3.local_bias.table", BIAS),
     (f"global_rel_pos_bias.{BIAS_TABLE}", "encoder.stage3.global_bias.table", BIAS),
     ("norm", "encoder.norm", SAME),
-    ("stage1_output_decode", "fusion.heads.0", convolution(4)),
-    ("stage2_output_decode", "fusion.heads.1", convolution(2)),
+    ("stage1_output_decode", "fusion.heads.0", build_convolution_change(4)),
+    ("stage2_output_decode", "fusion.heads.1", build_convolution_change(2)),
     ("decoder_embed", "decoder.embed", SAME),
     ("mask_token", "decoder.mask_token", TOKEN),
     ("decoder_pos_embed", "decoder.position_embedding.table", GRID),
@@ -111,44 +116,55 @@ WILDCARDS = {"@": r"([123])", "#": r"(\d+)", "*": r"(.+?)"}
 
 
 def to_ours(tensors: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
-    """Published layout, its names after `prefix` ("", "backbone.bottom_up.", …), to ours: `prefix`encoder.… and so on.
+    """Converts the published layout to ours.
 
-    Names that are not ConvMAE's (FPN, heads) stay as they are. The index buffers of bias tables, which follow from the
-    tables, are dropped. Raises InputError, naming the tensor, if its shape is none that the name can have.
+    Names that are not ConvMAE's (FPN, heads) are not changed. The index buffers of bias tables, which follow from the
+    tables, are dropped.
+
+    Args:
+        tensors: by name
+        prefix: what the names of the encoder begin with ("", "backbone.bottom_up.", …); "encoder." follows it in ours
+
+    Raises:
+        InputError: the shape of a tensor is none that its name can have.
     """
     kept = {name: tensor for name, tensor in tensors.items() if not name.endswith(INDEX)}
-    return _renamed(kept, prefix, _TO_OURS)
+    return _rename(kept, prefix, _TO_OURS)
 
 
 def to_official(tensors: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
-    """The inverse of :func:`to_ours`, bit for bit; index buffers are made again."""
-    renamed = _renamed(tensors, prefix, _TO_OFFICIAL)
+    """Converts our layout to the published one, the exact inverse of :func:`to_ours`; index buffers are computed.
+
+    Raises:
+        InputError: a tensor of the encoder that the published layout doesn't have.
+    """
+    renamed = _rename(tensors, prefix, _TO_OFFICIAL)
     unknown = [name for name in renamed if name.startswith(f"{prefix}encoder.")]
     if unknown:
         raise InputError(f"{unknown[0]} has no place in the published layout: name a checkpoint of ConvMAE")
     for name in [name for name in renamed if name.endswith(BIAS_TABLE)]:
         size = (math.isqrt(renamed[name].shape[0]) + 1) // 2
-        renamed[name.replace(BIAS_TABLE, INDEX)] = relative_position_index(size)
+        renamed[name.replace(BIAS_TABLE, INDEX)] = build_relative_position_index(size)
     return renamed
 
 
-def relative_position_index(size: int) -> torch.Tensor:
-    """int64 (size², size²): the row of a published bias table for each query and key of a size × size window."""
+def build_relative_position_index(size: int) -> torch.Tensor:
+    """Builds the row of a published bias table for each query and key of a size × size window: (size², size²) int64."""
     row, column = (axis.flatten() for axis in torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij"))
     down, right = row[:, None] - row + size - 1, column[:, None] - column + size - 1
     return down * (2 * size - 1) + right
 
 
-def _pattern(name: str) -> re.Pattern:
+def _compile_pattern(name: str) -> re.Pattern:
     escaped = "".join(WILDCARDS.get(character, re.escape(character)) for character in name)
     return re.compile(rf"{escaped}(\.weight|\.bias|)")
 
 
-_TO_OURS = [(_pattern(official), ours, change.to_ours) for official, ours, change in NAMES]
-_TO_OFFICIAL = [(_pattern(ours), official, change.to_official) for official, ours, change in NAMES]
+_TO_OURS = [(_compile_pattern(official), ours, change.to_ours) for official, ours, change in NAMES]
+_TO_OFFICIAL = [(_compile_pattern(ours), official, change.to_official) for official, ours, change in NAMES]
 
 
-def _renamed(tensors: Mapping[str, torch.Tensor], prefix: str, rows: list) -> dict[str, torch.Tensor]:
+def _rename(tensors: Mapping[str, torch.Tensor], prefix: str, rows: list) -> dict[str, torch.Tensor]:
     result = {}
     for name, tensor in tensors.items():
         inner = name.removeprefix(prefix) if name.startswith(prefix) else ""
@@ -160,7 +176,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor], prefix: str, rows: list) -> di
                     result[prefix + new] = change(tensor)
                 except (ValueError, RuntimeError) as error:  # the second of a tensor without numbers
                     raise InputError(
-                        f"{name}, {tuple(tensor.shape)}, {one_line(error)}: name a checkpoint of ConvMAE"
+                        f"{name}, {tuple(tensor.shape)}, {shorten_error(error)}: name a checkpoint of ConvMAE"
                     ) from error
                 break
         else:

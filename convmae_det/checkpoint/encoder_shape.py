@@ -1,4 +1,4 @@
-"""The shape of an encoder, inferred from its tensors."""
+"""Infers the shape of an encoder from its tensors."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from ..config.presets import PRESETS
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """What tensors tell of an encoder; 0 or None for what they don't."""
+    """What tensors reveal about an encoder; 0 or None for what they don't."""
 
     embed_dims: tuple[int, ...]
     depths: tuple[int, ...]
@@ -39,8 +39,8 @@ class EncoderShape:
         )
         return f"{self.preset or 'custom'} (widths {dims}, depths {depths}, MLP ratios {ratios})"
 
-    def settings(self) -> dict[str, object]:
-        """The keys of `MODEL.CONVMAE` that describe this shape."""
+    def list_settings(self) -> dict[str, object]:
+        """Lists the keys of `MODEL.CONVMAE` that describe this shape, with their values."""
         settings: dict[str, object] = {}
         if self.preset:
             settings["ARCH"] = self.preset
@@ -53,8 +53,13 @@ class EncoderShape:
         return settings
 
 
-def encoder_shape(tensors: Mapping[str, torch.Tensor], prefix: str) -> EncoderShape:
-    """`tensors` by our names; `prefix` stands before stage1.… Names that are missing give zeros."""
+def infer_encoder_shape(tensors: Mapping[str, torch.Tensor], prefix: str) -> EncoderShape:
+    """Infers the shape of an encoder; missing tensors give zeros.
+
+    Args:
+        tensors: by our names
+        prefix: what stands before stage1.… in these
+    """
 
     def size(name: str, axis: int = 0) -> int:
         tensor = tensors.get(prefix + name)
@@ -63,7 +68,7 @@ def encoder_shape(tensors: Mapping[str, torch.Tensor], prefix: str) -> EncoderSh
     embed_dims = tuple(size(f"stage{stage}.patch_embed.proj.bias") for stage in (1, 2, 3))
     hidden = tuple(size(f"stage{stage}.blocks.0.mlp.fc1.bias") for stage in (1, 2, 3))
     grid = (size("stage3.position_embedding.table", 1), size("stage3.position_embedding.table", 2))
-    tables = rel_pos_tables(tensors, prefix)
+    tables = list_table_lengths(tensors, prefix)
     shared = [size(f"stage3.{kind}_bias.table", 1) for kind in ("local", "global")]
     local, everywhere = shared if any(shared) else (min(tables, default=0), max(tables, default=0))
     head_width = size("stage3.blocks.0.attn.rel_pos_h", 1)
@@ -71,7 +76,7 @@ def encoder_shape(tensors: Mapping[str, torch.Tensor], prefix: str) -> EncoderSh
     return EncoderShape(
         embed_dims=embed_dims,
         depths=tuple(count_blocks(tensors, f"{prefix}stage{stage}.blocks.") for stage in (1, 2, 3)),
-        mlp_ratios=tuple(ratio(rows, width) for rows, width in zip(hidden, embed_dims, strict=True)),
+        mlp_ratios=tuple(compute_mlp_ratio(rows, width) for rows, width in zip(hidden, embed_dims, strict=True)),
         in_channels=size("stage1.patch_embed.proj.weight", 1) // 16,
         kernel_size=size("stage1.blocks.0.depthwise.weight", 2),
         num_heads=embed_dims[2] // head_width if head_width else heads,
@@ -82,17 +87,18 @@ def encoder_shape(tensors: Mapping[str, torch.Tensor], prefix: str) -> EncoderSh
     )
 
 
-def rel_pos_tables(tensors: Mapping[str, torch.Tensor], prefix: str) -> list[int]:
-    """The lengths of the decomposed tables of all blocks."""
+def list_table_lengths(tensors: Mapping[str, torch.Tensor], prefix: str) -> list[int]:
+    """Lists the lengths of the decomposed tables of all blocks."""
     pattern = re.compile(rf"{re.escape(prefix)}stage3\.blocks\.\d+\.attn\.rel_pos_[hw]")
     return [tensor.shape[0] for name, tensor in tensors.items() if pattern.fullmatch(name)]
 
 
 def count_blocks(names: Mapping[str, torch.Tensor], prefix: str) -> int:
+    """Counts the blocks whose names begin with `prefix` and their number."""
     return len({name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix)})
 
 
-def ratio(rows: int, width: int) -> float:
-    """The MLP ratio: a whole number where it is one."""
+def compute_mlp_ratio(rows: int, width: int) -> float:
+    """Computes the MLP ratio, an int where it is whole."""
     value = rows / width if width else 0
     return int(value) if value == int(value) else value

@@ -1,4 +1,4 @@
-"""Where in a file its weights lie: under any keys, behind any prefix, with what wrappers put into their names."""
+"""Finds the weights in a file: under any keys, after any prefix, with what wrappers add to their names."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import InputError
-from .formats import BEFORE_ENCODER, recognise
+from .formats import BEFORE_ENCODER, recognise_format
 
 # Where a file keeps the model itself, rather than an average of it; the first that is there counts.
 MAIN = ("model", "state_dict", "model_state_dict", "module")
@@ -15,8 +15,8 @@ MAIN = ("model", "state_dict", "model_state_dict", "module")
 WRAPPER = r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 
 
-class Found(NamedTuple):
-    """An encoder in a file, with the dictionary of tensors that it lies in."""
+class FoundEncoder(NamedTuple):
+    """An encoder in a file, with the dictionary of tensors that contains it."""
 
     tensors: dict[str, torch.Tensor]  # all of the dictionary, by their names without wrappers
     prefix: str  # of the encoder's names there,
@@ -28,25 +28,33 @@ class Found(NamedTuple):
         return ".".join([*self.keys, self.saved_prefix]).removesuffix(".") or "top"
 
 
-def find_encoder(checkpoint: Mapping[str, Any], path: Any, key: str = "") -> Found:
-    """The encoder of a file. `key` names one of several: the keys and prefix that lead to it, or some of these words.
+def find_encoder(checkpoint: Mapping[str, Any], path: Any, key: str = "") -> FoundEncoder:
+    """Finds the encoder in a file.
 
-    Raises InputError, naming `path`: there is none, or it isn't clear which one is meant.
+    Args:
+        checkpoint: the content of the file
+        path: of the file, for errors
+        key: chooses one of several encoders: the keys and prefix that lead to it, or some of these words
+
+    Raises:
+        InputError: there is none, or several match.
     """
     encoders = []
-    for keys, state in state_dicts(checkpoint):
-        tensors = without_wrappers(state)
+    for keys, state in iterate_state_dicts(checkpoint):
+        tensors = remove_wrappers(state)
         for saved_name, name in zip(state, tensors, strict=True):
             saved = re.match(r"(.*\.|)(?=(patch_embed1|stage1)\.)", saved_name)
             if saved and (before := BEFORE_ENCODER.fullmatch(name)):
-                encoders.append(Found(tensors, before[1], saved[0], keys, entries_beside(keys, checkpoint)))
+                encoders.append(
+                    FoundEncoder(tensors, before[1], saved[0], keys, select_other_entries(keys, checkpoint))
+                )
     if not encoders:
-        recognise(unwrap(checkpoint, path)[0], path)  # raises, for what it is instead
+        recognise_format(find_model_tensors(checkpoint, path)[0], path)  # raises, for what it is instead
     if key:
         chosen = [it for it in encoders if str(it) == key] or [it for it in encoders if f".{key}." in f".{it}."]
     else:
-        first = min(rank(it.keys) for it in encoders)
-        chosen = [it for it in encoders if rank(it.keys) == first]
+        first = min(rank_keys(it.keys) for it in encoders)
+        chosen = [it for it in encoders if rank_keys(it.keys) == first]
     if len(chosen) == 1:
         return chosen[0]
     places = ", ".join(map(str, chosen or encoders))
@@ -56,18 +64,26 @@ def find_encoder(checkpoint: Mapping[str, Any], path: Any, key: str = "") -> Fou
     raise InputError(f"{path} holds no encoder at {key}, but at {places}: name that, or a word of it, with --key")
 
 
-def unwrap(checkpoint: Mapping[str, Any], path: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors of a file's model by name, and its other entries (epoch, optimizer, …). `path` is named in errors."""
-    saved = [(keys, tensors) for keys, tensors in state_dicts(checkpoint) if len(keys) < 2]
+def find_model_tensors(checkpoint: Mapping[str, Any], path: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Finds the tensors of a file's model by name, and its other entries (epoch, optimizer, …).
+
+    Args:
+        checkpoint: the content of the file
+        path: of the file, for errors
+
+    Raises:
+        InputError: there are no tensors.
+    """
+    saved = [(keys, tensors) for keys, tensors in iterate_state_dicts(checkpoint) if len(keys) < 2]
     if not saved:
         found = f"only {', '.join(map(str, checkpoint))}" if checkpoint else "nothing"
         raise InputError(f"{path} holds no weights, {found}: name a file whose tensors lie under {', '.join(MAIN)}")
-    keys, tensors = min(saved, key=lambda item: rank(item[0]))
-    return without_wrappers(tensors), entries_beside(keys, checkpoint)
+    keys, tensors = min(saved, key=lambda item: rank_keys(item[0]))
+    return remove_wrappers(tensors), select_other_entries(keys, checkpoint)
 
 
-def state_dicts(checkpoint: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, torch.Tensor]]]:
-    """The keys that lead to each dictionary of a file that holds tensors, and these by name; outer ones first."""
+def iterate_state_dicts(checkpoint: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, torch.Tensor]]]:
+    """Yields each dictionary of a file that contains tensors, as the keys that lead to it and the tensors; outer ones first."""
     waiting, seen = [((), checkpoint)], set()
     for keys, node in waiting:
         if id(node) not in seen:
@@ -77,18 +93,19 @@ def state_dicts(checkpoint: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...]
             waiting += [((*keys, str(key)), value) for key, value in node.items() if isinstance(value, Mapping)]
 
 
-def entries_beside(keys: tuple[str, ...], checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a file without the tensors that `keys` lead to."""
+def select_other_entries(keys: tuple[str, ...], checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries of a file without the tensors that `keys` lead to."""
     if keys:
         return {str(key): value for key, value in checkpoint.items() if str(key) != keys[0]}
     return {str(key): value for key, value in checkpoint.items() if not isinstance(value, torch.Tensor)}
 
 
-def rank(keys: tuple[str, ...]) -> int:
+def rank_keys(keys: tuple[str, ...]) -> int:
+    """Returns the position of the last key in MAIN: the model itself comes before averages of it."""
     return MAIN.index(keys[-1]) if keys and keys[-1] in MAIN else len(MAIN)
 
 
-def without_wrappers(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The same by names without WRAPPER, in the same order; unless two names would become one."""
+def remove_wrappers(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Removes WRAPPER from the names of tensors, in the same order; changes none if two names would become equal."""
     bare = {re.sub(WRAPPER, "", name): tensor for name, tensor in tensors.items()}
     return bare if len(bare) == len(tensors) else dict(tensors)

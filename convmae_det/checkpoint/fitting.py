@@ -1,7 +1,8 @@
 """Decides for every parameter of a model where its value comes from, and for every weight of a file where it goes.
 
-Nothing here changes a model: :func:`fit` gives the tensors to load, and raises before anything is loaded. It is the one
-policy for weights that begin a run, resume it, average it or are evaluated; how much must fit is its `strictness`.
+Nothing here changes a model: :func:`fit_weights` returns the tensors to load, and raises before anything is loaded. The
+same rules apply to weights that begin a run, resume it, average it or are evaluated; how much must fit is its
+`strictness`.
 """
 
 import enum
@@ -14,12 +15,11 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import InputError
-from ..modeling.position_embedding import resize
-from ..modeling.relative_position import resize_table
-from .encoder_shape import EncoderShape, encoder_shape
-from .finding import without_wrappers
+from ..modeling.positions import resize_bias_table, resize_embedding
+from .encoder_shape import EncoderShape, infer_encoder_shape
+from .finding import remove_wrappers
 from .formats import OURS, Format
-from .report import Report, collapse_blocks, part_of, size
+from .report import Report, collapse_blocks, find_part, format_shape
 
 LANDMARK = "stage1.patch_embed.proj.weight"
 INSIDE = ("stage1.", "stage2.", "stage3.", "norm.")
@@ -50,7 +50,7 @@ LEFT_OUT = (
 
 
 class Strictness(enum.IntEnum):
-    """What a file must hold of a model; each refuses what those before it do, and more."""
+    """What a file must contain of a model; each level refuses what the one before does, and more."""
 
     ENCODER = 0  # all of the encoder, all or nothing of each other part: to begin a run
     WHOLE = 1  # every parameter, tables of positions of any size: to evaluate
@@ -70,21 +70,28 @@ class Weights:
     under: str = ""  # where the file has them, if not where it ought to: keys and `start`, with wrappers
 
     @classmethod
-    def of_a_run(cls, path: Any, tensors: dict[str, torch.Tensor]) -> "Weights":
-        """Those that a model wrote, for this very model: nothing is renamed."""
-        return cls(str(path), Format("checkpoint of a run", (), OURS), without_wrappers(tensors), prefix=None)
+    def from_run(cls, path: Any, tensors: dict[str, torch.Tensor]) -> "Weights":
+        """Takes the weights that a run wrote, for the same model: nothing is renamed."""
+        return cls(str(path), Format("checkpoint of a run", (), OURS), remove_wrappers(tensors), prefix=None)
 
     @property
     def shape(self) -> EncoderShape:
-        return encoder_shape(self.tensors, self.prefix or "")
+        return infer_encoder_shape(self.tensors, self.prefix or "")
 
     @property
     def kind(self) -> str:
         kind = f"{self.format.name} under {self.under}" if self.under else self.format.name
         return kind if self.prefix is None else f"{kind}, {self.shape}"
 
-    def at(self, prefixes: Sequence[str]) -> dict[str, torch.Tensor]:
-        """The tensors by the names of a model whose encoder has another prefix. Raises InputError: it has none."""
+    def rename_tensors(self, prefixes: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Returns the tensors by the names of a model whose encoder has another prefix.
+
+        Args:
+            prefixes: of the model's encoders, see :func:`find_encoder_prefixes`
+
+        Raises:
+            InputError: the model doesn't have exactly one encoder.
+        """
         if self.prefix is None:
             return dict(self.tensors)
         if len(prefixes) != 1:
@@ -99,46 +106,58 @@ class Weights:
             beside = {name: entry for name, entry in self.entries.items() if isinstance(entry, torch.Tensor)}
             return beside | {self.start + name: tensor for name, tensor in self.tensors.items()}
         return {
-            prefix + inner if (inner := inner_name(name, [self.prefix])) else name: tensor
+            prefix + inner if (inner := strip_encoder_prefix(name, [self.prefix])) else name: tensor
             for name, tensor in self.tensors.items()
         }
 
 
-def encoder_prefixes(names: Collection[str]) -> list[str]:
-    """What stands before stage1.… in the names of a model, for each of its ConvMAE encoders."""
+def find_encoder_prefixes(names: Collection[str]) -> list[str]:
+    """Finds what stands before stage1.… in the names of a model, for each of its ConvMAE encoders."""
     return [name.removesuffix(LANDMARK) for name in names if name == LANDMARK or name.endswith(f".{LANDMARK}")]
 
 
-def inner_name(name: str, prefixes: Sequence[str]) -> str:
-    """The name within the encoder; empty for what isn't of the encoder."""
+def strip_encoder_prefix(name: str, prefixes: Sequence[str]) -> str:
+    """Returns the name within the encoder; empty for what isn't part of an encoder."""
     of_encoder = (prefix for prefix in prefixes if name.startswith(prefix or INSIDE))
     return next((name.removeprefix(prefix) for prefix in of_encoder), "")
 
 
-def fit(
+def fit_weights(
     weights: Weights,
     target: Mapping[str, torch.Tensor],
     fixed: Collection[str] = (),
     strictness: Strictness = Strictness.ENCODER,
 ) -> tuple[dict[str, torch.Tensor], Report]:
-    """The tensors to load into a model whose state dict is `target`, which only needs shapes and types, and the report.
+    """Chooses the tensors to load into a model, and reports what becomes of each.
 
-    `fixed` names the model's buffers: a position table there takes the file's grid, one that is a parameter is resized.
-    Counters of batches may be missing. Raises InputError if a parameter of the encoder has no source or another shape,
-    if one has whole numbers for a source, if a part of the model (decoder, FPN, a head) has a source for some of its
-    parameters only, or if `strictness` asks for more.
+    Counters of batches may be missing.
+
+    Args:
+        weights: the content of a file
+        target: the state dict of the model, of which only shapes and types matter
+        fixed: names of the model's buffers: a position table there takes the file's grid, a parameter is resized
+        strictness: what must be in the file
+
+    Returns:
+        The tensors by the model's names, and the report.
+
+    Raises:
+        InputError: a parameter of the encoder is missing or has another shape, one is stored as integers, or a part of
+            the model (decoder, FPN, a head) is incomplete in the file; or `strictness` requires more.
     """
-    prefixes = encoder_prefixes(target)
-    source = weights.at(prefixes)
+    prefixes = find_encoder_prefixes(target)
+    source = weights.rename_tensors(prefixes)
     report = Report(weights.path, weights.kind)
-    alike = {part_of(name) for name in target if name in source}
+    alike = {find_part(name) for name in target if name in source}
     state, problems = {}, []
     for name, wanted in target.items():
         tensor = source.pop(name, None)
         if tensor is None:
-            value, problem = _without_source(name, wanted, report, inner_name(name, prefixes), alike, name in fixed)
+            value, problem = _without_source(
+                name, wanted, report, strip_encoder_prefix(name, prefixes), alike, name in fixed
+            )
         elif tensor.is_floating_point() != wanted.is_floating_point():
-            value, problem = None, between(str(tensor.dtype), str(wanted.dtype))
+            value, problem = None, describe_difference(str(tensor.dtype), str(wanted.dtype))
         elif tensor.shape == wanted.shape:
             value, problem = tensor, None
             report.matched.append(name)
@@ -151,20 +170,21 @@ def fit(
     problems += _leave_out(source, report, prefixes, alike)
     if strictness >= Strictness.WHOLE:  # without the biases that it was trained with, the encoder is another one
         problems += [(name, NOT_IN_MODEL) for name in report.left_out if re.search(RELATIVE, name)]
-    if complaint := _complaint(weights, target, problems, report, strictness):
+    if complaint := _describe_misfit(weights, target, problems, report, strictness):
         raise InputError(complaint)
     report.left_out |= {key: BESIDE for key in weights.entries if key not in target}
     return state, report
 
 
-def between(found: str, wanted: str) -> str:
+def describe_difference(found: str, wanted: str) -> str:
+    """Describes a difference between the file and the model."""
     return f"{found} in the file, {wanted} in the model"
 
 
 def _without_source(
     name: str, wanted: torch.Tensor, report: Report, inner: str, alike: set[str], fixed: bool
 ) -> tuple[torch.Tensor | None, str | None]:
-    """(value, problem) for a parameter that the file doesn't have, `inner` its name in the encoder."""
+    """Returns (value, problem) for a parameter that the file doesn't have. `inner` is its name in the encoder."""
     if re.search(RELATIVE, name):
         report.new[name] = f"{NOT_IN_FILE}: starts at zero"
         return torch.zeros(wanted.shape), None
@@ -176,7 +196,7 @@ def _without_source(
         return None, None
     # The final norm belongs to the fusion of the scales: where that and the decoder are new, it may be, too.
     norm = inner.startswith("norm.") and "decoder" not in alike
-    if (part_of(name) in alike or inner) and not norm:
+    if (find_part(name) in alike or inner) and not norm:
         return None, NOT_IN_FILE
     report.new[name] = NOT_IN_FILE
     return None, None
@@ -185,9 +205,9 @@ def _without_source(
 def _of_another_shape(
     name: str, tensor: torch.Tensor, wanted: torch.Tensor, report: Report, fixed: bool
 ) -> tuple[torch.Tensor | None, str | None]:
-    """(value, problem) for a parameter that has another shape in the file."""
+    """Returns (value, problem) for a parameter that has another shape in the file."""
     shapes = tuple(tensor.shape), tuple(wanted.shape)
-    resized = resized_table(name, tensor, wanted.shape)
+    resized = resize_position_table(name, tensor, wanted.shape)
     if resized is not None and fixed:  # a position table
         report.matched.append(name)  # the model takes the file's grid (modeling/position_embedding.py)
         return tensor, None
@@ -198,18 +218,18 @@ def _of_another_shape(
         report.left_out[name] = f"another number of classes: {shapes[0][0]} outputs, {shapes[1][0]} in the model"
         report.new[name] = "for another number of classes"
         return None, None
-    return None, between(size(shapes[0]), size(shapes[1]))
+    return None, describe_difference(format_shape(shapes[0]), format_shape(shapes[1]))
 
 
-def resized_table(name: str, table: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:
-    """A position table resized to `shape`; None if `name` is none, or if more than its grid differs."""
+def resize_position_table(name: str, table: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:
+    """Resizes a position table to `shape`; None if `name` is no position table, or if more than its grid differs."""
     if table.ndim != len(shape) or not table.numel():
         return None
     if re.search(POSITION, name) and (table.shape[0], table.shape[-1]) == (shape[0], shape[-1]):
-        return resize(table.float(), (shape[1], shape[2])).to(table.dtype)
+        return resize_embedding(table.float(), (shape[1], shape[2])).to(table.dtype)
     if re.search(BIAS, name) and table.shape[0] == shape[0]:
         grid = (shape[1] + 1) // 2, (shape[2] + 1) // 2
-        return resize_table(table.float(), grid).to(table.dtype).contiguous()
+        return resize_bias_table(table.float(), grid).to(table.dtype).contiguous()
     if re.search(DECOMPOSED, name) and table.shape[1] == shape[1]:
         return F.interpolate(table.float().T[None], size=shape[0], mode="linear")[0].T.to(table.dtype).contiguous()
     return None
@@ -218,16 +238,16 @@ def resized_table(name: str, table: torch.Tensor, shape: torch.Size) -> torch.Te
 def _leave_out(
     rest: Mapping[str, torch.Tensor], report: Report, prefixes: Sequence[str], alike: set[str]
 ) -> list[tuple[str, str]]:
-    """Gives the weights that the model doesn't have their reason; those that no reason excuses are problems."""
+    """Records why weights that the model doesn't have are left out; returns those without a valid reason as problems."""
     problems = []
     filled = {name.rpartition(".")[0] for name in report.matched} - {""}
     for name in rest:
         reason = next((reason for pattern, reason in LEFT_OUT if re.search(pattern, name)), NO_SUCH_LAYER)
-        inner = inner_name(name, prefixes)
+        inner = strip_encoder_prefix(name, prefixes)
         if inner.startswith("norm."):
             reason = "the detector has no final norm"
         known = inner or name.rpartition(".")[0] in filled
-        if (known and reason == NO_SUCH_LAYER) or (part_of(name) == "decoder" and "decoder" in alike):
+        if (known and reason == NO_SUCH_LAYER) or (find_part(name) == "decoder" and "decoder" in alike):
             problems.append((name, NOT_IN_MODEL))
         elif name.startswith("fusion.") and "decoder" in alike:
             report.left_out[name] = "MODEL.MAE.MULTI_SCALE_DECODER is False"
@@ -236,16 +256,16 @@ def _leave_out(
     return problems
 
 
-def _complaint(
+def _describe_misfit(
     weights: Weights,
     target: Mapping[str, torch.Tensor],
     problems: list[tuple[str, str]],
     report: Report,
     strictness: Strictness,
 ) -> str | None:
-    """What is wrong, and what to do; None: nothing."""
+    """Describes what is wrong, and what to do; None: nothing."""
     new = [(name, reason) for name, reason in report.new.items() if not re.search(COUNTER, name)]
-    resized = [(name, between(*map(size, shapes))) for name, shapes in report.resized.items()]
+    resized = [(name, describe_difference(*map(format_shape, shapes))) for name, shapes in report.resized.items()]
     if strictness == Strictness.EXACT and (problems or new or resized):
         lines = collapse_blocks([*problems, *new, *resized])
         more = [f"and {len(lines) - MAX_LISTED} more"] * (len(lines) > MAX_LISTED)
@@ -255,7 +275,7 @@ def _complaint(
             "take the config.yaml of the run that wrote it"
         )
     if problems:
-        return _list_of(problems, weights, target)
+        return _describe_problems(problems, weights, target)
     if strictness == Strictness.WHOLE and new:
         return (
             f"{weights.path} is not of the model that the configuration describes: it lacks {len(new)} weights, such "
@@ -264,14 +284,14 @@ def _complaint(
     return None
 
 
-def _list_of(problems: list[tuple[str, str]], weights: Weights, target: Mapping[str, torch.Tensor]) -> str:
+def _describe_problems(problems: list[tuple[str, str]], weights: Weights, target: Mapping[str, torch.Tensor]) -> str:
     lines = "\n".join(f"  {line}" for line in collapse_blocks(problems))
-    prefixes = encoder_prefixes(target)
+    prefixes = find_encoder_prefixes(target)
     alone = "take the file's encoder alone: convmae-det convert --to encoder"
-    if any(inner_name(name, prefixes) for name, _ in problems):
-        model = encoder_shape(target, prefixes[0])
+    if any(strip_encoder_prefix(name, prefixes) for name, _ in problems):
+        model = infer_encoder_shape(target, prefixes[0])
         advice = (
-            "; ".join(_advice(weights.shape, model)) or "take the config.yaml that it was trained with, or another file"
+            "; ".join(_advise(weights.shape, model)) or "take the config.yaml that it was trained with, or another file"
         )
         advice = f"the file's encoder is {weights.shape}, the model's is {model}: {advice}"
     elif any(name.endswith(".running_mean") and problem == NOT_IN_MODEL for name, problem in problems):
@@ -285,11 +305,11 @@ def _list_of(problems: list[tuple[str, str]], weights: Weights, target: Mapping[
     )
 
 
-def _advice(file: EncoderShape, model: EncoderShape) -> list[str]:
-    """What to change in the configuration where the two encoders differ."""
-    others = model.settings()
-    keys = [key for key, value in file.settings().items() if value and value != others.get(key)]
-    advice = [f"set {', '.join(f'MODEL.CONVMAE.{key} to {file.settings()[key]}' for key in keys)}"] if keys else []
+def _advise(file: EncoderShape, model: EncoderShape) -> list[str]:
+    """Lists what to change in the configuration where the two encoders differ."""
+    others = model.list_settings()
+    keys = [key for key, value in file.list_settings().items() if value and value != others.get(key)]
+    advice = [f"set {', '.join(f'MODEL.CONVMAE.{key} to {file.list_settings()[key]}' for key in keys)}"] if keys else []
     if file.in_channels != model.in_channels:
         channels = f"the file's encoder takes {file.in_channels} channels, the model's {model.in_channels}"
         advice.append(f"{channels}: give MODEL.PIXEL_MEAN and MODEL.PIXEL_STD {file.in_channels} entries")

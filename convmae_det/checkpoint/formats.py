@@ -1,4 +1,4 @@
-"""The kinds of files that hold weights, told apart by the names of their tensors and never by the file's name."""
+"""Recognises the kinds of files with weights by the names of their tensors, never by the file's name."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -10,18 +10,20 @@ OFFICIAL, OURS = "official", "ours"
 
 
 class Format(NamedTuple):
+    """A kind of file with weights, and how to recognise it."""
     name: str  # as users read it, without article
     landmarks: tuple[str, ...]  # regular expressions, each of which is found in some name
     layout: str | None  # that of the encoder's names; None: another network, which is refused
     prefix: str = ""  # what stands before the encoder's names
     advice: str = ""  # to those who are refused
 
-    def fits(self, names: Iterable[str]) -> bool:
+    def matches(self, names: Iterable[str]) -> bool:
         text = "\n".join(names)
         return all(re.search(landmark, text, re.MULTILINE) for landmark in self.landmarks)
 
 
-def foreign(name: str, landmark: str) -> Format:
+def build_other_format(name: str, landmark: str) -> Format:
+    """Builds the format of another network, which is refused."""
     advice = "its layers don't fit: choose one of the ConvMAE checkpoints that docs/checkpoints.md lists"
     return Format(name, (landmark,), None, advice=advice)
 
@@ -52,28 +54,35 @@ FORMATS = (
     Format("detector with simple feature pyramid", (rf"^backbone\.net\.encoder\.{OWN}",), OURS, f"{SFP}encoder."),
     Format("detector without pyramid", (rf"^backbone\.encoder\.{OWN}", DETECTION), OURS, "backbone.encoder."),
 )
-OF_OTHERS = (
-    foreign("Swin Transformer", r"(^|\.)layers\.0\.blocks\.0\."),
-    foreign("plain ViT (MAE, DeiT, BEiT, ViTDet)", r"(^|\.)patch_embed\.proj\.weight$"),
-    foreign("plain ViT (transformers)", r"embeddings\.patch_embeddings\."),
-    foreign("ConvNeXt", r"(^|\.)(downsample_layers\.0\.0\.weight|stages\.0\.blocks\.0\.conv_dw\.weight)$"),
-    foreign("ConvNeXt (torchvision)", r"(^|\.)features\.1\.0\.layer_scale$"),
-    foreign("ResNet", r"(^|\.)(stem\.conv1|res2\.0\.conv1|layer1\.0\.conv1)\.weight$"),
+OTHER_FORMATS = (
+    build_other_format("Swin Transformer", r"(^|\.)layers\.0\.blocks\.0\."),
+    build_other_format("plain ViT (MAE, DeiT, BEiT, ViTDet)", r"(^|\.)patch_embed\.proj\.weight$"),
+    build_other_format("plain ViT (transformers)", r"embeddings\.patch_embeddings\."),
+    build_other_format("ConvNeXt", r"(^|\.)(downsample_layers\.0\.0\.weight|stages\.0\.blocks\.0\.conv_dw\.weight)$"),
+    build_other_format("ConvNeXt (torchvision)", r"(^|\.)features\.1\.0\.layer_scale$"),
+    build_other_format("ResNet", r"(^|\.)(stem\.conv1|res2\.0\.conv1|layer1\.0\.conv1)\.weight$"),
 )
 
 
-def recognise(names: Collection[str], path: Any, prefix: str | None = None) -> Format:
-    """The format of a file with these tensors, `prefix` standing before its encoder's; None: before the first one's.
+def recognise_format(names: Collection[str], path: Any, prefix: str | None = None) -> Format:
+    """Recognises the format of a file from the names of its tensors.
 
-    What stands before the names of the format is passed over, such as "student." in "student.backbone.bottom_up.".
-    Raises InputError if it is none of ConvMAE, naming what it is.
+    What stands before the names of the format is ignored, such as "student." in "student.backbone.bottom_up.".
+
+    Args:
+        names: of the tensors
+        path: of the file, for errors
+        prefix: what stands before the names of its encoder; None: before those of the first one
+
+    Raises:
+        InputError: the file is not ConvMAE's; says what it is.
     """
     if prefix is None:
         prefix = next((before[1] for before in map(BEFORE_ENCODER.fullmatch, names) if before), None)
     starts = [] if prefix is None else ["", *(prefix[: dot.end()] for dot in re.finditer(r"\.", prefix))]
     known = [(start, format) for start in starts for format in FORMATS if start + format.prefix == prefix]
-    for start, format in known or [("", format) for format in OF_OTHERS]:
-        if format.fits(name.removeprefix(start) for name in names if name.startswith(start)):
+    for start, format in known or [("", format) for format in OTHER_FORMATS]:
+        if format.matches(name.removeprefix(start) for name in names if name.startswith(start)):
             if format.layout is None:
                 raise InputError(f"{path} holds the weights of another network, {format.name}; {format.advice}")
             return format

@@ -1,4 +1,4 @@
-"""What a file of weights holds, in words."""
+"""Describes what a file of weights contains."""
 
 import math
 import re
@@ -14,10 +14,18 @@ PIXELS = 16  # along the side of a stage-3 token
 CLASS_SCORES = r"^head\.(\d\.)?weight$|box_predictor\.(\d\.)?cls_score\.weight$"
 
 
-def describe(path: str | Path, key: str = "") -> dict[str, str]:
-    """What is known of the file at `path`, by what it is called; `key` names one of several encoders.
+def describe_file(path: str | Path, key: str = "") -> dict[str, str]:
+    """Describes a file of weights.
 
-    Raises InputError: no file of ConvMAE weights.
+    Args:
+        path: of the file
+        key: chooses one of several encoders, as for :func:`..loading.load_weights`
+
+    Returns:
+        What is known of it, by name, for example "encoder" or "classes".
+
+    Raises:
+        InputError: the file contains no ConvMAE weights.
     """
     weights = read_weights(path, key)
     shape, tensors = weights.shape, weights.tensors

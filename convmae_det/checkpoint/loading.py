@@ -6,10 +6,10 @@ from pathlib import Path
 from torch import nn
 
 from .conversion import to_ours
-from .finding import MAIN, find_encoder, without_wrappers
-from .fitting import Strictness, Weights, fit
-from .formats import OFFICIAL, recognise
-from .reading import check_finite, read
+from .finding import MAIN, find_encoder, remove_wrappers
+from .fitting import Strictness, Weights, fit_weights
+from .formats import OFFICIAL, recognise_format
+from .reading import check_finite, read_checkpoint
 from .report import Report
 
 logger = logging.getLogger(__name__)
@@ -21,35 +21,48 @@ def load_weights(
     """Loads the weights at `path` into a MaskedAutoencoder, or a detector or backbone with a ConvMAE encoder.
 
     Any format of checkpoint/formats.py goes into either. Position tables are resized to the model's grids; a relative
-    position bias that the file lacks starts at zero. What became of each weight is logged and returned.
+    position bias that the file lacks starts at zero. The report is logged, too.
 
-    `key`: the keys and prefix, or some of their words, of one of several encoders in the file, such as "teacher".
-    `strictness`: which parameters of the model must be in the file.
+    Args:
+        model: changed in place
+        path: of the file
+        key: chooses one of several encoders in the file, such as "teacher": the keys and prefix that lead to it, or some
+            of their words
+        strictness: which parameters of the model must be in the file
 
-    Raises InputError, the model unchanged: the file can't be read, is of another network, or leaves a parameter of the
-    encoder, or one of a head that it has, without a value.
+    Returns:
+        What became of each weight.
+
+    Raises:
+        InputError: the file can't be read, is of another network, or leaves a parameter of the encoder, or one of a head
+            that it has, without a value. The model is then unchanged.
     """
-    return load(model, read_weights(path, key), strictness)
+    return assign_weights(model, read_weights(path, key), strictness)
 
 
-def load(model: nn.Module, weights: Weights, strictness: Strictness = Strictness.ENCODER) -> Report:
-    """:func:`load_weights` of a file that is read already."""
+def assign_weights(model: nn.Module, weights: Weights, strictness: Strictness = Strictness.ENCODER) -> Report:
+    """Does what :func:`load_weights` does, for a file that is already read."""
     own = model.state_dict()
-    names = dict(zip(without_wrappers(own), own, strict=True))
-    fixed = without_wrappers(dict(model.named_buffers()))
-    state, report = fit(weights, dict(zip(names, own.values(), strict=True)), fixed, strictness)
+    names = dict(zip(remove_wrappers(own), own, strict=True))
+    fixed = remove_wrappers(dict(model.named_buffers()))
+    state, report = fit_weights(weights, dict(zip(names, own.values(), strict=True)), fixed, strictness)
     model.load_state_dict({names[name]: tensor for name, tensor in state.items()}, strict=False)
     logger.info("Loaded %s", report)
     return report
 
 
 def read_weights(path: str | Path, key: str = "") -> Weights:
-    """The weights at `path` by our names, each at its own size. `key` as of :func:`load_weights`.
+    """Reads the weights at `path` by our names, each at its own size.
 
-    Raises InputError: no file of ConvMAE weights, or of several encoders without a key.
+    Args:
+        path: of the file
+        key: as for :func:`load_weights`
+
+    Raises:
+        InputError: the file contains no ConvMAE weights, or several encoders and no key is given.
     """
-    found = find_encoder(read(path), path, key)
-    format = recognise(found.tensors, path, found.prefix)
+    found = find_encoder(read_checkpoint(path), path, key)
+    format = recognise_format(found.tensors, path, found.prefix)
     start = found.prefix.removesuffix(format.prefix)
     tensors = {name.removeprefix(start): tensor for name, tensor in found.tensors.items() if name.startswith(start)}
     entries = found.entries | {name: tensor for name, tensor in found.tensors.items() if not name.startswith(start)}

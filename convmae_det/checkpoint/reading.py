@@ -1,7 +1,7 @@
-"""Reads a file of weights without ever running what is in it.
+"""Reads a file of weights without ever running code in it.
 
 `torch.load` with `weights_only=True` builds tensors, plain Python values and, beside them, only `argparse.Namespace`,
-in which the published checkpoints keep their command line. Whatever else a pickle asks for is refused before it runs.
+in which the published checkpoints store their command line. Whatever else a pickle requests is refused.
 """
 
 import argparse
@@ -15,44 +15,49 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
-from ..errors import InputError, one_line
+from ..errors import InputError, shorten_error
 
 TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch.save began a file before torch 1.6
 RESAVE = "where you trust its source, load it with the program that wrote it and save tensors alone"
-SPREAD = (
+DISTRIBUTED = (
     "holds tensors that are spread over processes, as FSDP's are: in the program that wrote it, save "
     "tensor.full_tensor() of each, or what torch.distributed.checkpoint.state_dict.get_model_state_dict gives with "
     "full_state_dict=True"
 )
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """The content of a .pth, .pt or .safetensors file or URL; the tensors lie on the CPU.
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads the content of a .pth, .pt or .safetensors file or URL; the tensors are on the CPU.
 
-    A .safetensors file gives {"model": its tensors} and its metadata, strings. The kind of file is told from its bytes.
+    A .safetensors file gives {"model": its tensors} and its metadata, strings. The kind of file follows from its bytes.
 
-    Raises InputError: one sentence for each way in which a file can't be read, or must not be.
+    Raises:
+        InputError: one sentence for each reason for which a file can't be read, or must not be.
     """
-    path = local_path(str(path))
+    path = find_local_file(str(path))
     start = path.open("rb").read(512)
     if start.startswith(b"PK\x03\x04"):
         check_archive(path)
     elif start[8:9] == b"{":
         return read_safetensors(path)
     elif not start.startswith(TORCH_LEGACY):
-        raise InputError(f"{path} {strange_content(start)}")
+        raise InputError(f"{path} {describe_other_content(start)}")
     return read_torch(path)
 
 
-def local_path(path: str) -> Path:
-    """The file at `path`, downloaded if it is a URL. Raises InputError unless it is there and not empty."""
+def find_local_file(path: str) -> Path:
+    """Returns the file at `path`, downloaded if it is a URL.
+
+    Raises:
+        InputError: it doesn't exist, is empty, or isn't a single file.
+    """
     if "://" in path:
         try:
             from detectron2.utils.file_io import PathManager  # files on the disk are read without Detectron2
 
             path = PathManager.get_local_path(path)
         except Exception as error:  # whatever the handler of that kind of URL raises
-            raise InputError(f"{path} can't be downloaded ({one_line(error)}): download it yourself") from error
+            raise InputError(f"{path} can't be downloaded ({shorten_error(error)}): download it yourself") from error
     file = Path(path).expanduser()
     try:
         folder = file if file.is_dir() else file.parent
@@ -73,8 +78,8 @@ def local_path(path: str) -> Path:
     return file
 
 
-def strange_content(start: bytes) -> str:
-    """What a file is, and what to do, that begins with none of the marks of a file of weights."""
+def describe_other_content(start: bytes) -> str:
+    """Describes a file that doesn't begin as a file of weights does, and says what to do."""
     text = start.lstrip().lower()
     if text.startswith(b"version https://git-lfs"):
         return "is a git-lfs pointer, not the weights it points to: run git lfs pull in its repository"
@@ -91,6 +96,7 @@ def strange_content(start: bytes) -> str:
 
 
 def is_text(start: bytes) -> bool:
+    """Whether a file that begins with `start` is text in UTF-8."""
     try:
         start[:-3].decode()  # a character may be cut in two at the end
     except UnicodeDecodeError:
@@ -99,18 +105,21 @@ def is_text(start: bytes) -> bool:
 
 
 def check_archive(path: Path) -> None:
-    """Raises InputError unless the zip archive is one of torch.save's and whole: torch doesn't look at checksums.
+    """Checks that a zip archive is one of torch.save's and complete: torch ignores checksums.
 
-    torch.save compresses nothing: what would unpack to more than its own size is refused, and not unpacked.
+    torch.save compresses nothing: an archive that would unpack to more than its own size is refused, and not unpacked.
+
+    Raises:
+        InputError: it isn't.
     """
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             unpacked = sum(entry.file_size for entry in archive.infolist())
-            damaged = damaged_entry(archive) if unpacked <= size else None
+            damaged = find_damaged_entry(archive) if unpacked <= size else None
     except Exception as error:  # a damaged archive raises nearly anything
-        raise InputError(f"{path} is cut off or damaged ({one_line(error)}): fetch it again") from error
+        raise InputError(f"{path} is cut off or damaged ({shorten_error(error)}): fetch it again") from error
     if unpacked > size:
         raise InputError(
             f"{path} has {size:,} bytes, which would unpack to {unpacked:,}, so it was not opened: {RESAVE} with "
@@ -124,8 +133,8 @@ def check_archive(path: Path) -> None:
         raise InputError(f"{path} is a zip archive without weights: unpack it, and name the file of weights inside")
 
 
-def damaged_entry(archive: zipfile.ZipFile) -> str | None:
-    """The first entry with a wrong checksum, or marked as a folder, as which torch would take its tensor for empty."""
+def find_damaged_entry(archive: zipfile.ZipFile) -> str | None:
+    """Finds the first entry with a wrong checksum, or marked as a folder, whose tensor torch would take for empty."""
     entries = archive.infolist()
     folder = next((entry.filename for entry in entries if entry.external_attr & 0x10 and not entry.is_dir()), None)
     checked = any(entry.CRC for entry in entries)  # torch can be told to leave checksums out
@@ -133,11 +142,16 @@ def damaged_entry(archive: zipfile.ZipFile) -> str | None:
 
 
 def read_torch(path: Path) -> dict[str, Any]:
+    """Reads a file of torch.save's.
+
+    Raises:
+        InputError: it can't be read, or isn't a dictionary of plain tensors.
+    """
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise InputError(f"{path} {refusal(str(error))}") from error
+        raise InputError(f"{path} {describe_refusal(str(error))}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors: name another file")
     check_tensors(content, path)
@@ -145,14 +159,17 @@ def read_torch(path: Path) -> dict[str, Any]:
 
 
 def check_tensors(content: dict[str, Any], path: Path) -> None:
-    """Raises InputError for tensors that are not plain numbers in the file.
+    """Checks that tensors are plain numbers that are stored in the file.
 
     A few bytes can describe a tensor of any size, all of whose numbers are one, or none.
+
+    Raises:
+        InputError: one isn't.
     """
     size = path.stat().st_size
-    for name, tensor in tensors_in(content):
+    for name, tensor in iterate_tensors(content):
         if type(tensor).__module__.startswith("torch.distributed"):  # a DTensor
-            raise InputError(f"{path} {SPREAD}")
+            raise InputError(f"{path} {DISTRIBUTED}")
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
         plain = plain and not (tensor.is_quantized or tensor.is_nested or tensor.is_complex())
         if not plain or tensor.numel() * tensor.element_size() > size:
@@ -161,14 +178,18 @@ def check_tensors(content: dict[str, Any], path: Path) -> None:
 
 
 def check_finite(content: dict[str, Any], path: str | Path) -> None:
-    """Raises InputError where a number is NaN or infinite: training could not go on from it."""
-    for name, tensor in tensors_in(content):
+    """Checks that no number is NaN or infinite, since training can't continue from it.
+
+    Raises:
+        InputError: one is.
+    """
+    for name, tensor in iterate_tensors(content):
         if tensor.is_floating_point() and not tensor.float().isfinite().all():  # as they are trained, in float32
             raise InputError(f"{path} holds numbers that are not finite, in {name!r}: take an earlier checkpoint")
 
 
-def tensors_in(content: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """All tensors in dicts, lists and tuples, each once, with a name."""
+def iterate_tensors(content: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Yields all tensors in dicts, lists and tuples, each once, with a name."""
     waiting, seen = [(name, content)], set()
     while waiting:
         name, value = waiting.pop()
@@ -180,13 +201,13 @@ def tensors_in(content: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor
             waiting += [(f"{name}.{key}" if name else str(key), inner) for key, inner in items]
 
 
-def refusal(message: str) -> str:
-    """What to say where torch.load gives up with `message`."""
+def describe_refusal(message: str) -> str:
+    """Describes why torch.load failed with `message`."""
     if "torch.distributed" in message:
-        return SPREAD
+        return DISTRIBUTED
     wanted = re.search(r"GLOBAL ([\w.]+)", message) or re.search(r"Unsupported (?:class|global) ([\w.]+)", message)
     if wanted is None:
-        return f"is cut off or damaged ({one_line(message)}): fetch it again"
+        return f"is cut off or damaged ({shorten_error(message)}): fetch it again"
     if wanted[1].split(".")[0] == "numpy":
         return (
             f"holds NumPy values ({wanted[1]}) among its tensors, which can't be read safely: {RESAVE}, numbers as "
@@ -196,9 +217,14 @@ def refusal(message: str) -> str:
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
+    """Reads the tensors of a .safetensors file under "model", and its metadata.
+
+    Raises:
+        InputError: it can't be read.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         return metadata | {"model": load_file(path)}
     except Exception as error:  # safetensors has its own kinds
-        raise InputError(f"{path} is cut off or damaged ({one_line(error)}): fetch it again") from error
+        raise InputError(f"{path} is cut off or damaged ({shorten_error(error)}): fetch it again") from error

@@ -1,4 +1,4 @@
-"""What became of each weight of a file and each parameter of a model."""
+"""Reports what became of each weight of a file and each parameter of a model."""
 
 import re
 from collections import defaultdict
@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 @dataclass
 class Report:
-    """Names are those of the model; those of `left_out` are the file's where the model has no such parameter."""
+    """The result of loading: names are those of the model or, in `left_out`, of the file if the model has no such parameter."""
 
     path: str
     kind: str  # of the file, with its preset or widths
@@ -20,30 +20,32 @@ class Report:
     left_out: dict[str, str] = field(default_factory=dict)  # in the file but not used: the reason
 
     def __str__(self) -> str:
-        resized = {name: f"{size(before)} → {size(after)}" for name, (before, after) in self.resized.items()}
+        resized = {
+            name: f"{format_shape(before)} → {format_shape(after)}" for name, (before, after) in self.resized.items()
+        }
         rows = [
-            *rows_of("matched", dict.fromkeys(self.matched, "")),
-            *rows_of("resized", resized),
-            *rows_of("new", self.new),
-            *rows_of("left out", self.left_out),
+            *build_rows("matched", dict.fromkeys(self.matched, "")),
+            *build_rows("resized", resized),
+            *build_rows("new", self.new),
+            *build_rows("left out", self.left_out),
         ]
         table = tabulate(rows, headers=["", "tensors", "where", "why"], tablefmt="simple")
         return f"{self.path}: {self.kind}\n{table}"
 
 
-def rows_of(what: str, reasons: dict[str, str]) -> list[tuple[str, int, str, str]]:
-    """One row for each part of the model and reason; names without a dot share one."""
+def build_rows(what: str, reasons: dict[str, str]) -> list[tuple[str, int, str, str]]:
+    """Builds one row for each part of the model and reason; names without a dot share one."""
     groups = defaultdict(list)
     for name, reason in reasons.items():
-        groups[part_of(name) if "." in name else "", reason].append(name)
+        groups[find_part(name) if "." in name else "", reason].append(name)
     return [
         (what, len(names), part if part and len(names) > 1 else ", ".join(names), why)
         for (part, why), names in groups.items()
     ]
 
 
-def part_of(name: str) -> str:
-    """The part of a model that loads as a whole: the encoder, the FPN, the RPN head, the box head, …"""
+def find_part(name: str) -> str:
+    """Finds the part of a model that loads as a whole: the encoder, the FPN, the RPN head, the box head, …"""
     words = name.split(".")
     if "encoder" in words:
         return ".".join(words[: words.index("encoder") + 1])
@@ -53,17 +55,17 @@ def part_of(name: str) -> str:
 
 
 def collapse_blocks(problems: Iterable[tuple[str, str]]) -> list[str]:
-    """(name, what is wrong) → lines, in which the blocks of a stage that have the same problem share one."""
+    """Formats (name, problem) as lines, one for all blocks of a stage that have the same problem."""
     groups = defaultdict(list)
     for name, problem in problems:
         pattern = re.sub(r"(?<=\bblocks\.)\d+", "{}", name)
         index = re.search(r"\bblocks\.(\d+)", name)
         groups[pattern, problem].append(int(index[1]) if index else 0)
-    return [f"{pattern.format(spans(indices))}: {problem}" for (pattern, problem), indices in groups.items()]
+    return [f"{pattern.format(format_ranges(indices))}: {problem}" for (pattern, problem), indices in groups.items()]
 
 
-def spans(indices: list[int]) -> str:
-    """[0, 1, 2, 5] → {0-2,5}"""
+def format_ranges(indices: list[int]) -> str:
+    """Formats [0, 1, 2, 5] as {0-2,5}."""
     if len(indices) == 1:
         return str(indices[0])
     firsts = [i for i in sorted(indices) if i - 1 not in indices]
@@ -72,5 +74,6 @@ def spans(indices: list[int]) -> str:
     return f"{{{','.join(runs)}}}"
 
 
-def size(shape: tuple[int, ...]) -> str:
+def format_shape(shape: tuple[int, ...]) -> str:
+    """Formats (2, 3) as 2×3."""
     return "×".join(map(str, shape))

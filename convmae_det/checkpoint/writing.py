@@ -12,12 +12,13 @@ from ..files import atomic_write
 ENDINGS = (".pth", ".pt", ".safetensors")
 
 
-def write(content: dict[str, Any], path: str | Path) -> None:
-    """Writes a checkpoint, its tensors under "model", in the format that the ending of `path` names.
+def write_checkpoint(content: dict[str, Any], path: str | Path) -> None:
+    """Writes a checkpoint, its tensors under "model", in the format given by the suffix of `path`.
 
-    A .safetensors file holds the tensors, and what else is a string or a number as metadata.
+    A .safetensors file stores the tensors and, as metadata, strings and numbers.
 
-    Raises InputError: unknown ending, no such folder, disk full, file too large. A previous file is then as it was.
+    Raises:
+        InputError: unknown suffix, no such folder, disk full, file too large. A previous file is then unchanged.
     """
     path = Path(path)
     if path.suffix not in ENDINGS:

@@ -19,10 +19,10 @@ import json
 
 from ..costs.measuring import print_peak
 from ..costs.network import Workload, analyze
-from ..costs.tables import describe
+from ..costs.tables import format_costs
 from ..errors import InputError
 from ..files import atomic_write
-from ..inference.export import quiet
+from ..inference.export import suppress_tracing_warnings
 from ..visualization.costs import draw_costs
 from ..visualization.sheet import save_png
 from .arguments import command_parser
@@ -34,9 +34,9 @@ def main(arguments: list[str] | None = None) -> None:
     if args.memory_at:
         print_peak(lambda: workload.run_for_memory(args.memory_at))
         return
-    with quiet():
+    with suppress_tracing_warnings():
         result = analyze(workload, args.sizes, args.repeats)
-    print(describe(result))
+    print(format_costs(result))
     if args.json:
         with atomic_write(args.json) as file:
             file.write(json.dumps(result, indent=2).encode() + b"\n")

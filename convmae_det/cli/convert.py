@@ -18,24 +18,24 @@ import argparse
 
 from tabulate import tabulate
 
-from ..checkpoint.inspection import describe
+from ..checkpoint.inspection import describe_file
 from ..checkpoint.loading import read_weights
-from ..checkpoint.writing import write
+from ..checkpoint.writing import write_checkpoint
 from ..errors import InputError
-from ..inference.hand_off import LAYOUTS, hand_off
+from ..inference.weight_conversion import LAYOUTS, convert_weights
 from .arguments import command_parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     if args.inspect:
-        print(tabulate(describe(args.input, args.key).items(), tablefmt="plain"))
+        print(tabulate(describe_file(args.input, args.key).items(), tablefmt="plain"))
         return
     if not args.output:
         raise InputError("OUTPUT is missing: name the file to write, or ask for --inspect")
-    state, report = hand_off(read_weights(args.input, args.key), args.config_file, args.pairs, args.to)
+    state, report = convert_weights(read_weights(args.input, args.key), args.config_file, args.pairs, args.to)
     print(report)
-    write({"model": state, "__author__": "convmae_det", "matching_heuristics": False}, args.output)
+    write_checkpoint({"model": state, "__author__": "convmae_det", "matching_heuristics": False}, args.output)
     print(f"{args.output}: {len(state)} tensors written")
 
 

@@ -14,7 +14,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from ..data.detection.foreign_formats import from_voc, from_yolo
+from ..data.detection.foreign_formats import convert_voc, convert_yolo
 from ..files import atomic_write
 from .arguments import HelpFormatter, command_parser
 
@@ -22,9 +22,9 @@ from .arguments import HelpFormatter, command_parser
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     if args.format == "yolo":
-        content = from_yolo(args.images, args.labels, args.names, args.list)
+        content = convert_yolo(args.images, args.labels, args.names, args.list)
     else:
-        content = from_voc(args.images, args.labels, args.categories, args.list)
+        content = convert_voc(args.images, args.labels, args.categories, args.list)
     with atomic_write(args.output) as file:
         file.write(json.dumps(content).encode())
     report(content, args)

@@ -16,7 +16,7 @@ import argparse
 
 from ..data.configuration import read_tool_config
 from ..files import atomic_write
-from ..inference.export import quiet
+from ..inference.export import suppress_tracing_warnings
 from ..inference.verified_export import FORMATS, export_detector
 from .arguments import command_parser
 
@@ -24,7 +24,7 @@ from .arguments import command_parser
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     cfg = read_tool_config(args.config_file, args.pairs, "cpu" if args.format == "onnx" else args.device)
-    with quiet():
+    with suppress_tracing_warnings():
         content = export_detector(cfg, args.weights, args.image, args.format, lambda text: print(text, flush=True))
     with atomic_write(args.output) as file:
         file.write(content)

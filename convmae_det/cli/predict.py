@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     inputs = named = find_inputs(args.inputs, args.output)
     truth = GroundTruth(args.annotations) if args.annotations else None
-    if truth and len(inputs := truth.listed(named)) < len(named):
+    if truth and len(inputs := truth.select_listed(named)) < len(named):
         left = len(named) - len(inputs)
         print(f"{left} of {len(named)} inputs are left out, since {args.annotations} doesn't list them.")
     predictor = Predictor(

@@ -11,14 +11,14 @@ ellipses, rectangles, triangles and stars. It is left as it is if it holds the v
 import argparse
 import inspect
 
-from ..data.shapes import default_root, write_shapes
+from ..data.shapes import find_default_root, write_shapes
 from .arguments import command_parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     outcome = "written" if write_shapes(**vars(args)) else "kept: they are there already"
-    print(f"{args.root or default_root()}: {args.train} training, {args.val} validation images {outcome}")
+    print(f"{args.root or find_default_root()}: {args.train} training, {args.val} validation images {outcome}")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

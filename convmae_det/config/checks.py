@@ -35,17 +35,17 @@ def require(holds: object, key: str, value: object, must: str) -> None:
         raise InputError(f"{key} is {value!r}; it must {must}")
 
 
-def at_least(cfg: CfgNode, key: str, least: float, why: str = "") -> None:
+def check_at_least(cfg: CfgNode, key: str, least: float, why: str = "") -> None:
     value = attrgetter(key)(cfg)
     require(is_number(value) and value >= least, key, value, f"be at least {least}{why}")
 
 
-def above(cfg: CfgNode, key: str, bound: float, why: str = "") -> None:
+def check_above(cfg: CfgNode, key: str, bound: float, why: str = "") -> None:
     value = attrgetter(key)(cfg)
     require(is_number(value) and value > bound, key, value, f"be above {bound}{why}")
 
 
-def one_of(cfg: CfgNode, key: str, choices: Sequence[str]) -> None:
+def check_one_of(cfg: CfgNode, key: str, choices: Sequence[str]) -> None:
     value = attrgetter(key)(cfg)
     require(value in choices, key, value, f"be one of {', '.join(choices)}")
 
@@ -62,7 +62,7 @@ def are_numbers(values: object, count: int | None = None) -> bool:
     return all(map(is_number, values))
 
 
-def rise(values: Sequence[float]) -> bool:
+def is_rising(values: Sequence[float]) -> bool:
     return all(low < high for low, high in itertools.pairwise(values))
 
 
@@ -102,7 +102,7 @@ def check_pretraining(cfg: CfgNode, processes: int) -> None:
 
 
 def check_process_timeout(cfg: CfgNode) -> None:
-    above(cfg, "SOLVER.PROCESS_TIMEOUT", 0, " seconds")
+    check_above(cfg, "SOLVER.PROCESS_TIMEOUT", 0, " seconds")
 
 
 # SOLVER
@@ -113,43 +113,43 @@ def check_solver(cfg: CfgNode) -> None:
     _check_length(cfg)
     _check_rates(cfg)
     _check_average(cfg)
-    one_of(cfg, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", CLIP_TYPES)
-    above(cfg, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0)
-    above(cfg, "SOLVER.CLIP_GRADIENTS.NORM_TYPE", 0)
+    check_one_of(cfg, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", CLIP_TYPES)
+    check_above(cfg, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0)
+    check_above(cfg, "SOLVER.CLIP_GRADIENTS.NORM_TYPE", 0)
     check_name(cfg.SOLVER.AMP.DTYPE, "SOLVER.AMP.DTYPE", AMP_DTYPES)
     if cfg.SOLVER.AMP.ENABLED:
         require_gpu(cfg.SOLVER.AMP.DTYPE, cfg.MODEL.DEVICE, "SOLVER.AMP.DTYPE")
 
 
 def _check_length(cfg: CfgNode) -> None:
-    at_least(cfg, "SOLVER.MAX_ITER", 0, "; 0 leaves the length to SOLVER.MAX_EPOCHS")
+    check_at_least(cfg, "SOLVER.MAX_ITER", 0, "; 0 leaves the length to SOLVER.MAX_EPOCHS")
     if cfg.SOLVER.MAX_ITER == 0:
-        above(cfg, "SOLVER.MAX_EPOCHS", 0, " as long as SOLVER.MAX_ITER is 0")
-    at_least(cfg, "SOLVER.WARMUP_EPOCHS", 0)
-    at_least(cfg, "SOLVER.WARMUP_ITERS", 0)
-    at_least(cfg, "SOLVER.CHECKPOINT_PERIOD", 1, " iteration")
-    at_least(cfg, "SOLVER.MAX_TO_KEEP", 0, "; 0 keeps all checkpoints")
+        check_above(cfg, "SOLVER.MAX_EPOCHS", 0, " as long as SOLVER.MAX_ITER is 0")
+    check_at_least(cfg, "SOLVER.WARMUP_EPOCHS", 0)
+    check_at_least(cfg, "SOLVER.WARMUP_ITERS", 0)
+    check_at_least(cfg, "SOLVER.CHECKPOINT_PERIOD", 1, " iteration")
+    check_at_least(cfg, "SOLVER.MAX_TO_KEEP", 0, "; 0 keeps all checkpoints")
     fractions, steps = cfg.SOLVER.STEP_FRACTIONS, cfg.SOLVER.STEPS
-    holds = are_numbers(fractions) and rise(fractions) and all(0 < fraction < 1 for fraction in fractions)
+    holds = are_numbers(fractions) and is_rising(fractions) and all(0 < fraction < 1 for fraction in fractions)
     require(holds, "SOLVER.STEP_FRACTIONS", fractions, "rise, and lie between 0 and 1")
-    holds = are_numbers(steps) and rise(steps) and all(isinstance(step, int) and step > 0 for step in steps)
+    holds = are_numbers(steps) and is_rising(steps) and all(isinstance(step, int) and step > 0 for step in steps)
     require(holds, "SOLVER.STEPS", steps, "be whole iterations above 0 that rise")
 
 
 def _check_rates(cfg: CfgNode) -> None:
-    one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", SCHEDULERS)
-    one_of(cfg, "SOLVER.WARMUP_METHOD", ("linear", "constant"))
+    check_one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", SCHEDULERS)
+    check_one_of(cfg, "SOLVER.WARMUP_METHOD", ("linear", "constant"))
     factor, rate, end = cfg.SOLVER.WARMUP_FACTOR, cfg.SOLVER.BASE_LR, cfg.SOLVER.BASE_LR_END
     require(is_number(factor) and 0 <= factor <= 1, "SOLVER.WARMUP_FACTOR", factor, "lie between 0 and 1")
-    above(cfg, "SOLVER.BASE_LR", 0)
+    check_above(cfg, "SOLVER.BASE_LR", 0)
     holds = is_number(end) and 0 <= end <= rate
     require(holds, "SOLVER.BASE_LR_END", end, f"lie between 0 and SOLVER.BASE_LR, {rate}")
-    at_least(cfg, "SOLVER.REFERENCE_BATCH_SIZE", 0, "; 0 leaves the learning rate as it is")
-    above(cfg, "SOLVER.GAMMA", 0)
+    check_at_least(cfg, "SOLVER.REFERENCE_BATCH_SIZE", 0, "; 0 leaves the learning rate as it is")
+    check_above(cfg, "SOLVER.GAMMA", 0)
     betas, decay = cfg.SOLVER.BETAS, cfg.SOLVER.LAYER_DECAY
     holds = are_numbers(betas, 2) and all(0 <= beta < 1 for beta in betas)
     require(holds, "SOLVER.BETAS", betas, "be two numbers of at least 0 and below 1")
-    at_least(cfg, "SOLVER.WEIGHT_DECAY", 0)
+    check_at_least(cfg, "SOLVER.WEIGHT_DECAY", 0)
     require(is_number(decay) and 0 < decay <= 1, "SOLVER.LAYER_DECAY", decay, "be above 0 and at most 1")
 
 
@@ -161,8 +161,8 @@ def _check_average(cfg: CfgNode) -> None:
 
 def check_batch(cfg: CfgNode, processes: int) -> None:
     """One optimizer step's images, over all `processes` and accumulation steps."""
-    at_least(cfg, "SOLVER.ACCUMULATION_STEPS", 0, "; 0 follows from SOLVER.MAX_IMS_PER_PASS")
-    at_least(cfg, "SOLVER.MAX_IMS_PER_PASS", 0, "; 0 sets no limit")
+    check_at_least(cfg, "SOLVER.ACCUMULATION_STEPS", 0, "; 0 follows from SOLVER.MAX_IMS_PER_PASS")
+    check_at_least(cfg, "SOLVER.MAX_IMS_PER_PASS", 0, "; 0 sets no limit")
     images, parts = cfg.SOLVER.IMS_PER_BATCH, max(cfg.SOLVER.ACCUMULATION_STEPS, 1)
     require(
         is_number(images) and images > 0 and images % (parts * processes) == 0,
@@ -177,7 +177,7 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
 
 
 def check_loader(cfg: CfgNode) -> None:
-    at_least(cfg, "DATALOADER.NUM_WORKERS", 0)
+    check_at_least(cfg, "DATALOADER.NUM_WORKERS", 0)
 
 
 def check_order(cfg: CfgNode) -> None:
@@ -217,20 +217,20 @@ def check_input(cfg: CfgNode, is_train: bool) -> None:
     """How a detector's images are read and augmented, in training or when it is tested."""
     check_channels(cfg)
     if not is_train:
-        at_least(cfg, "INPUT.MIN_SIZE_TEST", 0, " pixels; 0 leaves images as they are")
-        at_least(cfg, "INPUT.MAX_SIZE_TEST", 1, " pixel")
+        check_at_least(cfg, "INPUT.MIN_SIZE_TEST", 0, " pixels; 0 leaves images as they are")
+        check_at_least(cfg, "INPUT.MAX_SIZE_TEST", 1, " pixel")
         return
     check_shortest_edge(cfg)
     check_crop(cfg)
     check_jitter(cfg)
-    one_of(cfg, "INPUT.RANDOM_FLIP", FLIPS)
-    one_of(cfg, "INPUT.MASK_FORMAT", MASK_FORMATS)
+    check_one_of(cfg, "INPUT.RANDOM_FLIP", FLIPS)
+    check_one_of(cfg, "INPUT.MASK_FORMAT", MASK_FORMATS)
 
 
 def check_jitter(cfg: CfgNode) -> None:
     if not cfg.INPUT.LSJ.ENABLED:
         return
-    at_least(cfg, "INPUT.LSJ.IMAGE_SIZE", 1, " pixel")
+    check_at_least(cfg, "INPUT.LSJ.IMAGE_SIZE", 1, " pixel")
     low, high = cfg.INPUT.LSJ.MIN_SCALE, cfg.INPUT.LSJ.MAX_SCALE
     holds = is_number(high) and 0 < high <= MAX_SCALE
     require(holds, "INPUT.LSJ.MAX_SCALE", high, f"be above 0 and at most {MAX_SCALE}")
@@ -239,8 +239,8 @@ def check_jitter(cfg: CfgNode) -> None:
 
 
 def check_shortest_edge(cfg: CfgNode) -> None:
-    at_least(cfg, "INPUT.MAX_SIZE_TRAIN", 1, " pixel")
-    one_of(cfg, "INPUT.MIN_SIZE_TRAIN_SAMPLING", ("choice", "range"))
+    check_at_least(cfg, "INPUT.MAX_SIZE_TRAIN", 1, " pixel")
+    check_one_of(cfg, "INPUT.MIN_SIZE_TRAIN_SAMPLING", ("choice", "range"))
     sizes = cfg.INPUT.MIN_SIZE_TRAIN
     holds = are_numbers(sizes) and len(sizes) > 0 and min(sizes) >= 1
     require(holds, "INPUT.MIN_SIZE_TRAIN", sizes, "have at least one number, each at least 1 pixel")
@@ -250,7 +250,7 @@ def check_shortest_edge(cfg: CfgNode) -> None:
 
 
 def check_crop(cfg: CfgNode) -> None:
-    one_of(cfg, "INPUT.CROP.TYPE", CROPS)
+    check_one_of(cfg, "INPUT.CROP.TYPE", CROPS)
     kind, size = cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE
     if kind.startswith("relative"):
         holds = are_numbers(size, 2) and all(0 < side <= 1 for side in size)
@@ -271,7 +271,7 @@ def check_pretraining_input(cfg: CfgNode) -> None:
     holds = are_numbers(scale, 2) and 0 < scale[0] <= scale[1] <= 1
     must = "be the smallest and the largest share of the image, above 0 and at most 1"
     require(holds, "INPUT.PRETRAIN_CROP_SCALE", scale, must)
-    one_of(cfg, "INPUT.RANDOM_FLIP", FLIPS)
+    check_one_of(cfg, "INPUT.RANDOM_FLIP", FLIPS)
 
 
 # TEST
@@ -280,7 +280,7 @@ def check_pretraining_input(cfg: CfgNode) -> None:
 def check_evaluation(cfg: CfgNode) -> None:
     """When, and in which precision, a detector is evaluated during training."""
     for key in ("TEST.EVAL_PERIOD", "TEST.EVAL_EPOCHS", "TEST.PATIENCE"):
-        at_least(cfg, key, 0, ", and 0 is never")
+        check_at_least(cfg, key, 0, ", and 0 is never")
     evaluated = (cfg.TEST.EVAL_PERIOD or cfg.TEST.EVAL_EPOCHS) and cfg.DATASETS.TEST
     must = "be 0 where there are no evaluations during training, for which TEST.EVAL_EPOCHS and DATASETS.TEST are set"
     require(not cfg.TEST.PATIENCE or evaluated, "TEST.PATIENCE", cfg.TEST.PATIENCE, must)
@@ -294,7 +294,7 @@ def check_evaluation(cfg: CfgNode) -> None:
 def check_encoder(cfg: CfgNode) -> None:
     """What an encoder is made of."""
     node = cfg.MODEL.CONVMAE
-    one_of(cfg, "MODEL.CONVMAE.ARCH", list(PRESETS))
+    check_one_of(cfg, "MODEL.CONVMAE.ARCH", list(PRESETS))
     preset = PRESETS[node.ARCH]
     for key in ("EMBED_DIMS", "DEPTHS", "MLP_RATIOS"):
         values = getattr(node, key) or preset[key.lower()]
@@ -322,7 +322,7 @@ def check_backbone(cfg: CfgNode) -> None:
     """What the detector's backbone is made of, beside an encoder."""
     node = cfg.MODEL.CONVMAE
     check_size("MODEL.CONVMAE.IMAGE_SIZE", node.IMAGE_SIZE)
-    one_of(cfg, "MODEL.CONVMAE.RELATIVE_POSITION", RELATIVE_POSITIONS)
+    check_one_of(cfg, "MODEL.CONVMAE.RELATIVE_POSITION", RELATIVE_POSITIONS)
     valid = node.OUT_FEATURES and set(node.OUT_FEATURES) <= set(FEATURES)
     require(valid, "MODEL.CONVMAE.OUT_FEATURES", node.OUT_FEATURES, f"name some of {', '.join(FEATURES)}")
     padded = node.SQUARE_PAD
@@ -353,7 +353,7 @@ def check_masked_autoencoder(cfg: CfgNode) -> None:
     """Masking, and what the decoder is made of."""
     node = cfg.MODEL.MAE
     require(0 < node.MASK_RATIO < 1, "MODEL.MAE.MASK_RATIO", node.MASK_RATIO, "lie between 0 and 1, such as 0.75")
-    one_of(cfg, "MODEL.MAE.MASKING", MASKINGS)
+    check_one_of(cfg, "MODEL.MAE.MASKING", MASKINGS)
     if node.COMPLEMENTARY_MASKS and node.MASKING != "block":
         raise InputError("MODEL.MAE.COMPLEMENTARY_MASKS splits blocks; set MODEL.MAE.MASKING to block")
     if not node.MASKED_CONV and node.MASKING != "block":

@@ -9,7 +9,7 @@ import torch
 from .checks import require
 
 
-def available_device(device: str) -> str:
+def find_available_device(device: str) -> str:
     """MODEL.DEVICE as a device that this machine has: cpu, cuda or cuda:N.
 
     One line on stderr says that it is the CPU for want of a GPU.

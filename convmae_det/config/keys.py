@@ -10,7 +10,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ..errors import InputError
-from .reading import leaves, read_yaml
+from .reading import flatten_keys, read_yaml
 
 GROUPS = ("MODEL.", "INPUT.", "DATASETS.", "DATALOADER.", "SOLVER.", "TEST.")  # how keys begin
 BOX_WEIGHTS = ("MODEL.RPN.BBOX_REG_WEIGHTS", "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS")  # of x, y, width and height
@@ -52,7 +52,7 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     Args:
         source: the file or the command line that the user would have to correct
     """
-    known = dict(leaves(cfg))
+    known = dict(flatten_keys(cfg))
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         if any(name.startswith(f"{key}.") for name in known):

@@ -14,13 +14,13 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from ..errors import InputError, one_line
+from ..errors import InputError, shorten_error
 from .building import encoder_arguments
 
 OURS = "convmae_det://"  # what the names of the project's own configurations begin with
 BASE = "_BASE_"
 CONFIG = "config.yaml"  # of a run, in its OUTPUT_DIR
-TAKE = f"take the {CONFIG} that a run wrote"
+ADVICE = f"take the {CONFIG} that a run wrote"
 MAX_VALUES = 100_000  # in one file; ours have some 400
 MAX_BASES = 50  # files that one builds on
 
@@ -58,7 +58,7 @@ def read_plain_yaml(path: str | Path) -> object:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of dates that there are not
         where = getattr(error, "problem_mark", None)
         where = f"{where.name}, line {where.line + 1}," if where else path
-        problem = getattr(error, "problem", None) or one_line(error)
+        problem = getattr(error, "problem", None) or shorten_error(error)
         raise InputError(f"{where} is not plain YAML ({problem}): correct it") from error
 
 
@@ -74,12 +74,12 @@ def read_yaml(path: str) -> Iterator[tuple[str, object]]:
     Raises:
         InputError: see `read_plain_yaml`; a _BASE_ elsewhere, or in a loop; or keys that aren't nested.
     """
-    path = locate(os.path.expanduser(path))
-    folders = [os.path.realpath(folder) for folder in (os.path.dirname(path), os.curdir, configs_folder())]
-    yield from leaves(_tree_with_bases(path, folders, [], ()))
+    path = locate_config(os.path.expanduser(path))
+    folders = [os.path.realpath(folder) for folder in (os.path.dirname(path), os.curdir, find_configs_folder())]
+    yield from flatten_keys(_read_tree_with_bases(path, folders, [], ()))
 
 
-def configs_folder() -> Path:
+def find_configs_folder() -> Path:
     """Where the project's own configurations are.
 
     In a clone, whichever is installed, its configs/; else those that were installed as convmae_det.configs.
@@ -90,14 +90,14 @@ def configs_folder() -> Path:
     return Path(str(importlib.resources.files("convmae_det.configs")))
 
 
-def locate(path: str) -> str:
+def locate_config(path: str) -> str:
     """The path of one of the project's own configurations, if `path` is the name of one; else `path`.
 
     Raises InputError for a name that none of them has.
     """
     if not path.startswith(OURS):
         return path
-    folder = configs_folder()
+    folder = find_configs_folder()
     files = {f"{OURS}{file.relative_to(folder).as_posix()}": file for file in sorted(folder.rglob("*.yaml"))}
     if path not in files:  # nor is a path that leaves the folder
         near = difflib.get_close_matches(path, files) or files
@@ -105,30 +105,30 @@ def locate(path: str) -> str:
     return str(files[path])
 
 
-def _tree_with_bases(path: str, folders: list[str], read: list[str], above: tuple[str, ...]) -> dict:
+def _read_tree_with_bases(path: str, folders: list[str], read: list[str], above: tuple[str, ...]) -> dict:
     """`read`: all files so far, to which this one is added; `above`: those that lead here by _BASE_."""
     file = os.path.realpath(path)
     read.append(file)
     if file in above or len(read) > MAX_BASES:
         loop = "in a loop" if file in above else f"on more than {MAX_BASES} files"
         raise InputError(f"{above[0]} builds {loop} by {BASE}, so it is not made of nested keys: correct it")
-    tree = _tree(path)
+    tree = _read_tree(path)
     bases = tree.pop(BASE, [])
     merged: dict = {}
     for base in bases if isinstance(bases, list) else [bases]:
-        base = _base_path(path, base, folders)
-        _merge(_tree_with_bases(base, folders, read, (*above, file)), merged, base)
+        base = _find_base(path, base, folders)
+        _merge(_read_tree_with_bases(base, folders, read, (*above, file)), merged, base)
     _merge(tree, merged, path)
     return merged
 
 
-def _base_path(path: str, base: object, folders: list[str]) -> str:
+def _find_base(path: str, base: object, folders: list[str]) -> str:
     if not isinstance(base, str):
         raise InputError(
             f"{path} is not made of nested keys and a {BASE} that is a path: {BASE} is {base!r}; correct it"
         )
     if base.startswith(OURS):
-        return locate(base)
+        return locate_config(base)
     if "://" in base or "\0" in base:
         raise InputError(f"{path} builds on {base} by {BASE}: download that file and give its path")
     found = os.path.join(os.path.dirname(path), os.path.expanduser(base))
@@ -142,7 +142,7 @@ def _base_path(path: str, base: object, folders: list[str]) -> str:
     return found
 
 
-def _tree(path: str) -> dict:
+def _read_tree(path: str) -> dict:
     tree = read_plain_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path} is not made of nested keys: it should hold lines like SOLVER: and BASE_LR: 0.0001")
@@ -159,11 +159,11 @@ def _merge(tree: dict, into: dict, path: str) -> None:
             into[key] = value
 
 
-def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_keys(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The dotted keys and values of nested dicts."""
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{name}.")
+            yield from flatten_keys(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
@@ -175,11 +175,11 @@ def read_run_config(path: str | Path) -> CfgNode:
     """
     tree = read_plain_yaml(path)
     if isinstance(tree, dict) and BASE in tree:
-        raise InputError(f"{path} builds on another file ({BASE}): {TAKE}, which is complete")
+        raise InputError(f"{path} builds on another file ({BASE}): {ADVICE}, which is complete")
     try:
         cfg = CfgNode(tree)
         encoder_arguments(cfg)
         _ = cfg.MODEL.META_ARCHITECTURE
     except (AttributeError, AssertionError, TypeError) as error:
-        raise InputError(f"{path} doesn't describe a ConvMAE network, or not completely ({error}): {TAKE}") from error
+        raise InputError(f"{path} doesn't describe a ConvMAE network, or not completely ({error}): {ADVICE}") from error
     return cfg

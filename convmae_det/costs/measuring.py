@@ -1,4 +1,4 @@
-"""Times and memory, of functions that take turns."""
+"""Measures time and memory of functions that run alternately."""
 
 import json
 import platform
@@ -18,8 +18,8 @@ MATMUL_SIZE = {"cpu": 3072, "cuda": 8192}
 MATMUL = "matrix product"
 
 
-def seconds(function: Callable, device: str) -> float:
-    """The time that one call takes on the device, "cpu" or "cuda"."""
+def measure_seconds(function: Callable, device: str) -> float:
+    """Measures the time that one call takes on the device, "cpu" or "cuda"."""
     if device == "cpu":
         start = time.perf_counter()
         function()
@@ -32,29 +32,29 @@ def seconds(function: Callable, device: str) -> float:
     return start.elapsed_time(end) / 1000
 
 
-def medians(functions: Mapping[str, Callable], repeats: int, device: str) -> dict[str, float]:
-    """Seconds a call: medians over the repeats, after one to warm up.
+def measure_medians(functions: Mapping[str, Callable], repeats: int, device: str) -> dict[str, float]:
+    """Measures seconds a call: medians over the repeats, after one to warm up.
 
-    The functions take turns, so that a change of the machine's speed meets all.
+    The functions run alternately, so that a change of the machine's speed affects all.
     """
     times = {name: [] for name in functions}
     for turn in tqdm(range(repeats + 1), desc="turns, the first a warm-up", disable=None):
         for name, function in functions.items():
-            elapsed = seconds(function, device)
+            elapsed = measure_seconds(function, device)
             if turn:
                 times[name].append(elapsed)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def matrix_product(device: str, dtype: str) -> tuple[Callable, int]:
-    """A large matrix product, which gives the machine's own rate, and its number of operations."""
+def build_matrix_product(device: str, dtype: str) -> tuple[Callable, int]:
+    """Builds a large matrix product, which shows the machine's speed, and returns its number of operations, too."""
     size = MATMUL_SIZE[device]
     a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
     return lambda: torch.mm(a, b), 2 * size**3
 
 
-def cuda_peak(run: Callable) -> int:
-    """Bytes that torch holds at most on the GPU while `run` runs, beyond what it held before."""
+def measure_cuda_peak(run: Callable) -> int:
+    """Measures the most bytes that torch holds on the GPU while `run` runs, beyond what it held before."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -62,14 +62,14 @@ def cuda_peak(run: Callable) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
-def process_peak(*words: str) -> int:
-    """Bytes by which a process of its own raises its resident set.
+def measure_process_peak(*words: str) -> int:
+    """Measures the bytes by which a new process raises its resident set.
 
     Args:
         words: a command line of Python, of a program that calls :func:`print_peak`
 
     Raises:
-        InputError: the last thing that it said, if it fails.
+        InputError: it fails; the message is the last line that it printed to stderr.
     """
     finished = subprocess.run([sys.executable, *words], capture_output=True, text=True)
     if finished.returncode:
@@ -79,27 +79,31 @@ def process_peak(*words: str) -> int:
 
 
 def print_peak(run: Callable) -> None:
-    """What the process of :func:`process_peak` prints at its end."""
-    before = resident_peak()
+    """Runs `run` and prints the result that :func:`measure_process_peak` reads."""
+    before = read_resident_peak()
     run()
-    print(resident_peak() - before)
+    print(read_resident_peak() - before)
 
 
-def resident_peak() -> int:
-    """Peak resident set of this process in bytes (Linux)."""
+def read_resident_peak() -> int:
+    """Reads the peak resident set of this process in bytes (Linux)."""
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
 
 
-def machine(device: str) -> dict:
-    """What the figures of a device, "cpu" or "cuda", belong to."""
+def describe_machine(device: str) -> dict:
+    """Describes the device, "cpu" or "cuda", on which figures are measured."""
     capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
-    name = torch.cuda.get_device_name() if device == "cuda" else f"{processor()}, {capability}, {threads} threads"
+    name = (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"{find_processor_name()}, {capability}, {threads} threads"
+    )
     return {"device": name, "torch": torch.__version__}
 
 
-def processor() -> str:
-    """What the CPU is called; at least its architecture."""
+def find_processor_name() -> str:
+    """Finds the name of the CPU, or else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
@@ -109,4 +113,5 @@ def processor() -> str:
 
 
 def write_json(result: dict, path: str) -> None:
+    """Writes a result as indented JSON."""
     Path(path).write_text(json.dumps(result, indent=2) + "\n")

@@ -1,9 +1,9 @@
-"""What a network costs: parameters and operations by part, time and memory by image size.
+"""Measures what a network costs: parameters and operations by part, time and memory by image size.
 
-Images are square, random, and so are the weights. An operation is a multiplication or an addition of a matrix product,
-a convolution or attention, counted in a forward pass for one image; a multiply-add is two. Time is the median of some
-passes or, in training, optimizer steps. Memory is the peak with weights (in training gradients and optimizer, too): on
-a GPU of what torch holds, on the CPU of what a process of its own holds beyond the imported libraries.
+Images are square and random, and so are the weights. An operation is a multiplication or an addition of a matrix
+product, a convolution or attention, counted in a forward pass for one image; a multiply-add is two. Time is the median
+of some passes or, in training, optimizer steps. Memory is the peak with weights (in training also gradients and
+optimizer): on a GPU what torch allocates, on the CPU what a new process uses beyond the imported libraries.
 """
 
 import itertools
@@ -25,10 +25,10 @@ from ..config.architectures import is_detector
 from ..data.configuration import read_tool_config
 from ..engine.step import TrainingStep
 from ..errors import InputError
-from ..precision import Precision, announce, autocast, evaluation_precision, training_precision
+from ..precision import Precision, autocast, choose_evaluation_precision, choose_training_precision, log_precision
 from ..solver.optimizer import build_optimizer
-from .measuring import cuda_peak, machine, process_peak, seconds
-from .operations import REST, OperationCount
+from .measuring import describe_machine, measure_cuda_peak, measure_process_peak, measure_seconds
+from .operations import REST, OperationCounter
 
 # parts of a network, in this order: how the names of their parameters begin, and what they are called
 PARTS = (
@@ -52,10 +52,12 @@ class Workload:
     """What is measured: the network of a configuration, in inference or in training.
 
     Attributes:
-        config_file, pairs, device: as for `data.configuration.read_tool_config`
+        config_file: as for `data.configuration.read_tool_config`
+        pairs: as for `data.configuration.read_tool_config`
+        device: as for `data.configuration.read_tool_config`
         batch_size: images in a pass
-        train: optimizer steps in place of forward passes
-        cfg: what is read; detectors find as many objects as they may, unless `pairs` set a score threshold
+        train: optimizer steps instead of forward passes
+        cfg: the configuration; detectors find as many objects as they may, unless `pairs` set a score threshold
     """
 
     config_file: str
@@ -66,7 +68,11 @@ class Workload:
     cfg: CfgNode = field(init=False)
 
     def __post_init__(self) -> None:
-        """Raises InputError for a configuration, device or batch size that won't do."""
+        """Reads the configuration.
+
+        Raises:
+            InputError: a configuration, device or batch size that can't be used.
+        """
         if self.batch_size < 1:
             raise InputError(f"--batch-size is {self.batch_size}; it must be at least 1")
         self.cfg = read_tool_config(self.config_file, [*MOST_OBJECTS, *self.pairs], self.device)
@@ -75,7 +81,7 @@ class Workload:
         return Pass(self.cfg, size, self.batch_size, self.train)
 
     def run_for_memory(self, size: int) -> None:
-        """Runs what needs the most memory that a pass ever does."""
+        """Runs what needs the most memory of all passes."""
         run = self.make_pass(size)
         run()
         if self.train:  # the optimizer's state is made by the first step
@@ -88,8 +94,8 @@ class Pass:
     def __init__(self, cfg: CfgNode, size: int, batch_size: int, train: bool):
         torch.manual_seed(0)
         self.model = build_model(cfg).train(train)
-        self.inputs = [random_input(cfg, size, objects=train) for _ in range(batch_size)]
-        self.device, self.dtype, self.step = cfg.MODEL.DEVICE, precision_of(cfg, train).dtype, None
+        self.inputs = [make_random_input(cfg, size, objects=train) for _ in range(batch_size)]
+        self.device, self.dtype, self.step = cfg.MODEL.DEVICE, choose_precision_of_pass(cfg, train).dtype, None
         if train:
             self.step = TrainingStep(
                 self.model,
@@ -107,21 +113,22 @@ class Pass:
             with torch.no_grad(), autocast(self.device, self.dtype):
                 self.model(self.inputs)
 
-    def operations(self) -> Counter:
-        """Operations of each part in a forward pass for one image."""
+    def count_operations(self) -> Counter:
+        """Counts the operations of each part in a forward pass for one image."""
         self.model.eval()
-        parts = ((part_of(f"{name}."), module) for name, module in self.model.named_modules())
-        with torch.no_grad(), OperationCount(parts) as counter:
+        parts = ((find_part(f"{name}."), module) for name, module in self.model.named_modules())
+        with torch.no_grad(), OperationCounter(parts) as counter:
             self.model(self.inputs[:1])
         return counter.operations
 
 
-def precision_of(cfg: CfgNode, train: bool) -> Precision:
-    return training_precision(cfg) if train else evaluation_precision(cfg)
+def choose_precision_of_pass(cfg: CfgNode, train: bool) -> Precision:
+    """Chooses the precision of training or of evaluation."""
+    return choose_training_precision(cfg) if train else choose_evaluation_precision(cfg)
 
 
-def random_input(cfg: CfgNode, size: int, objects: bool) -> dict:
-    """A square image as the mapper gives it, with objects if it is to be trained on."""
+def make_random_input(cfg: CfgNode, size: int, objects: bool) -> dict:
+    """Makes a square random image as a mapper returns it, for training with objects."""
     entry = {"image": torch.randint(0, 256, (len(cfg.MODEL.PIXEL_MEAN), size, size), dtype=torch.uint8)}
     if objects and is_detector(cfg):
         corners = torch.rand(OBJECTS, 2, 2).sort(dim=1).values * (size - 8) + torch.tensor([[[0], [8]]])
@@ -132,47 +139,48 @@ def random_input(cfg: CfgNode, size: int, objects: bool) -> dict:
     return entry
 
 
-def part_of(name: str) -> str:
-    """The part of the network that a parameter belongs to, or a module, whose name then ends in a dot."""
+def find_part(name: str) -> str:
+    """Finds the part of the network that a parameter belongs to, or a module, whose name then ends in a dot."""
     for pattern, part in PARTS:
         if match := re.match(pattern, name):
             return match.expand(part)
     return REST
 
 
-def parameters(model: nn.Module) -> Counter:
-    """The number of parameters in each part."""
+def count_parameters(model: nn.Module) -> Counter:
+    """Counts the parameters in each part."""
     parts = Counter()
     for name, parameter in model.named_parameters():
-        parts[part_of(name)] += parameter.numel()
+        parts[find_part(name)] += parameter.numel()
     return parts
 
 
-def default_sizes(cfg: CfgNode) -> list[int]:
-    """Half, three quarters and all of the size that the configuration is made for, in multiples of 32 pixels."""
+def choose_default_sizes(cfg: CfgNode) -> list[int]:
+    """Returns half, three quarters and all of the configuration's image size, in multiples of 32 pixels."""
     node = cfg.MODEL.CONVMAE
     full = node.IMAGE_SIZE if is_detector(cfg) else node.PRETRAIN_IMAGE_SIZE
     return sorted({max(32, round(full * share / 32) * 32) for share in (0.5, 0.75, 1)})
 
 
 def analyze(workload: Workload, sizes: Iterable[int] = (), repeats: int = 3) -> dict:
-    """Measures a network at several sizes of images.
+    """Measures a network at several image sizes.
 
     Args:
-        sizes: sides of images in pixels; none: :func:`default_sizes`
+        workload: the network and what it does
+        sizes: sides of images in pixels; empty: :func:`choose_default_sizes`
         repeats: passes that are timed, after one that isn't
 
     Returns:
-        What was measured where, and as figures "parameters" by part, in the order of PARTS, and "sizes": for each
-        "size" "seconds" a pass, "operations" by part, and "memory" in bytes.
+        What was measured where; "parameters" by part, in the order of PARTS; and "sizes": for each "size" "seconds" a
+        pass, "operations" by part, and "memory" in bytes.
 
     Raises:
-        InputError: a size, or a number of repeats, that won't do; images of a size that can't be run.
+        InputError: a size, or a number of repeats, that can't be used; images of a size that can't be run.
     """
-    sizes = sorted(set(sizes or default_sizes(workload.cfg)))
+    sizes = sorted(set(sizes or choose_default_sizes(workload.cfg)))
     _check(workload.cfg, sizes, repeats)
-    precision = precision_of(workload.cfg, workload.train)
-    announce(precision)
+    precision = choose_precision_of_pass(workload.cfg, workload.train)
+    log_precision(precision)
     with tqdm(total=len(sizes) * (repeats + 3), desc="passes", disable=None) as progress:
         measured, (counts, *_) = zip(*(_measure(workload, size, repeats, progress) for size in sizes), strict=True)
     parts = _ordered({*counts, *(part for row in measured for part in row["operations"])})
@@ -180,7 +188,7 @@ def analyze(workload: Workload, sizes: Iterable[int] = (), repeats: int = 3) -> 
         row["operations"] = {part: row["operations"][part] for part in parts}
     return {
         "config_file": workload.config_file,
-        **machine(_kind(workload.cfg)),
+        **describe_machine(_kind(workload.cfg)),
         "precision": str(precision),
         "train": workload.train,
         "batch_size": workload.batch_size,
@@ -202,18 +210,18 @@ def _check(cfg: CfgNode, sizes: Sequence[int], repeats: int) -> None:
 
 
 def _measure(workload: Workload, size: int, repeats: int, progress: tqdm) -> tuple[dict, Counter]:
-    """The figures of one size, in which "operations" is a counter, and the parameters of each part."""
+    """Measures one size. Returns its figures, "operations" among them as a counter, and the parameters of each part."""
     progress.set_postfix_str(f"{size}×{size} pixels")
-    memory = peak_memory(workload, size)
+    memory = measure_peak_memory(workload, size)
     progress.update()
     run, times = workload.make_pass(size), []
     for _ in range(repeats + 1):
-        times.append(seconds(run, _kind(workload.cfg)))
+        times.append(measure_seconds(run, _kind(workload.cfg)))
         progress.update()
-    operations = run.operations()
+    operations = run.count_operations()
     progress.update()
     row = {"size": size, "seconds": statistics.median(times[1:]), "operations": operations, "memory": memory}
-    return row, parameters(run.model)
+    return row, count_parameters(run.model)
 
 
 def _kind(cfg: CfgNode) -> str:
@@ -221,19 +229,19 @@ def _kind(cfg: CfgNode) -> str:
 
 
 def _ordered(parts: Iterable[str]) -> list[str]:
-    """Parts in the order of PARTS, stages by number."""
+    """Sorts parts in the order of PARTS, stages by number."""
     names = [name for _, name in PARTS]
     return sorted(parts, key=lambda part: (names.index(part) if part in names else len(names) * (part == REST), part))
 
 
-def peak_memory(workload: Workload, size: int) -> int:
-    """Bytes, as the module's docstring says."""
+def measure_peak_memory(workload: Workload, size: int) -> int:
+    """Measures the peak memory in bytes, as the module's docstring says."""
     if workload.cfg.MODEL.DEVICE.startswith("cuda"):
-        return cuda_peak(lambda: workload.run_for_memory(size))
+        return measure_cuda_peak(lambda: workload.run_for_memory(size))
     words = ["--config-file", workload.config_file, "--device", "cpu", *workload.pairs]
     words += ["--batch-size", str(workload.batch_size), "--memory-at", str(size)]
     words += ["--train"] if workload.train else []
     try:
-        return process_peak("-m", "convmae_det", "analyze", *words)
+        return measure_process_peak("-m", "convmae_det", "analyze", *words)
     except InputError as error:
         raise InputError(f"images of {size} pixels can't be run: {error}") from error

@@ -1,8 +1,8 @@
-"""Operations of what runs, counted: multiplications and additions of matrix products, convolutions and attention.
+"""Counts operations of what runs: multiplications and additions of matrix products, convolutions and attention.
 
-They are counted by formulas of our own for torch's basic operations, so that the figures are the same with every
-version of torch and on every device, whichever of its kernels that one chooses. What is named like a product and has no
-formula is an error: no count leaves it out in silence.
+Our own formulas for torch's basic operations count them, so that the figures are the same with every version of torch
+and on every device, whichever kernel it chooses. An operation that is named like a product and has no formula is an
+error, so that no count is silently too low.
 """
 
 import math
@@ -18,24 +18,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 REST = "the rest"
 
 
-def product(result: torch.Tensor, args: Sequence) -> int:
-    """(…, n) times (n, …), or times the weight (…, n) of a linear layer"""
+def count_product(result: torch.Tensor, args: Sequence) -> int:
+    """Counts (…, n) times (n, …), or times the weight (…, n) of a linear layer."""
     return 2 * result.numel() * args[0].shape[-1]
 
 
-def product_added(result: torch.Tensor, args: Sequence) -> int:
-    """a, b, c → a + b · c"""
-    return product(result, args[1:])
+def count_added_product(result: torch.Tensor, args: Sequence) -> int:
+    """Counts a, b, c → a + b · c."""
+    return count_product(result, args[1:])
 
 
-def convolution(result: torch.Tensor, args: Sequence) -> int:
-    """weight (out, in / groups, …); of a transposed one (in, out / groups, …)"""
+def count_convolution(result: torch.Tensor, args: Sequence) -> int:
+    """Counts a convolution; its weight is (out, in / groups, …), of a transposed one (in, out / groups, …)."""
     maps, weight, transposed = args[0], args[1], args[6]
     return 2 * (maps if transposed else result).numel() * math.prod(weight.shape[1:])
 
 
-def attention(result: torch.Tensor, args: Sequence) -> int:
-    """query · key and weights · value, of (…, S, d), (…, T, d), (…, T, e)"""
+def count_attention(result: torch.Tensor, args: Sequence) -> int:
+    """Counts query · key and weights · value, of (…, S, d), (…, T, d), (…, T, e)."""
     query, key, value = args[:3]
     return 2 * math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
@@ -43,10 +43,10 @@ def attention(result: torch.Tensor, args: Sequence) -> int:
 # By the name of an operation in torch.ops: a formula of its result and its arguments. The linear layers with an
 # underscore are oneDNN's and MKL's. Attention has an operation for each of its kernels, more of them in each version.
 FORMULAS = (
-    (r"mm|bmm|mv|dot|vdot|linear|_linear_pointwise|_mkl_linear", product),
-    (r"addmm_?|baddbmm_?|addmv_?", product_added),
-    (r"convolution", convolution),
-    (r"_?scaled_dot_product_(?!\w*backward)\w*", attention),
+    (r"mm|bmm|mv|dot|vdot|linear|_linear_pointwise|_mkl_linear", count_product),
+    (r"addmm_?|baddbmm_?|addmv_?", count_added_product),
+    (r"convolution", count_convolution),
+    (r"_?scaled_dot_product_(?!\w*backward)\w*", count_attention),
 )
 # What is a product going by its name, such as _int_mm, conv2d_relu or convolution_backward.
 PRODUCTS = re.compile(
@@ -55,8 +55,12 @@ PRODUCTS = re.compile(
 )
 
 
-def operations_of(operation: Any, result: Any, args: Sequence) -> int:
-    """Of one call of an operation of torch.ops in a forward pass; 0 of what is no product."""
+def count_operations(operation: Any, result: Any, args: Sequence) -> int:
+    """Counts one call of an operation of torch.ops in a forward pass; 0 for what is no product.
+
+    Raises:
+        NotImplementedError: it is named like a product and has no formula.
+    """
     name = operation.overloadpacket.__name__
     for names, formula in FORMULAS:
         if re.fullmatch(names, name):
@@ -69,14 +73,14 @@ def operations_of(operation: Any, result: Any, args: Sequence) -> int:
     return 0
 
 
-class OperationCount(TorchDispatchMode):
-    """Counts what runs while it is active into `operations`, by the part whose module is at work."""
+class OperationCounter(TorchDispatchMode):
+    """Counts what runs while it is active in `operations`, by the part whose module is running."""
 
     def __init__(self, parts: Iterable[tuple[str, nn.Module]] = ()):
-        """What runs in none of the parts belongs to REST.
+        """Takes the modules to distinguish; what runs in none of them belongs to REST.
 
         Args:
-            parts: modules, each with the part that it belongs to; of those inside each other the inner one counts
+            parts: modules, each with the part that it belongs to; of nested ones the inner one counts
         """
         super().__init__()
         self.operations: Counter[str] = Counter()
@@ -84,10 +88,10 @@ class OperationCount(TorchDispatchMode):
 
     @property
     def part(self) -> str:
-        """The part that is at work."""
+        """The part that is running."""
         return self.running[-1]
 
-    def __enter__(self) -> "OperationCount":
+    def __enter__(self) -> "OperationCounter":
         for part, module in self.modules:
             self.handles.append(module.register_forward_pre_hook(lambda *_, part=part: self.running.append(part)))
             self.handles.append(module.register_forward_hook(lambda *_: self.running.pop() and None))
@@ -100,6 +104,6 @@ class OperationCount(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = operation(*args, **(kwargs or {}))
-        if operations := operations_of(operation, result, args):
+        if operations := count_operations(operation, result, args):
             self.operations[self.part] += operations
         return result

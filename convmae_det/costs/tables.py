@@ -1,12 +1,12 @@
-"""The figures of `costs.network.analyze` as text."""
+"""Formats the figures of `costs.network.analyze` as text."""
 
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
 
-def describe(result: dict) -> str:
-    """Two tables: parameters and operations by part, and time, memory and rates by size of the image."""
+def format_costs(result: dict) -> str:
+    """Formats two tables: parameters and operations by part, and time, memory and rates by image size."""
     first, train = result["sizes"][0]["size"], result["train"]
     kind = "optimizer step" if train else "forward pass"
     return "\n".join(
@@ -43,7 +43,7 @@ def _sizes(result: dict) -> str:
     batch, passes = result["batch_size"], 3 if result["train"] else 1
     rows = []
     for row in result["sizes"]:
-        time, work = cost_per_pixel(row, result["sizes"][0])
+        time, work = compute_cost_per_pixel(row, result["sizes"][0])
         rate = sum(row["operations"].values()) * batch * passes / row["seconds"]
         shown = (
             (row["seconds"], 3),
@@ -58,8 +58,8 @@ def _sizes(result: dict) -> str:
     return _table(rows, headers)
 
 
-def cost_per_pixel(row: dict, first: dict) -> tuple[float, float]:
-    """Time and operations for a pixel, as multiples of those at the first size."""
+def compute_cost_per_pixel(row: dict, first: dict) -> tuple[float, float]:
+    """Computes time and operations for a pixel, as multiples of those at the first size."""
     pixels = (row["size"] / first["size"]) ** 2
     work = sum(row["operations"].values()) / sum(first["operations"].values())
     return row["seconds"] / first["seconds"] / pixels, work / pixels

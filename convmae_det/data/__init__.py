@@ -1,1 +1,1 @@
-"""Data sets: what is read, how it is registered and augmented."""
+"""Data sets: reading, registration and augmentation."""

@@ -1,4 +1,4 @@
-"""A configuration together with what it takes from its data sets: the classes."""
+"""A configuration together with the classes of its data sets."""
 
 from collections.abc import Sequence
 
@@ -6,20 +6,22 @@ from detectron2.config import CfgNode, get_cfg
 
 from ..config.architectures import CLASS_KEYS
 from ..config.defaults import add_convmae_config
-from ..config.device import available_device
+from ..config.device import find_available_device
 from ..config.keys import set_keys
-from ..data.detection.categories import detector_categories
+from ..data.detection.categories import find_detector_categories
 from ..data.detection.coco_format import register_coco_format
 
 
 def read_config(config_file: str, pairs: Sequence[str] = ()) -> CfgNode:
-    """The defaults, then `config_file` if it is not empty, then KEY VALUE `pairs`; MODEL.DEVICE as it is there.
+    """Reads a configuration: the defaults, then `config_file`, then KEY VALUE `pairs`. MODEL.DEVICE is not resolved.
 
     The data sets of DATASETS.COCO_FORMAT are registered. DATASETS.CATEGORIES and, unless it is set, the detector's
-    number of classes are those of the data sets.
+    number of classes are taken from the data sets.
 
     Args:
-        config_file: a path, or the name of one of the project's own, such as convmae_det://mask_rcnn_convmae_b.yaml
+        config_file: a path, or the name of one of the project's own, such as convmae_det://mask_rcnn_convmae_b.yaml;
+            empty: none
+        pairs: keys and values, alternating
 
     Raises:
         InputError: a file that can't be read, a key that doesn't exist, a value of the wrong type, or data sets that
@@ -32,20 +34,29 @@ def read_config(config_file: str, pairs: Sequence[str] = ()) -> CfgNode:
 
 
 def _set_classes(cfg: CfgNode, given: set[str]) -> None:
-    """From the data sets to the detector's classes. `given`: the keys that the user has set."""
+    """Sets the detector's classes from the data sets. `given` holds the keys that the user has set."""
     key = CLASS_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
     # Who knows the classes, or needs none, may have a use for the model without the data that it was trained on.
     register_coco_format(cfg.DATASETS.COCO_FORMAT, missing_ok=bool(cfg.DATASETS.CATEGORIES) or key is None)
     if key is None:
         return
-    cfg.DATASETS.CATEGORIES = detector_categories(cfg)
+    cfg.DATASETS.CATEGORIES = find_detector_categories(cfg)
     if cfg.DATASETS.CATEGORIES and key not in given:
         cfg.merge_from_list([key, len(cfg.DATASETS.CATEGORIES)])
 
 
 def read_tool_config(config_file: str, pairs: Sequence[str] = (), device: str = "") -> CfgNode:
-    """:func:`read_config` for a program of one process: frozen, on `device` or, if that is empty, on MODEL.DEVICE."""
+    """Reads a configuration for a program with one process: frozen, with a device that this machine has.
+
+    Args:
+        config_file: as for :func:`read_config`
+        pairs: as for :func:`read_config`
+        device: replaces MODEL.DEVICE unless it is empty
+
+    Raises:
+        InputError: see :func:`read_config` and :func:`find_available_device`.
+    """
     cfg = read_config(config_file, pairs)
-    cfg.MODEL.DEVICE = available_device(device or cfg.MODEL.DEVICE)
+    cfg.MODEL.DEVICE = find_available_device(device or cfg.MODEL.DEVICE)
     cfg.freeze()
     return cfg

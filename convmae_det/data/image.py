@@ -1,4 +1,4 @@
-"""Any image file that Pillow can decode, or a part of it, as pixels of one kind."""
+"""Reads image files of any format that Pillow decodes, or parts of them, as uint8 arrays."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def read_image(path: str | os.PathLike, format: str = "RGB") -> np.ndarray:
-    """Read an image file, turned upright as its EXIF orientation says.
+    """Reads an image file, rotated as its EXIF orientation says.
 
-    Transparent pixels are laid on white, as viewers show them, unless the format is RGBA. Integers of 16 bits keep
-    their high byte, whatever part of the range an image uses, so that brightness means the same in all images. Floats
-    are taken to span 0 to 1 if none is above 1, else 0 to 255.
+    Transparent pixels become white, as viewers show them, unless the format is RGBA. 16-bit integers keep their high
+    byte, whatever range an image uses, so that brightness means the same in all images. Floats are taken as 0 to 1 if
+    none is above 1, else as 0 to 255.
 
     Args:
         path: the file
@@ -30,7 +30,7 @@ def read_image(path: str | os.PathLike, format: str = "RGB") -> np.ndarray:
         (H, W, C) uint8, writable
 
     Raises:
-        InputError: no such file, or one that isn't an image, is damaged, is larger than Pillow's limit against
+        InputError: the file doesn't exist, isn't an image, is damaged, is larger than Pillow's limit against
             decompression bombs, or has pixels whose range isn't known.
     """
     pixels, _ = read_crop(path, format, lambda height, width: (0, 0, height, width))
@@ -38,7 +38,11 @@ def read_image(path: str | os.PathLike, format: str = "RGB") -> np.ndarray:
 
 
 def read_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Height and width of the image that `read_image` reads. Raises InputError as that does."""
+    """Reads the height and width of the image that `read_image` returns.
+
+    Raises:
+        InputError: see `read_image`.
+    """
     with _errors_of(path), _open(path) as image:
         return _upright_size(image, _orientation(image))
 
@@ -49,24 +53,26 @@ def read_crop(
     choose: Callable[[int, int], tuple[int, int, int, int]],
     enough: int | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """A part of what `read_image` reads, chosen before anything is decoded.
+    """Reads a part of what `read_image` returns, chosen before anything is decoded.
 
     If fewer pixels are enough, a JPEG is decoded at a half, a quarter or an eighth of its height and width: the inverse
     cosine transform then runs on a part of the coefficients, which leaves out the frequencies that resizing would
-    remove. The part's edges come to lie between pixels of the reduced image, and are moved to the nearest.
+    remove. The part's edges then lie between pixels of the reduced image, and are moved to the nearest ones.
 
     Args:
-        path, format: of `read_image`
-        choose: is given the image's height and width, upright, and returns top, left, height and width of the part
-        enough: pixels that the part keeps along both sides if it has them; None to decode all of it
+        path: as for `read_image`
+        format: as for `read_image`
+        choose: takes the image's height and width, rotated, and returns top, left, height and width of the part
+        enough: number of pixels that the part keeps along both sides if it has them; None: all of it is decoded
 
     Returns:
         (H, W, C) uint8, writable, and the image's height and width
 
     Raises:
-        InputError: see `read_image`. Damage outside the part counts, too.
+        InputError: see `read_image`; also for damage outside the part.
     """
-    check_format(format)
+    if format not in CHANNELS:
+        check_format(format)  # raises
     with _errors_of(path):
         image = _open(path)
     with image:
@@ -81,9 +87,18 @@ def read_crop(
 
 
 def to_pixels(image: Image.Image, format: str, corners: tuple[int, int, int, int] | None = None) -> np.ndarray:
-    """(H, W, C) uint8 of an image as it lies, or of the part between two `corners` (left, top, right, bottom).
+    """Converts a Pillow image, without rotating it, to an array.
 
-    ValueError for pixels whose range isn't known.
+    Args:
+        image: of any mode
+        format: as for `read_image`
+        corners: left, top, right and bottom of a part; None: the whole image
+
+    Returns:
+        (H, W, C) uint8
+
+    Raises:
+        ValueError: the range of the pixels isn't known.
     """
     image = _to_8_bits(image)  # first, for their range is that of the whole image
     whole = corners in (None, (0, 0, *image.size))
@@ -132,7 +147,7 @@ def _upright_size(image: Image.Image, orientation: int) -> tuple[int, int]:
 
 
 def _reduce(image: Image.Image, most: int) -> int:
-    """Have a JPEG decoded at 1 / scale of its size, for the largest scale up to `most` that its decoder knows."""
+    """Makes Pillow decode a JPEG at 1 / scale of its size; returns scale, the largest of 1, 2, 4, 8 up to `most`."""
     if most < 2 or not isinstance(image, JpegImageFile):
         return 1
     scale = max(scale for scale in (2, 4, 8) if scale <= most)
@@ -140,13 +155,13 @@ def _reduce(image: Image.Image, most: int) -> int:
 
 
 def _corners(part: tuple[int, int, int, int], scale: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the part in an image reduced by `scale`."""
+    """Computes left, top, right and bottom of the part in an image reduced by `scale`."""
     top, left, height, width = part
     return round(left / scale), round(top / scale), round((left + width) / scale), round((top + height) / scale)
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Bring modes with wider pixels to L. Pillow itself would clip them at 255."""
+    """Converts modes with wider pixels to L. Pillow itself would clip them at 255."""
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
     pixels = np.asarray(image)
@@ -163,7 +178,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _convert(image: Image.Image, format: str) -> np.ndarray:
-    """(H, W, C) uint8 of a Pillow image with 8-bit pixels."""
+    """Converts a Pillow image with 8-bit pixels to (H, W, C) uint8."""
     if image.has_transparency_data and format != "RGBA":
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -1,4 +1,4 @@
-"""A small instance segmentation data set of drawn shapes, for the quickstart and as a pattern for data of one's own.
+"""A small instance segmentation data set of drawn shapes, for the quickstart and as an example of the format.
 
     convmae-det shapes [DIR] [--train N] [--val N] [--size PIXELS] [--seed S]
 
@@ -54,18 +54,19 @@ GENERATOR = "convmae_det.data.shapes"
 
 
 class Shape(NamedTuple):
+    """A shape in an image, by its whole outline."""
     category: str
     outline: np.ndarray  # (P, 2) float64, x and y in pixels
 
     @property
     def area(self) -> float:
-        """Pixels that the whole shape covers, in sight or not (shoelace formula)."""
+        """Area of the whole shape in pixels, visible or not (shoelace formula)."""
         x, y = self.outline.T
         return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
 
 
-def random_shape(rng: np.random.Generator, size: int) -> Shape:
-    """A shape of random category, size, proportions, angle and place; its centre lies in the image."""
+def sample_shape(rng: np.random.Generator, size: int) -> Shape:
+    """Samples a shape of random category, size, proportions, angle and position; its centre lies in the image."""
     category = CATEGORIES[rng.integers(len(CATEGORIES))]
     corners, second_radius = OUTLINES[category]
     angles = np.pi / corners * (1 + 2 * np.arange(corners))
@@ -78,8 +79,8 @@ def random_shape(rng: np.random.Generator, size: int) -> Shape:
     return Shape(category, rng.uniform(0, size, 2) + diameter / 2 * squashed @ rotation)
 
 
-def arrange(rng: np.random.Generator, size: int) -> tuple[list[Shape], np.ndarray]:
-    """Pile up shapes, each time where every shape stays recognisable.
+def place_shapes(rng: np.random.Generator, size: int) -> tuple[list[Shape], np.ndarray]:
+    """Places shapes on top of each other so that every shape stays recognisable.
 
     Returns:
         The shapes, bottom first, and the owners (S·F, S·F) uint8: 0 for background, i + 1 where shape i is on top.
@@ -87,7 +88,7 @@ def arrange(rng: np.random.Generator, size: int) -> tuple[list[Shape], np.ndarra
     shapes, owners = [], Image.new("L", (size * OVERSAMPLING, size * OVERSAMPLING))
     for _ in range(rng.integers(1, MAX_SHAPES + 1)):
         for _ in range(PLACEMENT_TRIES):
-            pile, covered = [*shapes, random_shape(rng, size)], owners.copy()
+            pile, covered = [*shapes, sample_shape(rng, size)], owners.copy()
             ImageDraw.Draw(covered).polygon((pile[-1].outline * OVERSAMPLING).ravel().tolist(), fill=len(pile))
             visible = np.array(covered.histogram()[1 : len(pile) + 1]) / OVERSAMPLING**2
             needed = [max(MIN_VISIBLE_AREA, MIN_VISIBLE_FRACTION * shape.area) for shape in pile]
@@ -97,18 +98,18 @@ def arrange(rng: np.random.Generator, size: int) -> tuple[list[Shape], np.ndarra
     return shapes, np.asarray(owners)
 
 
-def visible_coverage(owners: np.ndarray, count: int) -> np.ndarray:
-    """(count, S, S) float64: the share of each pixel in which shape i is on top."""
+def compute_visible_coverage(owners: np.ndarray, count: int) -> np.ndarray:
+    """Computes the share of each pixel in which shape i is on top, (count, S, S) float64."""
     size = len(owners) // OVERSAMPLING
     cells = owners.reshape(size, OVERSAMPLING, size, OVERSAMPLING).transpose(1, 3, 0, 2).reshape(-1, size, size)
     return np.stack([(cells == label).mean(axis=0) for label in range(1, count + 1)])
 
 
-def visible_polygons(coverage: np.ndarray) -> list[list[float]]:
-    """Outlines of the pixels that a shape covers by more than half.
+def trace_visible_polygons(coverage: np.ndarray) -> list[list[float]]:
+    """Traces the outlines of the pixels that a shape covers by more than half.
 
     COCO rasterises a polygon by the even-odd rule and adds up the polygons of an object, so a hole (a smaller shape on
-    top) can't be a polygon of its own: it is cut in along a slit that is walked there and back.
+    top) can't be a polygon of its own: a slit, traced in both directions, connects it with the outline.
 
     Args:
         coverage: (S, S) float64 in [0, 1]
@@ -128,8 +129,8 @@ def visible_polygons(coverage: np.ndarray) -> list[list[float]]:
     return polygons
 
 
-def noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    """(S, S) float64 in [0, 1]: smooth noise of several octaves, the finer the weaker."""
+def generate_noise(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Generates smooth noise of several octaves, weaker the finer they are: (S, S) float64 in [0, 1]."""
     field = np.zeros((size, size))
     for octave in range(2, 7):
         cells = Image.fromarray(rng.random((2**octave, 2**octave), dtype=np.float32))
@@ -137,8 +138,8 @@ def noise(rng: np.random.Generator, size: int) -> np.ndarray:
     return (field - field.min()) / np.ptp(field)
 
 
-def texture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """(S, S) float64 in [0, 1]: stripes, a checkerboard, a gradient or nothing, under noise."""
+def generate_texture(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Generates stripes, a checkerboard, a gradient or nothing, with noise added: (S, S) float64 in [0, 1]."""
     turn, period = rng.uniform(0, np.pi), rng.uniform(5, 20)
     y, x = np.mgrid[:size, :size] + rng.uniform(0, period, (2, 1, 1))
     along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
@@ -149,11 +150,11 @@ def texture(rng: np.random.Generator, size: int) -> np.ndarray:
         (along - along.min()) / np.ptp(along),
         np.full_like(along, 0.5),
     ][rng.integers(4)]
-    return 0.6 * np.clip(pattern, 0, 1) + 0.4 * noise(rng, size)
+    return 0.6 * np.clip(pattern, 0, 1) + 0.4 * generate_noise(rng, size)
 
 
-def contrasting_colour(rng: np.random.Generator, others: list, saturation: tuple, value: tuple) -> np.ndarray:
-    """(3,) float64 RGB in [0, 1]: of a few random colours, the one that stands out most from the others."""
+def choose_contrasting_colour(rng: np.random.Generator, others: list, saturation: tuple, value: tuple) -> np.ndarray:
+    """Chooses, from six random colours, the one that differs most from `others`: (3,) float64 RGB in [0, 1]."""
     colours = [
         np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))) for _ in range(6)
     ]
@@ -161,49 +162,50 @@ def contrasting_colour(rng: np.random.Generator, others: list, saturation: tuple
 
 
 def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """(S, S, 3) float64 in [0, 1]: a texture between two muted colours."""
-    ground = contrasting_colour(rng, [], *MUTED)
-    figure = contrasting_colour(rng, [ground], *MUTED)
-    return ground + 0.6 * texture(rng, size)[..., None] * (figure - ground)
+    """Draws a texture between two muted colours: (S, S, 3) float64 in [0, 1]."""
+    ground = choose_contrasting_colour(rng, [], *MUTED)
+    figure = choose_contrasting_colour(rng, [ground], *MUTED)
+    return ground + 0.6 * generate_texture(rng, size)[..., None] * (figure - ground)
 
 
 def draw_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[Shape], np.ndarray]:
-    """One picture.
+    """Draws one image.
 
     Returns:
         The image (S, S, 3) uint8 RGB, its shapes, bottom first, and their visible coverage (len(shapes), S, S) float64.
     """
-    shapes, owners = arrange(rng, size)
-    coverage = visible_coverage(owners, len(shapes))
+    shapes, owners = place_shapes(rng, size)
+    coverage = compute_visible_coverage(owners, len(shapes))
     background = draw_background(rng, size)
     image, palette = background * (1 - coverage.sum(axis=0))[..., None], [background.mean(axis=(0, 1))]
     for share in coverage:
-        palette.append(contrasting_colour(rng, palette, *VIVID))
-        shade = 0.75 + 0.25 * texture(rng, size)
+        palette.append(choose_contrasting_colour(rng, palette, *VIVID))
+        shade = 0.75 + 0.25 * generate_texture(rng, size)
         image += (share * shade)[..., None] * palette[-1]
     return (image * 255).round().astype(np.uint8), shapes, coverage
 
 
-def annotate(shape: Shape, coverage: np.ndarray) -> dict:
-    """COCO's annotation of the visible part of a shape, without the ids of annotation and image."""
+def build_annotation(shape: Shape, coverage: np.ndarray) -> dict:
+    """Builds COCO's annotation of the visible part of a shape, without the ids of annotation and image."""
     visible = coverage > 0.5
     y, x = np.nonzero(visible)
     left, top = int(x.min()), int(y.min())
     return {
         "category_id": CATEGORIES.index(shape.category) + 1,
-        "segmentation": visible_polygons(coverage),
+        "segmentation": trace_visible_polygons(coverage),
         "area": int(visible.sum()),
         "bbox": [left, top, int(x.max()) + 1 - left, int(y.max()) + 1 - top],  # x, y, width, height
         "iscrowd": 0,
     }
 
 
-def annotation_file(root: Path, split: str) -> Path:
+def get_annotation_path(root: Path, split: str) -> Path:
+    """Returns the path of a split's annotation file."""
     return root / "annotations" / f"instances_{split}.json"
 
 
 def write_split(root: Path, split: str, info: dict) -> None:
-    """Draw the images of a split into ``root/split`` and write its annotation file, which carries ``info``."""
+    """Draws the images of a split into ``root/split`` and writes its annotation file, which contains ``info``."""
     count, size, seed = (info["parameters"][name] for name in (split, "size", "seed"))
     images, annotations = [], []
     (root / split).mkdir(parents=True)
@@ -213,7 +215,7 @@ def write_split(root: Path, split: str, info: dict) -> None:
         Image.fromarray(pixels).save(root / split / file_name)
         images.append({"id": image_id, "file_name": file_name, "width": size, "height": size, "license": 1})
         for shape, share in zip(shapes, coverage, strict=True):
-            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotate(shape, share)})
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **build_annotation(shape, share)})
     content = {
         "info": info,
         "licenses": [{"id": 1, "name": "Apache License 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}],
@@ -221,12 +223,12 @@ def write_split(root: Path, split: str, info: dict) -> None:
         "annotations": annotations,
         "categories": [{"id": i + 1, "name": name, "supercategory": "shape"} for i, name in enumerate(CATEGORIES)],
     }
-    annotation_file(root, split).parent.mkdir(exist_ok=True)
-    annotation_file(root, split).write_text(json.dumps(content, separators=(",", ":")))
+    get_annotation_path(root, split).parent.mkdir(exist_ok=True)
+    get_annotation_path(root, split).write_text(json.dumps(content, separators=(",", ":")))
 
 
 def read_annotations(path: Path) -> dict:
-    """The content of an annotation file of ours; empty if there is none, or if it is another's or broken."""
+    """Reads an annotation file of ours; empty if there is none, or if another program wrote it or it is damaged."""
     try:
         content = json.loads(path.read_text())
         return content if content["info"]["generator"] == GENERATOR else {}
@@ -237,7 +239,7 @@ def read_annotations(path: Path) -> dict:
 def is_complete(root: Path, info: dict) -> bool:
     """Whether ``root`` holds the data set that ``info`` describes, with all its images."""
     for split in SPLITS:
-        content = read_annotations(annotation_file(root, split))
+        content = read_annotations(get_annotation_path(root, split))
         if content.get("info") != info:
             return False
         if not all((root / split / image["file_name"]).is_file() for image in content["images"]):
@@ -246,30 +248,35 @@ def is_complete(root: Path, info: dict) -> bool:
 
 
 def check_replaceable(root: Path) -> None:
-    """Raise InputError unless ``root`` is absent, empty, or a data set of ours to which nobody has added a file."""
+    """Checks that ``root`` may be replaced: it is absent, empty, or a data set of ours without other files.
+
+    Raises:
+        InputError: it contains something else.
+    """
     if root.exists() and not root.is_dir():
         raise InputError(f"{root} is a file, but the shapes need a folder; name another one.")
     layout = re.compile(r"(train|val)/\d{12}\.png|annotations/instances_(train|val)\.json")
-    ours = any(read_annotations(annotation_file(root, split)) for split in SPLITS)
+    ours = any(read_annotations(get_annotation_path(root, split)) for split in SPLITS)
     for path in root.rglob("*"):
         name = path.relative_to(root).as_posix()
         if (path.is_symlink() or not path.is_dir()) and not (ours and layout.fullmatch(name)):
             raise InputError(f"{root} holds {name}, which this command didn't write; name another folder.")
 
 
-def default_root() -> Path:
-    """``shapes`` in the folder where Detectron2 looks for data sets."""
+def find_default_root() -> Path:
+    """Returns ``shapes`` in the folder where Detectron2 looks for data sets."""
     return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser() / "shapes"
 
 
 def write_shapes(
     root: str | Path | None = None, *, train: int = 600, val: int = 100, size: int = 128, seed: int = 0
 ) -> bool:
-    """Write the data set, unless the folder holds the very same already. All of it appears at once, or nothing.
+    """Writes the data set, unless the folder already contains the same one. All of it is written, or nothing.
 
     Args:
-        root: the folder; None for ``default_root()``. One with an older data set of ours is replaced.
-        train, val: how many images
+        root: the folder; None for :func:`find_default_root`. An older data set of ours there is replaced.
+        train: number of training images
+        val: number of validation images
         size: side of the square images, in pixels
         seed: other seeds give other images
 
@@ -277,7 +284,7 @@ def write_shapes(
         Whether it was written; False if the folder's data set was kept.
 
     Raises:
-        InputError: a number out of range; a folder that holds other files, or can't be written.
+        InputError: a number out of range; a folder that contains other files, or can't be written.
     """
     parameters = {"train": train, "val": val, "size": size, "seed": seed}
     for name, (low, high) in RANGES.items():
@@ -290,7 +297,7 @@ def write_shapes(
         "parameters": parameters,
     }
     try:
-        root = Path(root or default_root()).expanduser().resolve()  # a link stays a link
+        root = Path(root or find_default_root()).expanduser().resolve()  # a link stays a link
         if is_complete(root, info):
             return False
         check_replaceable(root)
@@ -307,17 +314,17 @@ def write_shapes(
 
 
 def register_shapes(root: str | Path | None = None) -> None:
-    """Make ``shapes_train`` and ``shapes_val`` known to Detectron2; their files need not exist yet.
+    """Registers ``shapes_train`` and ``shapes_val`` with Detectron2; their files need not exist yet.
 
     Args:
-        root: the data set's folder; None for ``default_root()`` as it is now. Another root than last time replaces it.
+        root: the data set's folder; None for what :func:`find_default_root` returns now. It replaces an earlier one.
     """
     from detectron2.data import DatasetCatalog, MetadataCatalog  # drawing needs no Detectron2
     from detectron2.data.datasets import register_coco_instances
 
-    root = Path(root or default_root()).expanduser()
+    root = Path(root or find_default_root()).expanduser()
     for split in SPLITS:
-        name, json_file, image_root = f"shapes_{split}", str(annotation_file(root, split)), str(root / split)
+        name, json_file, image_root = f"shapes_{split}", str(get_annotation_path(root, split)), str(root / split)
         if name in DatasetCatalog:
             if MetadataCatalog.get(name).json_file == json_file:
                 continue

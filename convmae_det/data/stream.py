@@ -3,10 +3,11 @@
 Position p of an endless stream is the sample p mod n of epoch p // n, in an order shuffled anew for each epoch; n is
 the size of the data set. Optimizer step i takes the B positions from i·B on. Which image a position holds and how it
 is augmented depends on neither the history of the run nor the number of workers, processes or accumulation steps, so
-a run can go on from any step as if it had never stopped.
+a run can resume from any step as if it had never stopped.
 
-`SampleStream` gives the samples, `StepPositions` says which of them are this process's, `InputError`s travel from the
-workers as values: `HandOver`, `pack`, `Checked`. `build_stream_loader` puts them together, for any data set and mapper.
+`SampleStream` returns the samples, `StepPositionSampler` the positions of this process. Workers return `InputError`s as
+values: `ErrorReturningMapper` catches them, `ErrorRaisingLoader` raises them in the main process. `build_stream_loader`
+combines all of these, for any data set and mapper.
 """
 
 import contextlib
@@ -25,18 +26,18 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler, get_worker_info
 
-from ..config.checks import at_least, check_batch, check_loader
+from ..config.checks import check_at_least, check_batch, check_loader
 from ..errors import InputError
 
 
 @functools.lru_cache(maxsize=2)  # one epoch, and the next that other batches may have begun already
-def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """(size,) int64: the permutation of 0 ... size − 1 in which an epoch visits the data set."""
+def compute_epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """Computes the permutation, (size,) int64, in which an epoch visits the data set."""
     return np.random.default_rng((seed, epoch)).permutation(size)
 
 
 def seed_generators(seed: int, position: int) -> None:
-    """From now on, what `random`, `numpy.random` and torch's CPU generator draw depends on (seed, position) alone."""
+    """Seeds `random`, `numpy.random` and torch's CPU generator with (seed, position)."""
     python_seed, numpy_seed, torch_seed = np.random.SeedSequence(seed, spawn_key=(position,)).generate_state(3)
     random.seed(int(python_seed))
     np.random.seed(numpy_seed)
@@ -44,8 +45,8 @@ def seed_generators(seed: int, position: int) -> None:
 
 
 @contextlib.contextmanager
-def generators_kept() -> Iterator[None]:
-    """Afterwards, these generators go on as if nothing had been drawn: without workers, the model draws from them."""
+def preserve_random_state() -> Iterator[None]:
+    """Restores the state of these generators at the end: without workers, the model draws from the same ones."""
     python_state = random.getstate()
     numpy_state = np.random.get_state()
     torch_state = torch.default_generator.get_state()
@@ -73,30 +74,32 @@ class SampleStream(Dataset):
         return self.__getitems__([position])[0]
 
     def __getitems__(self, positions: Sequence[int]) -> list:
-        """The samples of a batch, as torch's loader asks for them.
+        """Returns the samples of a batch; torch's loader calls it.
 
-        To keep the generators' states takes longer than to seed them, and once is enough.
+        Saving the generators' states takes longer than seeding them, and once for a batch is enough.
         """
-        with generators_kept():
+        with preserve_random_state():
             return [self._sample(position) for position in positions]
 
     def _sample(self, position: int) -> Any:
         epoch, offset = divmod(position, len(self.dataset))
-        index = int(epoch_order(self.seed, epoch, len(self.dataset))[offset])
+        index = int(compute_epoch_order(self.seed, epoch, len(self.dataset))[offset])
         seed_generators(self.seed, position)
         return self.mapper(self.dataset[index])
 
 
-class StepPositions(Sampler):
-    """The positions that one process feeds to its model, a list for each forward pass, endlessly.
+class StepPositionSampler(Sampler):
+    """Yields, endlessly, the positions that one process feeds to its model, a list for each forward pass.
 
     A step of B images is cut into accumulation_steps · world_size equal slices; first come all processes' slices of
     the first forward pass. The images of a step are thus the same however it is cut.
 
     Args:
         images_per_step: B
+        accumulation_steps: forward passes of a process in a step
         first_step: the optimizer step to begin with, counted from 0
-        rank, world_size: of the process
+        rank: of the process
+        world_size: number of processes
     """
 
     def __init__(self, images_per_step: int, accumulation_steps: int, first_step: int, rank: int, world_size: int):
@@ -111,11 +114,11 @@ class StepPositions(Sampler):
                 yield list(range(start, start + self.slice_size))
 
 
-class HandOver:
-    """A mapper that returns its InputErrors instead of raising them.
+class ErrorReturningMapper:
+    """A mapper that returns InputErrors instead of raising them, for use in worker processes.
 
-    torch would raise an error of a worker process anew with the worker's traceback in its message; `Checked` raises it
-    as it was.
+    torch would raise an error of a worker again with the worker's traceback in its message. `ErrorRaisingLoader` raises
+    the original instead.
     """
 
     def __init__(self, mapper: Callable):
@@ -128,10 +131,10 @@ class HandOver:
             return error
 
 
-def pack(samples: list) -> list | bytes:
-    """A batch as a worker puts it into its queue, its tensors in shared memory; without workers, as it is.
+def pack_batch(samples: list) -> list | bytes:
+    """Packs a batch for a worker's queue, its tensors in shared memory; without workers, returns it unchanged.
 
-    torch would do the same in a thread that only prints what went wrong, and the batch would be waited for without end.
+    torch would do the same in a thread that only prints errors, and the main process would wait for the batch forever.
     """
     worker = get_worker_info()
     if worker is None:
@@ -148,16 +151,20 @@ def pack(samples: list) -> list | bytes:
         ]
 
 
-def unpack(batch: list | bytes) -> list:
-    """What `pack` was given. Its memory comes from the worker: RuntimeError, as torch has it, if that is dead."""
+def unpack_batch(batch: list | bytes) -> list:
+    """Reverses `pack_batch`.
+
+    Raises:
+        RuntimeError: the worker that owns the shared memory is dead; the message begins as torch's does.
+    """
     try:
         return pickle.loads(batch) if isinstance(batch, bytes) else batch
     except (OSError, EOFError) as error:
         raise RuntimeError(f"DataLoader worker exited before its batch was taken over ({error})") from error
 
 
-class Checked:
-    """A loader of what `pack` made of batches. The first InputError in them, which `HandOver` returned, is raised."""
+class ErrorRaisingLoader:
+    """A loader that unpacks batches of `pack_batch`, and raises the first InputError that a worker returned."""
 
     def __init__(self, loader: DataLoader):
         self.loader = loader
@@ -167,17 +174,18 @@ class Checked:
 
     def __iter__(self) -> Iterator[list]:
         for batch in self.loader:
-            batch = unpack(batch)
+            batch = unpack_batch(batch)
             for sample in batch:
                 if isinstance(sample, InputError):
                     raise sample
             yield batch
 
 
-def outlive_signals(worker: int) -> None:
-    """Keeps a worker alive until its owner ends, though schedulers and terminals signal whole groups of processes.
+def ignore_signals(worker: int) -> None:
+    """Keeps a worker alive until its parent ends it, though schedulers and terminals signal whole process groups.
 
-    Its owner tells it to end, and only if it doesn't sends SIGTERM, and again at its own exit.
+    The parent asks a worker to end, and sends SIGTERM only if it doesn't, and again at its own exit. So the worker
+    ignores SIGINT, and the first SIGTERM.
     """
 
     def receive(number: int, frame: object) -> None:
@@ -189,8 +197,8 @@ def outlive_signals(worker: int) -> None:
 
 def build_stream_loader(
     cfg: CfgNode, dataset: Sequence | ConcatDataset, mapper: Callable, start_iteration: int = 0
-) -> Checked:
-    """An endless loader of this process's batches.
+) -> ErrorRaisingLoader:
+    """Builds an endless loader of this process's batches.
 
     They are lists of SOLVER.IMS_PER_BATCH / (processes · ACCUMULATION_STEPS) samples, ACCUMULATION_STEPS of them for
     each optimizer step.
@@ -202,20 +210,20 @@ def build_stream_loader(
         start_iteration: the optimizer step to begin with, counted from 0
 
     Raises:
-        InputError: the batch can't be cut into equal parts; a key out of range. While iterating: a mapper's.
+        InputError: the batch can't be cut into equal parts; a key out of range. While iterating: errors of the mapper.
     """
     images, accumulation, processes = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS, comm.get_world_size()
     check_loader(cfg)
     check_batch(cfg, processes)
-    at_least(cfg, "SOLVER.ACCUMULATION_STEPS", 1, " where data are loaded, for which resolve_schedule replaces 0")
+    check_at_least(cfg, "SOLVER.ACCUMULATION_STEPS", 1, " where data are loaded, for which resolve_schedule replaces 0")
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-    positions = StepPositions(images, accumulation, start_iteration, comm.get_rank(), processes)
+    positions = StepPositionSampler(images, accumulation, start_iteration, comm.get_rank(), processes)
     loader = DataLoader(
-        SampleStream(dataset, HandOver(mapper), seed),
+        SampleStream(dataset, ErrorReturningMapper(mapper), seed),
         batch_sampler=positions,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=pack,
-        worker_init_fn=outlive_signals,
+        collate_fn=pack_batch,
+        worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # a new iterator draws a seed for its workers; not from the model's generator
     )
-    return Checked(loader)
+    return ErrorRaisingLoader(loader)

@@ -11,14 +11,14 @@ from torch import nn
 
 from ..checkpoint.checkpointer import Checkpointer
 from ..config.checks import check_fine_tuning, check_names, require
-from ..data.detection.catalog import check_available
+from ..data.detection.catalog import check_data_sets_exist
 from ..data.detection.loader import build_test_loader, build_train_dataset, build_train_loader
-from ..engine.hooks.best import BestCheckpoint, EarlyStop
-from ..engine.hooks.evaluation import Evaluation, best_metric, resolve_evaluation
+from ..engine.hooks.best import BestCheckpoint, EarlyStoppingHook
+from ..engine.hooks.evaluation import EvaluationHook, choose_best_metric, resolve_evaluation
 from ..engine.trainer import Trainer
-from ..evaluation.coco import Evaluator, tasks
+from ..evaluation.coco import Evaluator, list_tasks
 from ..inference.model import build_trained_model
-from ..precision import TRAINED, announce, autocast, evaluation_precision
+from ..precision import TRAINED, autocast, choose_evaluation_precision, log_precision
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class DetectionTrainer(Trainer):
     @classmethod
     def check_config(cls, cfg: CfgNode) -> None:
         check_fine_tuning(cfg, comm.get_world_size())
-        check_available([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], cfg)
+        check_data_sets_exist([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], cfg)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
@@ -40,10 +40,10 @@ class DetectionTrainer(Trainer):
 
     def build_hooks(self) -> list[hooks.HookBase]:
         resolve_evaluation(self.cfg, len(self.dataset))
-        test, metric, best = self.cfg.TEST, best_metric(self.cfg), None
+        test, metric, best = self.cfg.TEST, choose_best_metric(self.cfg), None
         if test.PRECISION != TRAINED:
-            announce(evaluation_precision(self.cfg), "Precision of evaluations")
-        all_hooks = [*super().build_hooks(), Evaluation(test.EVAL_PERIOD, self._evaluate)]
+            log_precision(choose_evaluation_precision(self.cfg), "Precision of evaluations")
+        all_hooks = [*super().build_hooks(), EvaluationHook(test.EVAL_PERIOD, self._evaluate)]
         if metric and comm.is_main_process():
             average = self._trainer.average
             model = average.module if average and metric.startswith("ema/") else self.checkpointer.model
@@ -51,7 +51,7 @@ class DetectionTrainer(Trainer):
             best = BestCheckpoint(test.EVAL_PERIOD, metric, model, path)
             all_hooks.append(best)
         if test.PATIENCE:
-            all_hooks.append(EarlyStop(test.PATIENCE, test.EVAL_PERIOD, best))
+            all_hooks.append(EarlyStoppingHook(test.PATIENCE, test.EVAL_PERIOD, best))
         return all_hooks
 
     def _evaluate(self) -> dict:
@@ -68,7 +68,7 @@ class DetectionTrainer(Trainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> Evaluator:
-        return Evaluator(dataset_name, tasks(cfg), output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
+        return Evaluator(dataset_name, list_tasks(cfg), output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: object = None) -> dict:
@@ -78,7 +78,7 @@ class DetectionTrainer(Trainer):
             COCO's metrics, in percent: {"bbox": {"AP": …}, "segm": …}, or one of these for each data set if there are
             several. Empty on all processes but the main one.
         """
-        with autocast(cfg.MODEL.DEVICE, evaluation_precision(cfg).dtype):
+        with autocast(cfg.MODEL.DEVICE, choose_evaluation_precision(cfg).dtype):
             results = super().test(cfg, model, evaluators)
         names = cfg.DATASETS.TEST
         for name in names if comm.is_main_process() else ():
@@ -99,5 +99,5 @@ class DetectionTrainer(Trainer):
         resume = resume and checkpoints.has_checkpoint()
         path = checkpoints.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
         require(path, "MODEL.WEIGHTS", path, "name the weights to evaluate")
-        announce(evaluation_precision(cfg))
+        log_precision(choose_evaluation_precision(cfg))
         return cls.test(cfg, build_trained_model(cfg, path))

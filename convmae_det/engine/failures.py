@@ -17,17 +17,17 @@ from detectron2.utils import comm
 from ..errors import InputError, TrainingError
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
-ROLL_CALL = 10  # seconds, less than the 30 that torchrun gives the others when one has ended
+ANSWER_TIMEOUT = 10  # seconds, less than the 30 that torchrun gives the others when one has ended
 
 
-def is_explained(error: BaseException | None) -> bool:
-    """Whether :func:`explain` has a sentence for it."""
+def is_known_failure(error: BaseException | None) -> bool:
+    """Whether :func:`describe_failure` has a sentence for it."""
     return isinstance(error, (InputError, TrainingError)) or any(
         (_is_unwritable(error), _is_of_a_reader(error), _is_of_another_process(error))
     )
 
 
-def explain(error: BaseException, cfg: CfgNode | None) -> str | None:
+def describe_failure(error: BaseException, cfg: CfgNode | None) -> str | None:
     """The sentence that the user needs; None for an error that is not known.
 
     Asks the other processes whether they are there if one of them is gone, for at most ROLL_CALL seconds.
@@ -41,9 +41,9 @@ def explain(error: BaseException, cfg: CfgNode | None) -> str | None:
             "it was: make room, then go on with --resume"
         )
     if _is_of_a_reader(error):
-        return _explain_reader(str(error))
+        return _describe_reader_failure(str(error))
     if _is_of_another_process(error):
-        return _explain_process()
+        return _describe_process_failure()
     return None
 
 
@@ -61,7 +61,7 @@ def _is_of_another_process(error: BaseException | None) -> bool:
     return isinstance(error, dist.DistError) or bool(re.search(r"\bgloo\b|\bNCCL\b", str(error)))
 
 
-def _explain_reader(message: str) -> str:
+def _describe_reader_failure(message: str) -> str:
     signal = re.search(r"killed by signal: (\w[\w ]*)", message)
     if signal and signal[1] == "Bus error":
         return (
@@ -73,8 +73,8 @@ def _explain_reader(message: str) -> str:
     )
 
 
-def _explain_process() -> str:
-    missing = _roll_call()
+def _describe_process_failure() -> str:
+    missing = _find_missing_processes()
     names = ", ".join(map(str, missing))
     who = f"process {names}" if missing else "the connection to a process"
     return (
@@ -83,7 +83,7 @@ def _explain_process() -> str:
     )
 
 
-def _roll_call() -> list[int]:
+def _find_missing_processes() -> list[int]:
     """The processes that are gone or hang: those that don't come here, as all others do when communication fails."""
     me, size = comm.get_rank(), comm.get_world_size()
     missing = [0] if me else []  # as long as the store doesn't answer, which lies with the first process
@@ -91,7 +91,7 @@ def _roll_call() -> list[int]:
     def ask() -> None:
         nonlocal missing
         with contextlib.suppress(RuntimeError):
-            store, end = dist.distributed_c10d._get_default_store(), time.monotonic() + ROLL_CALL
+            store, end = dist.distributed_c10d._get_default_store(), time.monotonic() + ANSWER_TIMEOUT
             store.set(f"present{me}", "")
             absent = [rank for rank in range(size) if rank != me]
             while absent and time.monotonic() < end:
@@ -100,5 +100,5 @@ def _roll_call() -> list[int]:
 
     asking = threading.Thread(target=ask, daemon=True)  # the store waits without end for a process that hangs
     asking.start()
-    asking.join(ROLL_CALL + 1)
+    asking.join(ANSWER_TIMEOUT + 1)
     return missing

@@ -25,11 +25,11 @@ from torch.distributed.elastic.multiprocessing.redirects import redirect_stderr
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ..config.checks import check_process_timeout
-from ..config.device import available_device, count_gpus
+from ..config.device import count_gpus, find_available_device
 from ..data.configuration import read_config
-from ..errors import InputError, TrainingError, one_line
-from .failures import explain, is_explained
-from .output_folder import refuse_links
+from ..errors import InputError, TrainingError, shorten_error
+from .failures import describe_failure, is_known_failure
+from .output_folder import check_links
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ INTERRUPTED = 130  # the shell's exit status for a program ended by Ctrl-C
 def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
     """Calls ``main(cfg, args)`` in every process that `args` (Detectron2's usual arguments) or torchrun asks for.
 
-    Returns the exit status: 0, or 1 after an InputError, a TrainingError or what `explain` knows, or 130 after Ctrl-C
+    Returns the exit status: 0, or 1 after an InputError, a TrainingError or what `describe_failure` knows, or 130 after Ctrl-C
     or, while it trains, SIGTERM. Of these, one line on stderr says what happened; other exceptions pass.
     """
     cfg = None
@@ -55,7 +55,7 @@ def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
             _work(main, cfg, args)
         return 0
     except Exception as error:
-        if (sentence := explain(error, cfg)) is None:
+        if (sentence := describe_failure(error, cfg)) is None:
             raise
         print(f"error: {sentence}", file=sys.stderr)
         return 1
@@ -99,7 +99,7 @@ def start_processes(
         raise
     except dist.DistError as error:
         raise InputError(
-            f"the {args.num_machines} machines don't meet at {args.dist_url} ({one_line(error)}): let --dist-url name "
+            f"the {args.num_machines} machines don't meet at {args.dist_url} ({shorten_error(error)}): let --dist-url name "
             "a free port of the first, and start all of them within SOLVER.PROCESS_TIMEOUT"
         ) from error
     finally:
@@ -138,7 +138,7 @@ def _work_apart(main: Callable, cfg: CfgNode, args: Namespace) -> None:
     try:
         _work_together(main, cfg, args)
     except Exception as error:
-        if (sentence := explain(error, cfg)) is None:
+        if (sentence := describe_failure(error, cfg)) is None:
             raise
         get_error_handler().record_exception(InputError(sentence))
         sys.exit(1)
@@ -183,7 +183,7 @@ def _environment() -> str:
         with redirect_stderr(os.devnull):  # where there is no compiler, the shell says so, too
             return collect_env_info()
     except Exception as error:  # facts that help are no reason to stop
-        return f"PyTorch {torch.__version__}; more can't be found out ({one_line(error)})"
+        return f"PyTorch {torch.__version__}; more can't be found out ({shorten_error(error)})"
 
 
 def started_by_torchrun() -> bool:
@@ -216,12 +216,12 @@ def set_up_logging(output_dir: str) -> None:
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and is_explained(record.exc_info[1]))
+    return not (record.exc_info and is_known_failure(record.exc_info[1]))
 
 
 def _report_in_thread(failure: threading.ExceptHookArgs) -> None:
     """TensorBoard's thread writes events; what keeps it from that is raised where training goes on, too."""
-    if not is_explained(failure.exc_value):
+    if not is_known_failure(failure.exc_value):
         threading.__excepthook__(failure)
 
 
@@ -233,7 +233,7 @@ def check_output_dir(path: str) -> None:
             pass
     except OSError as error:
         raise InputError(f"OUTPUT_DIR {path!r} can't be written to ({error.strerror}): choose another") from error
-    refuse_links(path)
+    check_links(path)
 
 
 def _how_to_resume(cfg: CfgNode | None, args: Namespace) -> str:
@@ -266,7 +266,7 @@ def choose_device(device: str, args: Namespace) -> str:
         _check_processes("cuda" if device == "auto" and gpus else device, args, gpus)
         if args.num_gpus == 0:
             device = "cpu"
-    return available_device(device)
+    return find_available_device(device)
 
 
 def _check_processes(device: str, args: Namespace, gpus: int) -> None:

@@ -16,7 +16,7 @@ RUN_FILES += ("reconstructions", "skipped_images.log")
 OPENED = ("metrics.json", "log.txt*", "skipped_images.log", "inference", "inference/*", "reconstructions")
 
 
-def refuse_links(output_dir: str) -> None:
+def check_links(output_dir: str) -> None:
     """Raises InputError for a link through which a run would write to other places than OUTPUT_DIR."""
     for pattern in OPENED:
         for path in glob.glob(os.path.join(glob.escape(output_dir), pattern)):
@@ -27,7 +27,7 @@ def refuse_links(output_dir: str) -> None:
                 )
 
 
-def set_aside_earlier_run(output_dir: str) -> None:
+def move_earlier_run(output_dir: str) -> None:
     """Moves the files of an earlier run, if it left a checkpoint, to a folder previous_run_1, 2, … of their own."""
     if not os.path.exists(os.path.join(output_dir, "last_checkpoint")):
         return
@@ -43,7 +43,7 @@ def set_aside_earlier_run(output_dir: str) -> None:
     )
 
 
-def end_last_line(path: str) -> None:
+def complete_last_line(path: str) -> None:
     """A line that was cut off, on a full disk or by a kill, shall not take the next one with it."""
     with open(path, "ab+") as file:
         if file.tell():

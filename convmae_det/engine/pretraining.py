@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
 from ..config.checks import check_pretraining
-from ..data.pretraining.loader import PretrainingMapper, SkipDamaged, SkippedImages, build_pretraining_dataset
+from ..data.pretraining.loader import PretrainingMapper, SkippedImageLog, SkippingMapper, build_pretraining_dataset
 from ..data.pretraining.loader import build_pretraining_loader as build_loader
 from ..data.stream import SampleStream
 from ..visualization.reconstructions import draw_reconstructions, seeded_noise
@@ -33,11 +33,11 @@ class PretrainingTrainer(Trainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
-        return Recorded(build_loader(cfg, start_iteration, dataset), skipped_images(cfg))
+        return SkippedImageRecorder(build_loader(cfg, start_iteration, dataset), open_skipped_image_log(cfg))
 
     def train(self) -> None:
         super().train()
-        skipped = skipped_images(self.cfg)
+        skipped = open_skipped_image_log(self.cfg)
         if skipped.count:
             logger.warning(f"{skipped.count} images could not be read and were skipped: {skipped.path} names them")
 
@@ -49,18 +49,18 @@ class PretrainingTrainer(Trainer):
     def build_hooks(self) -> list[HookBase]:
         all_hooks = super().build_hooks()
         if self.cfg.VIS_PERIOD > 0 and comm.is_main_process():
-            all_hooks.append(DrawReconstructions(self.cfg, self.dataset))
+            all_hooks.append(ReconstructionHook(self.cfg, self.dataset))
         return all_hooks
 
 
-def skipped_images(cfg: CfgNode) -> SkippedImages:
-    return SkippedImages(os.path.join(cfg.OUTPUT_DIR, "skipped_images.log"))
+def open_skipped_image_log(cfg: CfgNode) -> SkippedImageLog:
+    return SkippedImageLog(os.path.join(cfg.OUTPUT_DIR, "skipped_images.log"))
 
 
-class Recorded:
+class SkippedImageRecorder:
     """A loader whose batches leave the names of the images that were skipped in a file."""
 
-    def __init__(self, loader: Iterable[list[dict]], skipped: SkippedImages):
+    def __init__(self, loader: Iterable[list[dict]], skipped: SkippedImageLog):
         self.loader, self.skipped = loader, skipped
 
     def __iter__(self) -> Iterator[list[dict]]:
@@ -69,7 +69,7 @@ class Recorded:
             yield batch
 
 
-class DrawReconstructions(HookBase):
+class ReconstructionHook(HookBase):
     """Draws the same images under the same masks every VIS_PERIOD iterations and at the end.
 
     The pictures go to OUTPUT_DIR/reconstructions and to TensorBoard.
@@ -78,7 +78,7 @@ class DrawReconstructions(HookBase):
     def __init__(self, cfg: CfgNode, dataset: Sequence, num_images: int = 6):
         self.period, self.image_format = cfg.VIS_PERIOD, cfg.INPUT.FORMAT
         self.folder = os.path.join(cfg.OUTPUT_DIR, "reconstructions")
-        self.samples = SampleStream(dataset, SkipDamaged(PretrainingMapper(cfg), dataset), seed=0)
+        self.samples = SampleStream(dataset, SkippingMapper(PretrainingMapper(cfg), dataset), seed=0)
         self.num_images = num_images
 
     def after_step(self) -> None:

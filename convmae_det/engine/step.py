@@ -19,9 +19,8 @@ from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import AveragedModel
 
 from ..checkpoint.fitting import Strictness, Weights
-from ..checkpoint.loading import load
+from ..checkpoint.loading import assign_weights
 from ..errors import TrainingError
-from ..precision import autocast
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ class TrainingStep(SimpleTrainer):
                 loss = self._forward(batches[-1], part)
                 losses.append({name: value.detach().float() for name, value in loss.items()})
                 if last:  # all processes take part in the last backward pass, or none
-                    self._require_finite(mean_losses(losses), batches)
+                    self._require_finite(compute_mean_losses(losses), batches)
                 self._backward(loss)
         self.after_backward()
 
@@ -96,7 +95,7 @@ class TrainingStep(SimpleTrainer):
             self.clip_gradients(parameters)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._write_metrics(mean_losses(losses), data_time)
+        self._write_metrics(compute_mean_losses(losses), data_time)
         if norm.isfinite():  # else the update was skipped
             get_event_storage().put_scalar("grad_norm", norm)
             if self.average is not None:
@@ -105,7 +104,7 @@ class TrainingStep(SimpleTrainer):
     def _forward(self, batch: list[dict], part: int) -> dict[str, torch.Tensor]:
         entropy = [self.seed, self.iter, part, comm.get_rank()]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
-        with autocast(self.device, self.autocast_dtype):
+        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
             try:
                 return self.model(batch)
             except FloatingPointError:  # Detectron2's RPN looks at its proposals
@@ -142,8 +141,8 @@ class TrainingStep(SimpleTrainer):
         if state_dict["scaler"]:  # empty after training in another precision
             self.scaler.load_state_dict(state_dict["scaler"])
         if self.average is not None and "average" in state_dict:
-            weights = Weights.of_a_run("the average of the weights in the checkpoint", state_dict["average"])
-            load(self.average, weights, Strictness.EXACT)
+            weights = Weights.from_run("the average of the weights in the checkpoint", state_dict["average"])
+            assign_weights(self.average, weights, Strictness.EXACT)
         elif self.average is not None:
             logger.warning(
                 "The run had no SOLVER.EMA.DECAY so far: the average of the weights starts from what they are now"
@@ -157,7 +156,7 @@ class TrainingStep(SimpleTrainer):
             self.average.module.load_state_dict(model.state_dict())
 
 
-def mean_losses(losses: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+def compute_mean_losses(losses: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Each loss's mean over those micro-batches that have it."""
     names = dict.fromkeys(name for loss in losses for name in loss)
     return {name: torch.stack([loss[name] for loss in losses if name in loss]).mean() for name in names}

@@ -22,19 +22,19 @@ from torch import nn
 
 from ..checkpoint import load_weights
 from ..checkpoint.checkpointer import Checkpointer
-from ..checkpoint.writing import write
+from ..checkpoint.writing import write_checkpoint
 from ..errors import InputError
-from ..files import atomic_write, remove_leftovers
+from ..files import atomic_write, remove_temporary_files
 from ..inference.model import build_model
-from ..precision import announce, training_precision
-from ..solver.optimizer import build_optimizer, gradient_clipper
+from ..precision import choose_training_precision, log_precision
+from ..solver.optimizer import build_gradient_clipper, build_optimizer
 from ..solver.schedule import resolve_schedule
-from .hooks.average import AverageSaver, build_average
-from .hooks.best import StoppedEarly
-from .hooks.evaluation import Evaluation
-from .hooks.interruption import Interruption
-from .hooks.progress import Progress
-from .output_folder import end_last_line, set_aside_earlier_run
+from .hooks.average import AverageSavingHook, build_average
+from .hooks.best import TrainingStopped
+from .hooks.evaluation import EvaluationHook
+from .hooks.interruption import InterruptionHook
+from .hooks.progress import ProgressHook
+from .output_folder import complete_last_line, move_earlier_run
 from .step import TrainingStep
 
 logger = logging.getLogger(__name__)
@@ -63,15 +63,15 @@ class Trainer(DefaultTrainer):
         model = self.build_model(self.cfg)
         optimizer = self.build_optimizer(self.cfg, model)
         devices = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
-        precision = training_precision(cfg)
-        announce(precision)
+        precision = choose_training_precision(cfg)
+        log_precision(precision)
         self._trainer = TrainingStep(
             create_ddp_model(model, broadcast_buffers=False, **devices),
             None,
             optimizer,
             accumulation_steps=self.cfg.SOLVER.ACCUMULATION_STEPS,
             autocast_dtype=precision.dtype,
-            clip_gradients=gradient_clipper(cfg),
+            clip_gradients=build_gradient_clipper(cfg),
             average=build_average(model, cfg.SOLVER.EMA.DECAY),
             seed=self.cfg.SEED,
         )
@@ -108,10 +108,10 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[hooks.HookBase]:
         all_hooks = [hooks.IterationTimer(), hooks.LRScheduler()]
         if comm.is_main_process():
-            all_hooks.append(Progress(len(self.dataset), self.cfg.SOLVER.IMS_PER_BATCH, LOG_PERIOD))
-            all_hooks.append(AverageSaver())
+            all_hooks.append(ProgressHook(len(self.dataset), self.cfg.SOLVER.IMS_PER_BATCH, LOG_PERIOD))
+            all_hooks.append(AverageSavingHook())
             all_hooks.append(hooks.PeriodicCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD))
-        return [*all_hooks, Interruption()]
+        return [*all_hooks, InterruptionHook()]
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Goes on from the last checkpoint in OUTPUT_DIR if `resume` and there is one.
@@ -149,7 +149,7 @@ class Trainer(DefaultTrainer):
             self.data_loader = self.build_train_loader(self.cfg, self.dataset, self.start_iter)
             try:
                 super().train()
-            except StoppedEarly as stop:
+            except TrainingStopped as stop:
                 logger.info(str(stop))
             finally:  # the loader's workers end with its iterator; a process that waits for them at exit may hang
                 self._trainer._data_loader_iter_obj = None
@@ -162,21 +162,21 @@ class Trainer(DefaultTrainer):
 
     def _prepare_output(self) -> None:
         os.makedirs(self.cfg.OUTPUT_DIR, exist_ok=True)
-        remove_leftovers(self.cfg.OUTPUT_DIR)
+        remove_temporary_files(self.cfg.OUTPUT_DIR)
         if self.start_iter == 0:
-            set_aside_earlier_run(self.cfg.OUTPUT_DIR)
+            move_earlier_run(self.cfg.OUTPUT_DIR)
         with atomic_write(os.path.join(self.cfg.OUTPUT_DIR, "config.yaml")) as file:
             file.write(self.cfg.dump().encode())
         self._register_writer()
 
     def _register_writer(self) -> None:
         """Opens files in OUTPUT_DIR, so not any earlier than that is needed."""
-        end_last_line(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"))
+        complete_last_line(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"))
         self.register_hooks([hooks.PeriodicWriter(self.build_writers(), LOG_PERIOD)])
 
     def _evaluate_again(self) -> None:
         """The final evaluation, and what follows from it: it may have been interrupted."""
-        if not any(isinstance(hook, Evaluation) for hook in self._hooks):
+        if not any(isinstance(hook, EvaluationHook) for hook in self._hooks):
             return
         if comm.is_main_process():
             self._register_writer()
@@ -194,7 +194,7 @@ class Trainer(DefaultTrainer):
         """model_final_ema.pth, of weights alone."""
         if self._trainer.average is not None:
             weights = self._trainer.average.module.state_dict()
-            write({"model": weights}, os.path.join(self.cfg.OUTPUT_DIR, "model_final_ema.pth"))
+            write_checkpoint({"model": weights}, os.path.join(self.cfg.OUTPUT_DIR, "model_final_ema.pth"))
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Takes what a checkpoint says of training.

@@ -1,1 +1,1 @@
-"""Metrics out of results, without training."""
+"""Metrics of results, without training."""

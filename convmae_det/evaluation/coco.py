@@ -18,12 +18,13 @@ if coco_evaluation.COCOeval_opt is coco_evaluation.COCOeval:
 MEASURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # COCO's
 
 
-def tasks(cfg: CfgNode) -> tuple[str, ...]:
+def list_tasks(cfg: CfgNode) -> tuple[str, ...]:
+    """Lists what COCO's metrics are computed for: boxes and, with MODEL.MASK_ON, masks."""
     return ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
 
 
 class Evaluator(COCOEvaluator):
-    """Detectron2's, but what finds nothing, such as a detector at the start of training, has an AP of 0, not NaN."""
+    """Detectron2's evaluator, except that a detector that finds nothing, such as an untrained one, has an AP of 0, not NaN."""
 
     def _derive_coco_results(self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None) -> dict:
         results = super()._derive_coco_results(coco_eval, iou_type, class_names)

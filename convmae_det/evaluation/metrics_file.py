@@ -1,4 +1,4 @@
-"""The metrics.json that a run leaves in OUTPUT_DIR."""
+"""Reads the metrics.json that a run leaves in OUTPUT_DIR."""
 
 import json
 import math
@@ -8,16 +8,20 @@ from ..errors import InputError
 
 Curve = list[tuple[int, float]]  # iterations, rising, and values
 
-MEASURED = {"total_loss", "time", "lr", "bbox/AP"}  # one of these is in what any training writes
+TRAINING_METRICS = {"total_loss", "time", "lr", "bbox/AP"}  # one of these is in what any training writes
 
 
 def read_metrics(path: str) -> dict[str, Curve]:
-    """The curve of each number in a metrics.json; `path` may be the OUTPUT_DIR that holds it.
+    """Reads the curve of each number in a metrics.json.
 
-    What a run wrote after the checkpoint that it was resumed from gives way to what it wrote the second time. Lines
-    that were cut off, when a run was killed, are left out.
+    A resumed run writes some iterations a second time; these replace the first ones. Incomplete lines, which a killed run
+    leaves, are ignored.
 
-    Raises InputError: there is no such file, or nothing in it that can be drawn.
+    Args:
+        path: the file, or the OUTPUT_DIR that contains it
+
+    Raises:
+        InputError: there is no such file, or nothing in it that can be drawn.
     """
     if os.path.isdir(path):
         path = os.path.join(path, "metrics.json")
@@ -37,7 +41,7 @@ def read_metrics(path: str) -> dict[str, Curve]:
                 while curve and curve[-1][0] >= iteration:
                     curve.pop()
                 curve.append((iteration, value if math.isfinite(value) else math.nan))
-    if not curves.keys() & MEASURED:
+    if not curves.keys() & TRAINING_METRICS:
         problem = "is empty: the first metrics are written after 20 iterations"
         if os.path.getsize(path):
             problem = "holds no metrics of training: name the OUTPUT_DIR of a run, or its metrics.json"
@@ -46,7 +50,7 @@ def read_metrics(path: str) -> dict[str, Curve]:
 
 
 def _parse(line: str) -> dict:
-    """The record in a line, empty if it is none."""
+    """Parses the record in a line; empty if there is none."""
     try:
         record = json.loads(line)
     except ValueError:

@@ -15,10 +15,10 @@ from yacs.config import CfgNode
 
 from .. import __version__
 from ..checkpoint.loading import read_weights
-from ..checkpoint.writing import write
+from ..checkpoint.writing import write_checkpoint
 from ..config.architectures import is_detector
-from ..config.reading import CONFIG, TAKE, read_run_config
-from ..errors import InputError, one_line
+from ..config.reading import ADVICE, CONFIG, read_run_config
+from ..errors import InputError, shorten_error
 from ..evaluation.metrics_file import read_metrics
 from ..inference.feature_extractor import FeatureExtractor, create_encoder
 from .card import model_card
@@ -82,7 +82,7 @@ def write_folder(run: str | Path, folder: str | Path, repo_id: str, license: str
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as draft:
-            write({"model": weights.tensors, "format": "pt"}, Path(draft, WEIGHTS))
+            write_checkpoint({"model": weights.tensors, "format": "pt"}, Path(draft, WEIGHTS))
             Path(draft, CONFIG).write_text(without_local_paths(cfg).dump(), encoding="utf-8")
             Path(draft, CARD).write_text(card, encoding="utf-8")
             options: dict[str, Any] = {"device": "cpu"} if is_detector(cfg) else {}
@@ -129,7 +129,7 @@ def encoder_of(weights: Path, config: Path, options: dict) -> FeatureExtractor:
         raise
     except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
         raise InputError(
-            f"{config} has values under MODEL from which no encoder can be built ({one_line(error)}): {TAKE}"
+            f"{config} has values under MODEL from which no encoder can be built ({shorten_error(error)}): {ADVICE}"
         ) from error
 
 
@@ -203,4 +203,6 @@ def one_sentence(failure: str) -> Iterator[None]:
         reason = next((text for kind, text in advice.items() if isinstance(error, kind)), None)
         if reason is None and getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
             reason = "you may not: run hf auth login with a token that may write there"
-        raise InputError(f"{failure}: {reason or f'{one_line(error)}; check the network, and try again'}") from error
+        raise InputError(
+            f"{failure}: {reason or f'{shorten_error(error)}; check the network, and try again'}"
+        ) from error

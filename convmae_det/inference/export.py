@@ -11,7 +11,7 @@ masks     (n, M, M)        float32 probabilities over the box, M = 28 by default
 ========  ===============  ==============================================================================
 
 Normalisation, padding, the score threshold and the suppression of duplicates are inside. Beside the network a file
-carries :func:`description`. Detectron2 makes its own part ready for tracing; ours is where `modeling` mentions it.
+carries :func:`describe_detector`. Detectron2 makes its own part ready for tracing; ours is where `modeling` mentions it.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ class ExportableDetector(nn.Module):
         return found.pred_boxes.tensor, found.pred_classes, found.scores, *masks
 
 
-def description(cfg: CfgNode) -> str:
+def describe_detector(cfg: CfgNode) -> str:
     """JSON of what a program needs to know of the detector: input channels, sizes for resizing, names of classes."""
     return json.dumps(
         {
@@ -79,7 +79,7 @@ def description(cfg: CfgNode) -> str:
 def to_torchscript(detector: ExportableDetector, image: torch.Tensor, text: str) -> bytes:
     """A file of the network traced on `image` (C, H, W) uint8, for the device that it is on; `text` describes it."""
     file = io.BytesIO()
-    with quiet():
+    with suppress_tracing_warnings():
         traced = torch.jit.trace(detector, (image,), check_trace=False)
         torch.jit.save(traced, file, _extra_files={DESCRIPTION: text})
     return file.getvalue()
@@ -100,7 +100,7 @@ def to_onnx(detector: ExportableDetector, image: torch.Tensor, text: str) -> byt
     with torch.no_grad():
         names = OUTPUTS[: len(detector(image))]
     axes = {"image": {1: "height", 2: "width"}, **{name: {0: "detections"} for name in names}}
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder, suppress_tracing_warnings():
         path = str(Path(folder, "detector.onnx"))
         torch.onnx.export(
             detector, (image,), path, input_names=["image"], output_names=list(names), dynamic_axes=axes,
@@ -112,9 +112,9 @@ def to_onnx(detector: ExportableDetector, image: torch.Tensor, text: str) -> byt
     return model.SerializeToString()
 
 
-def run_torchscript(content: bytes, device: str) -> Runner:
+def build_torchscript_runner(content: bytes, device: str) -> Runner:
     """Runs an exported file."""
-    with quiet():
+    with suppress_tracing_warnings():
         network = torch.jit.load(io.BytesIO(content), map_location=device)
 
     @torch.no_grad()
@@ -124,7 +124,7 @@ def run_torchscript(content: bytes, device: str) -> Runner:
     return run
 
 
-def run_onnx(content: bytes) -> Runner:
+def build_onnx_runner(content: bytes) -> Runner:
     """Runs an exported file, on the CPU. Raises InputError: onnxruntime isn't installed."""
     onnxruntime = import_onnx("onnxruntime")
     options = onnxruntime.SessionOptions()
@@ -176,7 +176,7 @@ class Comparison(NamedTuple):
         )
 
 
-def compare(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> Comparison:
+def compare_detections(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> Comparison:
     """Pairs the detections of two runs, each as :class:`ExportableDetector` gives them, in whatever order they are.
 
     A pair is of one class, and each is the other's nearest by its box; nearest within a pixel.
@@ -205,7 +205,7 @@ def compare(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> 
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def suppress_tracing_warnings() -> Iterator[None]:
     """Without what tracing warns of: branches that are the same for every image, and its own deprecation."""
     loggers = [logging.getLogger(name) for name in ("torch.fx._symbolic_trace", "torch.onnx")]
     levels = [logger.level for logger in loggers]

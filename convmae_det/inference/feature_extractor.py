@@ -19,15 +19,14 @@ from yacs.config import CfgNode
 from ..checkpoint.encoder_shape import EncoderShape
 from ..checkpoint.fitting import Strictness, Weights
 from ..checkpoint.formats import OFFICIAL
-from ..checkpoint.loading import load, read_weights
+from ..checkpoint.loading import assign_weights, read_weights
 from ..config.architectures import is_detector
 from ..config.building import conv_norm_eps, encoder_arguments, window_arguments
 from ..config.checks import check_windows
 from ..config.presets import PRESETS
 from ..config.reading import CONFIG, read_run_config
 from ..errors import InputError
-from ..modeling.encoder import Encoder
-from ..modeling.feature_maps import STRIDES, feature_channels, feature_maps
+from ..modeling.encoder import STRIDES, Encoder, feature_channels, feature_maps
 from ..modeling.window_schedule import attention_windows
 
 NAME_CONFIG = f"name the {CONFIG} of the run that wrote the weights with config="
@@ -109,7 +108,7 @@ def create_encoder(
     Raises InputError: no such architecture; a file that can't be read, is of another architecture, or needs a `config`
     that isn't there or describes another network.
     """
-    preset = preset_of(arch)
+    preset = find_preset(arch)
     if not 0 <= drop_path_rate < 1:
         raise InputError(f"drop_path_rate is {drop_path_rate}; it must be at least 0 and below 1")
     if pretrained is None:
@@ -117,22 +116,22 @@ def create_encoder(
             preset or PRESETS["base"], in_channels=3 if in_channels is None else in_channels, grid=GRID
         )
         encoder = Encoder(**arguments, final_norm=False, drop_path_rate=drop_path_rate)
-        return FeatureExtractor(encoder, features, *statistics(None, arguments["in_channels"]))
+        return FeatureExtractor(encoder, features, *find_pixel_statistics(None, arguments["in_channels"]))
     weights = read_weights(pretrained)
     shape = weights.shape
     check_shape(shape, preset, in_channels, weights.path)
-    cfg = config_of(config, weights)
-    arguments = plain_arguments(shape, preset, cfg, weights.path) | detection_arguments(weights, cfg)
+    cfg = find_run_config(config, weights)
+    arguments = build_plain_arguments(shape, preset, cfg, weights.path) | build_detection_arguments(weights, cfg)
     model = FeatureExtractor(
         Encoder(**arguments, final_norm=False, drop_path_rate=drop_path_rate),
         features,
-        *statistics(cfg, shape.in_channels),
+        *find_pixel_statistics(cfg, shape.in_channels),
     )
-    load(model, weights, Strictness.EXACT if is_of_detector(weights) else Strictness.ENCODER)
+    assign_weights(model, weights, Strictness.EXACT if is_of_detector(weights) else Strictness.ENCODER)
     return model
 
 
-def preset_of(arch: str | Mapping | None) -> Mapping | None:
+def find_preset(arch: str | Mapping | None) -> Mapping | None:
     keys = ", ".join(PRESETS["base"])
     if isinstance(arch, Mapping) and set(arch) != set(PRESETS["base"]):
         raise InputError(f"arch is {dict(arch)}; a dict must have the keys {keys}, and no others")
@@ -143,13 +142,13 @@ def preset_of(arch: str | Mapping | None) -> Mapping | None:
     return PRESETS[arch]
 
 
-def same_widths(shape: EncoderShape, preset: Mapping) -> bool:
+def has_same_widths(shape: EncoderShape, preset: Mapping) -> bool:
     return all(tuple(preset[key]) == tuple(getattr(shape, key)) for key in ("embed_dims", "depths", "mlp_ratios"))
 
 
 def check_shape(shape: EncoderShape, preset: Mapping | None, in_channels: int | None, path: str) -> None:
     """Raises InputError where the file's encoder isn't what the caller said."""
-    if preset is not None and not same_widths(shape, preset):
+    if preset is not None and not has_same_widths(shape, preset):
         raise InputError(f"{path} is an encoder {shape}, not what arch says: leave arch out, or name that one")
     if in_channels not in (None, shape.in_channels):
         raise InputError(f"{path} takes {shape.in_channels} channels, not {in_channels}: leave in_channels out")
@@ -159,7 +158,7 @@ def is_of_detector(weights: Weights) -> bool:
     return (weights.prefix or "").startswith("backbone.") or weights.shape.relative_position != "none"
 
 
-def config_of(path: str | Path | None, weights: Weights) -> CfgNode | None:
+def find_run_config(path: str | Path | None, weights: Weights) -> CfgNode | None:
     """The configuration at `path`; for None, the one beside the weights if there is one that describes them."""
     try:
         cfg = read_run_config(path or Path(weights.path).expanduser().with_name(CONFIG))
@@ -167,7 +166,7 @@ def config_of(path: str | Path | None, weights: Weights) -> CfgNode | None:
         if path is None:
             return None
         raise
-    fits = same_widths(weights.shape, encoder_arguments(cfg)) and (is_detector(cfg) or not is_of_detector(weights))
+    fits = has_same_widths(weights.shape, encoder_arguments(cfg)) and (is_detector(cfg) or not is_of_detector(weights))
     if path and not fits:
         raise InputError(
             f"{path} doesn't describe {weights.path}, {weights.format.name}, {weights.shape}: {NAME_CONFIG}"
@@ -175,7 +174,7 @@ def config_of(path: str | Path | None, weights: Weights) -> CfgNode | None:
     return cfg if fits else None
 
 
-def plain_arguments(shape: EncoderShape, preset: Mapping | None, cfg: CfgNode | None, path: str) -> dict:
+def build_plain_arguments(shape: EncoderShape, preset: Mapping | None, cfg: CfgNode | None, path: str) -> dict:
     """Arguments of the encoder that a file holds, as in pretraining: global attention, the file's position table."""
     known = encoder_arguments(cfg) if cfg else preset or PRESETS.get(shape.preset or "", {})
     heads = shape.num_heads or known.get("num_heads")
@@ -192,8 +191,8 @@ def plain_arguments(shape: EncoderShape, preset: Mapping | None, cfg: CfgNode | 
     )
 
 
-def detection_arguments(weights: Weights, cfg: CfgNode | None) -> dict:
-    """What a detector's encoder has beside :func:`plain_arguments`; nothing for weights of pretraining."""
+def build_detection_arguments(weights: Weights, cfg: CfgNode | None) -> dict:
+    """What a detector's encoder has beside :func:`build_plain_arguments`; nothing for weights of pretraining."""
     shape = weights.shape
     if not is_of_detector(weights):
         return {}
@@ -215,7 +214,9 @@ def detection_arguments(weights: Weights, cfg: CfgNode | None) -> dict:
     )
 
 
-def statistics(cfg: CfgNode | None, in_channels: int) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+def find_pixel_statistics(
+    cfg: CfgNode | None, in_channels: int
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     """Mean and standard deviation of each channel, values being 0–1."""
     if cfg is not None:
         mean, std = (tuple(value / 255 for value in cfg.MODEL[key]) for key in ("PIXEL_MEAN", "PIXEL_STD"))

@@ -30,7 +30,7 @@ class GroundTruth:
         names = (os.path.join(*parts[start:]) for start in range(len(parts)))
         return next((self.images[name] for name in names if name in self.images), {})
 
-    def listed(self, inputs: Sequence[Input]) -> list[Input]:
+    def select_listed(self, inputs: Sequence[Input]) -> list[Input]:
         """Those inputs that the annotations list. Raises InputError if there is none."""
         found = [entry for entry in inputs if not entry.is_video and self.find(entry)]
         if not found:
@@ -38,7 +38,7 @@ class GroundTruth:
         return found
 
     def image_ids(self, inputs: Sequence[Input]) -> Iterator[int]:
-        """Of :meth:`listed` inputs, in turn."""
+        """Of :meth:`select_listed` inputs, in turn."""
         return (self.find(entry)["image_id"] for entry in inputs)
 
     def draw(self, pixels: np.ndarray, entry: Input, predictor: Predictor) -> np.ndarray:

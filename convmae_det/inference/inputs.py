@@ -91,7 +91,7 @@ def _named(sources: Sequence[str | int]) -> list[Input]:
     return list(map(Input, sources, names, outputs))
 
 
-def image_ids(inputs: Sequence[Input]) -> Iterator[int]:
+def assign_image_ids(inputs: Sequence[Input]) -> Iterator[int]:
     """Of the inputs in turn: the numbers that all file names are, else 1, 2, …"""
     stems = [Path(entry.file_name).stem for entry in inputs]
     if all(stem.isdecimal() and not entry.is_video for stem, entry in zip(stems, inputs, strict=True)):

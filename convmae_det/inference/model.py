@@ -10,13 +10,13 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import nn
 
 from ..checkpoint import Strictness, load_weights
-from ..errors import InputError, one_line
+from ..errors import InputError, shorten_error
 from ..modeling import backbone, masked_autoencoder  # noqa: F401  (registered by being imported)
 from ..modeling.decoder import Decoder
 from ..modeling.encoder import Encoder
 from ..ops.compilation import compile_modules
-from ..ops.regions import pad_regions
-from ..precision import read_in_float32
+from ..ops.layers import pad_regions
+from ..precision import keep_outputs_in_float32
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,10 @@ def build_model(cfg: CfgNode) -> nn.Module:
         raise
     except Exception as error:  # registries, assertions and allocators have their own kinds
         raise InputError(
-            f"no model can be built from the values under MODEL ({type(error).__name__}: {one_line(error)}): compare "
+            f"no model can be built from the values under MODEL ({type(error).__name__}: {shorten_error(error)}): compare "
             "those that you set with the files in configs/"
         ) from error
-    read_in_float32(model)
+    keep_outputs_in_float32(model)
     pad_regions(model, HEADS)
     if cfg.MODEL.COMPILE:
         compile_modules(model, (Encoder, Decoder))  # the heads of a detector work on lists of boxes

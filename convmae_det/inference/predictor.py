@@ -26,7 +26,7 @@ from ..data.configuration import read_tool_config
 from ..data.detection.jitter import build_augmentations
 from ..data.image import read_image, to_pixels
 from ..errors import InputError
-from ..precision import announce, autocast, evaluation_precision
+from ..precision import autocast, choose_evaluation_precision, log_precision
 from ..visualization.predictions import DRAWN_FROM, draw_instances
 from .model import build_trained_model
 
@@ -81,8 +81,8 @@ class Predictor:
         if precision is not None:
             pairs = [*pairs, "TEST.PRECISION", precision]
         self.cfg = read_tool_config(str(config_file), pairs, device)
-        self.precision = evaluation_precision(self.cfg)
-        announce(self.precision)
+        self.precision = choose_evaluation_precision(self.cfg)
+        log_precision(self.precision)
         self.class_names, self.category_ids = read_classes(self.cfg)
         self.metadata = Metadata(name="predictor", thing_classes=self.class_names)
         self.score_threshold, self.batch_size = score_threshold, batch_size
@@ -118,7 +118,7 @@ class Predictor:
         Raises:
             InputError: see :meth:`__call__`.
         """
-        pixels = pixels_of(image, self.cfg.INPUT.FORMAT)
+        pixels = load_pixels(image, self.cfg.INPUT.FORMAT)
         height, width = pixels.shape[:2]
         resized = T.AugInput(pixels)
         self.augmentations(resized)
@@ -176,7 +176,7 @@ class Predictor:
         if score_threshold is None:
             score_threshold = DRAWN_FROM if self.score_threshold is None else self.score_threshold
         shown = instances[instances.scores >= score_threshold]
-        return Image.fromarray(draw_instances(pixels_of(image), shown, self.metadata))
+        return Image.fromarray(draw_instances(load_pixels(image), shown, self.metadata))
 
 
 def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
@@ -195,7 +195,7 @@ def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
     return [str(name) for _, name in categories], [id for id, _ in categories]
 
 
-def pixels_of(image: Picture, format: str = "RGB") -> np.ndarray:
+def load_pixels(image: Picture, format: str = "RGB") -> np.ndarray:
     """(H, W, C) uint8 of whatever a user may hold; `format` and errors as for `data.image.read_image`."""
     if isinstance(image, (str, os.PathLike)):
         return read_image(image, format)

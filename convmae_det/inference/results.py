@@ -19,7 +19,7 @@ from ..visualization import video
 from ..visualization.predictions import DRAWN_FROM, draw_overview
 from ..visualization.sheet import draw_sheet, save_png
 from .ground_truth import GroundTruth
-from .inputs import Input, image_ids
+from .inputs import Input, assign_image_ids
 from .predictor import Predictor
 
 OVERVIEW = 12  # images
@@ -61,7 +61,7 @@ class Results:
         _make_folder(self.folder)
 
     def image_ids(self, inputs: Sequence[Input]) -> Iterator[int]:
-        return self.truth.image_ids(inputs) if self.truth else image_ids(inputs)
+        return self.truth.image_ids(inputs) if self.truth else assign_image_ids(inputs)
 
     def add(self, image: dict, instances: Instances) -> np.ndarray | None:
         """Takes note of an image's objects, and draws them.
@@ -92,7 +92,7 @@ class Results:
         tqdm.write(f"skipped: {error}", file=sys.stderr)
         self.failures += 1
 
-    def path(self, entry: Input, suffix: str) -> Path:
+    def make_path(self, entry: Input, suffix: str) -> Path:
         """Of the picture or video of an input; its folder is made."""
         path = self.folder / f"{entry.output_name}{suffix}"
         _make_folder(path.parent)
@@ -130,7 +130,7 @@ def _predict_images(inputs: Sequence[Input], results: Results, ids: Iterator[int
         for image, instances in results.predictor.stream(_read(inputs, results, ids, progress)):
             drawn = results.add(image, instances)
             if drawn is not None:
-                with atomic_write(results.path(image["input"], ".jpg")) as file:
+                with atomic_write(results.make_path(image["input"], ".jpg")) as file:
                     Image.fromarray(drawn).save(file, format="JPEG", quality=92, subsampling=0)
             progress.update()
 
@@ -160,7 +160,7 @@ def _predict_video(entry: Input, results: Results, ids: Iterator[int], max_frame
     )
     count = results.images
     with (
-        video.write_video(results.path(entry, ".mp4"), source.frame_rate) as write,
+        video.write_video(results.make_path(entry, ".mp4"), source.frame_rate) as write,
         tqdm(total=total, unit=" images", desc=entry.file_name, disable=None) as progress,
     ):
         for image, instances in results.predictor.stream(frames):

@@ -42,16 +42,16 @@ def export_detector(
         raise InputError(f"nothing is detected in {image_file}, so there is nothing to compare: name another --image")
 
     report(f"Exporting, traced on {image_file} at {_size(image)} pixels")
-    text = export.description(cfg)
+    text = export.describe_detector(cfg)
     if format == "onnx":
         content = export.to_onnx(detector, image, text)
-        run = export.run_onnx(content)
+        run = export.build_onnx_runner(content)
     else:
         content = export.to_torchscript(detector, image, text)
-        run = export.run_torchscript(content, cfg.MODEL.DEVICE)
+        run = export.build_torchscript_runner(content, cfg.MODEL.DEVICE)
     upper = image[:, : 3 * image.shape[1] // 4]
     for part, outputs in ((image, expected), (upper, [output.cpu() for output in detector(upper)])):
-        comparison = export.compare(outputs, run(part))
+        comparison = export.compare_detections(outputs, run(part))
         report(f"{_size(part)} pixels: {comparison}")
         if not comparison.agrees:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Transformer block of stage 3 and of the decoder: global, windowed or shifted-window attention.
+"""Attention of stage 3 and of the decoder: global, or inside plain or shifted windows (paper, sections 3.1, 3.4).
 
 Tokens are channels-last: (N, h, w, C) on a grid, or (N, …, C) in any arrangement where attention is global. Which
 tokens a block attends to is its own property, :class:`Window`; what a stage computes once for all its blocks of one
@@ -9,14 +9,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
 from torch import nn
 
 from ..ops.attention import Bias, add_bias, attend, needs_mask
-from ..ops.pointwise import pointwise
-from ..ops.resizing import crop
-from .mlp import Mlp
-from .relative_position import decomposed_bias
+from ..ops.maps import crop
+from .positions import decomposed_bias
 
 
 class Window(NamedTuple):
@@ -90,41 +87,3 @@ class Attention(nn.Module):
             bias = add_bias(decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, grid), bias)
         attended = attend(query, key, value, bias)
         return self.proj(attended.transpose(1, 2).reshape(b, s, c))
-
-
-class TransformerBlock(nn.Module):
-    """Pre-norm block: x + attention(norm1(x)), then x + mlp(norm2(x))."""
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        mlp_ratio: float,
-        drop_path: float = 0.0,
-        window: Window | None = None,
-        relative_grid: tuple[int, int] | None = None,
-    ):
-        """`window` None: global attention. `relative_grid`: see :class:`Attention`."""
-        super().__init__()
-        self.window = window
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, num_heads, relative_grid)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
-        for layer in (self.attn.qkv, self.attn.proj, self.mlp.fc1, self.mlp.fc2):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: torch.Tensor, bias: Bias = None) -> torch.Tensor:
-        """Tokens (N, …, C) → the same shape; a window needs (N, h, w, C)."""
-        x = x + self.drop_path(self.attend(self.norm1(x), bias))
-        return x + self.drop_path(pointwise(x, self.norm2, self.mlp))
-
-    def attend(self, tokens: torch.Tensor, bias: Bias) -> torch.Tensor:
-        """Attention among all tokens, or inside the windows."""
-        n, h, w = *tokens.shape[:2], tokens.shape[-2]
-        if self.window is None:
-            return self.attn(tokens.flatten(1, -2), bias, (h, w)).view(tokens.shape)
-        windows = self.attn(self.window.split(tokens), bias, (self.window.size, self.window.size))
-        return self.window.join(windows, n, (h, w))

@@ -16,10 +16,8 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 
 from ..config.building import backbone_arguments, fpn_arguments, pyramid_arguments
 from ..ops.recomputation import recompute_activations
-from .attention import TransformerBlock
-from .conv_block import ConvBlock
-from .encoder import Encoder
-from .feature_maps import STRIDES, feature_channels, feature_maps
+from .blocks import ConvBlock, TransformerBlock
+from .encoder import STRIDES, Encoder, feature_channels, feature_maps
 from .window_schedule import attention_windows
 
 

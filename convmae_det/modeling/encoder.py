@@ -9,20 +9,21 @@ N images, H×W pixels, C1 C2 C3 widths of the stages, h = H/16, w = W/16 the gri
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..errors import InputError
-from ..ops.acceleration import accelerate
 from ..ops.attention import Bias, grid_bias, mask_bias, matrix_bias
-from .attention import TransformerBlock, Window, padding_mask
-from .conv_block import ConvBlock
+from ..ops.layers import accelerate
+from .attention import Window, padding_mask
+from .blocks import ConvBlock, TransformerBlock
 from .masking import Dense
 from .patch_embed import PatchEmbed
-from .position_embedding import PositionEmbedding
-from .relative_position import RelativePositionBias
+from .positions import PositionEmbedding, RelativePositionBias
 
 PATCH_SIZES = (4, 2, 2)  # each stage's stride relative to the one before
 STRIDE = 16  # pixels along the side of a stage-3 token
+STRIDES = {"e1": 4, "e2": 8, "e3": 16, "e4": 32}  # of the maps that detection takes
 
 
 class Encoder(nn.Module):
@@ -199,3 +200,16 @@ class TransformerStage(nn.Module):
                 mask = padding_mask(window, grid, tokens.device) if self.mask_padding else None
                 biases[window] = mask_bias(local, mask, tokens)
         return biases
+
+
+def feature_channels(embed_dims: Sequence[int]) -> dict[str, int]:
+    c1, c2, c3 = embed_dims
+    return {"e1": c1, "e2": c2, "e3": c3, "e4": c3}
+
+
+def feature_maps(stages: Sequence[torch.Tensor], names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The encoder's [E1, E2, E3], (N, h, w, C) each, → the maps with `names`, (N, C, h, w); E4 is E3's 2×2 max-pool."""
+    maps = {f"e{i}": stage.permute(0, 3, 1, 2) for i, stage in enumerate(stages, start=1)}
+    if "e4" in names:
+        maps["e4"] = F.max_pool2d(maps["e3"], kernel_size=2)
+    return {name: maps[name] for name in names}

@@ -13,15 +13,13 @@ from torch import nn
 
 from ..config.building import masked_autoencoder_arguments
 from ..errors import InputError
-from ..ops.blocks import occupied, put_blocks, take_blocks
+from ..ops.maps import occupied, put_blocks, take_blocks
 from ..ops.recomputation import recompute_activations
-from .attention import TransformerBlock
-from .conv_block import ConvBlock
-from .decoder import Decoder, MultiScaleFusion
+from .blocks import ConvBlock, TransformerBlock
+from .decoder import Decoder, MultiScaleFusion, reconstruction_loss, target_patches
 from .encoder import PATCH_SIZES, STRIDE, Encoder
 from .masking import Mask, block_mask, draw_complementary, draw_visible, random_mask
 from .patch_embed import fold
-from .reconstruction import reconstruction_loss, target_patches
 
 FUSION_RATIOS = (4, 2)  # the stride of stage 3 relative to stages 1 and 2
 

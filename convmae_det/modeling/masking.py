@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 
 from ..errors import InputError
-from ..ops.blocks import Places, all_places, occupied, other_places, places_of, put_blocks, take_blocks
+from ..ops.maps import Places, all_places, occupied, other_places, places_of, put_blocks, take_blocks
 from .patch_embed import fold
 
 Convolution = Callable[[torch.Tensor], torch.Tensor]  # of dense maps (N, h, w, C)

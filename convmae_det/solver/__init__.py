@@ -1,1 +1,1 @@
-"""How the weights are trained: schedule, parameter groups, gradient clipping."""
+"""The optimizer: schedule, parameter groups, gradient clipping."""

@@ -20,10 +20,14 @@ logger = logging.getLogger(__name__)
 UNDECAYED = ("table", "rel_pos_h", "rel_pos_w", "mask_token")
 
 
-def layer_of(name: str, depth: int) -> int:
-    """The layer of a parameter, for layer-wise decay of the learning rate.
+def find_layer(name: str, depth: int) -> int:
+    """Finds the layer of a parameter, for layer-wise decay of the learning rate.
 
     The bias tables serve all blocks and count as the last one.
+
+    Args:
+        name: of the parameter in the model
+        depth: number of stage-3 blocks
 
     Returns:
         0 (stages 1 and 2, stage 3's embeddings), 1 to `depth` (stage 3's blocks), or depth + 1 (what follows)
@@ -46,8 +50,8 @@ def layer_of(name: str, depth: int) -> int:
     raise ValueError(f"no layer is known for the encoder's parameter {name}")
 
 
-def encoder_depth(names: Iterable[str]) -> int:
-    """The number of stage-3 blocks among parameters of these names; 0 without an encoder."""
+def count_encoder_blocks(names: Iterable[str]) -> int:
+    """Counts the stage-3 blocks among parameters of these names; 0 without an encoder."""
     blocks = (name.split("encoder.stage3.blocks.")[1] for name in names if "encoder.stage3.blocks." in name)
     return max((int(block.split(".")[0]) + 1 for block in blocks), default=0)
 
@@ -57,17 +61,17 @@ def is_decayed(name: str, parameter: torch.Tensor) -> bool:
     return parameter.ndim > 1 and name.split(".")[-1] not in UNDECAYED
 
 
-def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layer_decay: float) -> list[dict]:
-    """One group for every layer, decayed or not, from the first layer up; frozen parameters are left out.
+def build_parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layer_decay: float) -> list[dict]:
+    """Builds one group for every layer, decayed or not, from the first layer up, without frozen parameters.
 
     Returns:
-        dicts with `params`, `lr`, `weight_decay`, and `name` for the reader.
+        dicts with `params`, `lr`, `weight_decay`, and `name` for the log.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    depth = encoder_depth(name for name, _ in model.named_parameters())
+    depth = count_encoder_blocks(name for name, _ in model.named_parameters())
     members = defaultdict(list)
     for name, parameter in parameters.items():
-        members[layer_of(name, depth), is_decayed(name, parameter)].append(parameter)
+        members[find_layer(name, depth), is_decayed(name, parameter)].append(parameter)
     return [
         {
             "name": ("above the encoder" if layer > depth else f"layer {layer}") + ("" if decayed else ", undecayed"),
@@ -80,9 +84,9 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layer_
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.AdamW:
-    """AdamW over :func:`parameter_groups`, whose learning rates are logged."""
+    """Builds AdamW over :func:`build_parameter_groups`, whose learning rates are logged."""
     solver = cfg.SOLVER
-    groups = parameter_groups(
+    groups = build_parameter_groups(
         model, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, layer_decay=solver.LAYER_DECAY
     )
     rows = [
@@ -97,8 +101,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), fused=fused)
 
 
-def gradient_clipper(cfg: CfgNode) -> Callable[[list[nn.Parameter]], object] | None:
-    """What SOLVER.CLIP_GRADIENTS asks to be done to the gradients of a list of parameters; None if nothing.
+def build_gradient_clipper(cfg: CfgNode) -> Callable[[list[nn.Parameter]], object] | None:
+    """Builds the function that clips the gradients of a list of parameters as SOLVER.CLIP_GRADIENTS says; None if disabled.
 
     CLIP_TYPE `value` limits every entry, `norm` the norm of each parameter, `full_model` that of all together.
     """

@@ -1,4 +1,4 @@
-"""The training schedule in iterations, out of a configuration that speaks of epochs and images."""
+"""Computes the training schedule in iterations from a configuration in epochs and images."""
 
 import logging
 import math
@@ -13,14 +13,15 @@ logger = logging.getLogger(__name__)
 
 
 def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
-    """A copy of `cfg` in which Detectron2 finds the schedule as it wants it, for `num_images` training images.
+    """Returns a copy of `cfg` with the schedule in Detectron2's form, for `num_images` training images, and logs it.
 
     MAX_EPOCHS becomes MAX_ITER (unless that is set), WARMUP_EPOCHS becomes WARMUP_ITERS, STEP_FRACTIONS becomes STEPS
     (unless that is set), BASE_LR and BASE_LR_END are scaled to the batch, ACCUMULATION_STEPS 0 becomes the least number
-    that MAX_IMS_PER_PASS allows. The result is logged. It is fixed: resolving it again, for whatever number of images,
-    changes nothing, so that users can start from the config.yaml of a run.
+    that MAX_IMS_PER_PASS allows. Resolving the result again, for any number of images, changes nothing, so that users can
+    start from the config.yaml of a run.
 
-    Raises InputError, naming the key, for values that make no schedule, and for a data set without images.
+    Raises:
+        InputError: values that make no schedule, by their key; a data set without images.
     """
     check_solver(cfg)
     check_batch(cfg, comm.get_world_size())
@@ -37,12 +38,12 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     wanted_warmup, solver.WARMUP_ITERS = solver.WARMUP_ITERS, min(solver.WARMUP_ITERS, solver.MAX_ITER - 1)
     _resolve_steps(solver)
     if not solver.ACCUMULATION_STEPS:
-        solver.ACCUMULATION_STEPS = _least_accumulation(solver.IMS_PER_BATCH, solver.MAX_IMS_PER_PASS)
+        solver.ACCUMULATION_STEPS = _find_least_accumulation(solver.IMS_PER_BATCH, solver.MAX_IMS_PER_PASS)
     if solver.REFERENCE_BATCH_SIZE:
         scale = solver.IMS_PER_BATCH / solver.REFERENCE_BATCH_SIZE
         solver.BASE_LR, solver.BASE_LR_END = solver.BASE_LR * scale, solver.BASE_LR_END * scale
         solver.REFERENCE_BATCH_SIZE = solver.IMS_PER_BATCH
-    logger.info(_description(cfg.SOLVER, solver, num_images))
+    logger.info(_describe_schedule(cfg.SOLVER, solver, num_images))
     if wanted_warmup > solver.WARMUP_ITERS:
         logger.warning(
             f"The warm-up of {wanted_warmup} iterations is cut to {solver.WARMUP_ITERS}: training is no longer"
@@ -53,20 +54,20 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
 
 
 def _resolve_steps(solver: CfgNode) -> None:
-    """Steps in iterations. Those that a short training doesn't reach, or rounding makes equal, are left out."""
+    """Computes the steps in iterations, without those that a short training doesn't reach or that rounding makes equal."""
     if solver.LR_SCHEDULER_NAME != "WarmupMultiStepLR":
         return
     steps = solver.STEPS or {round(fraction * solver.MAX_ITER) for fraction in solver.STEP_FRACTIONS}
     solver.STEPS = tuple(sorted(step for step in steps if 0 < step < solver.MAX_ITER))
 
 
-def _least_accumulation(images: int, limit: int) -> int:
-    """The least number of equal parts of a batch in which no process has more than `limit` images; 0: no limit."""
+def _find_least_accumulation(images: int, limit: int) -> int:
+    """Finds the least number of equal parts of a batch with at most `limit` images each in a process; 0: no limit."""
     share = images // comm.get_world_size()
     return next(parts for parts in range(1, share + 1) if share % parts == 0 and share <= parts * (limit or share))
 
 
-def _description(given: CfgNode, solver: CfgNode, num_images: int) -> str:
+def _describe_schedule(given: CfgNode, solver: CfgNode, num_images: int) -> str:
     processes, parts = comm.get_world_size(), solver.ACCUMULATION_STEPS
     per_epoch = num_images / solver.IMS_PER_BATCH
     rate = f"{solver.BASE_LR:.6g}"

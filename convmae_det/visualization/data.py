@@ -10,7 +10,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from torch.utils.data import ConcatDataset
 
 from ..config.architectures import is_detector
-from ..data.detection.catalog import dataset_dicts
+from ..data.detection.catalog import load_dataset_dicts
 from ..data.detection.jitter import build_augmentations
 from ..data.detection.loader import build_train_dataset
 from ..data.detection.mapper import DetectionMapper
@@ -84,7 +84,7 @@ def _test_data(cfg: CfgNode) -> tuple[Sequence[dict], Callable[[dict], dict]]:
         raise InputError("--split test: pretraining has no test data; leave it out to see the training data")
     resize = build_augmentations(cfg, False)
     mapper = DetectionMapper(**DetectionMapper.from_config(cfg, True) | {"augmentations": resize})
-    return dataset_dicts(cfg.DATASETS.TEST, is_train=False, cfg=cfg), mapper
+    return load_dataset_dicts(cfg.DATASETS.TEST, is_train=False, cfg=cfg), mapper
 
 
 class _Pairs:

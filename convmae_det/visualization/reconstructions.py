@@ -9,9 +9,9 @@ from detectron2.evaluation import inference_context
 from PIL import Image
 
 from ..errors import InputError
+from ..modeling.decoder import patch_statistics, patchify, reconstruction_loss, target_patches, unpatchify
 from ..modeling.encoder import PATCH_SIZES, STRIDE
 from ..modeling.masked_autoencoder import MaskedAutoencoder
-from ..modeling.reconstruction import patch_statistics, patchify, reconstruction_loss, target_patches, unpatchify
 from .sheet import draw_sheet
 
 TITLES = ("original", "masked", "reconstructed", "with visible patches")

@@ -51,15 +51,15 @@ def test_operations_are_those_of_the_method(form, gflop):
 
 
 def test_the_processor_is_named(monkeypatch):
-    machine = measuring.machine("cpu")
+    machine = measuring.describe_machine("cpu")
     assert machine["torch"] == torch.__version__
     assert machine["device"] == (
-        f"{measuring.processor()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+        f"{measuring.find_processor_name()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
     )
     monkeypatch.setattr(Path, "read_text", lambda path: "processor : 0\nmodel name\t: A CPU @ 2 GHz: new\n" * 2)
-    assert measuring.processor() == "A CPU @ 2 GHz: new"
+    assert measuring.find_processor_name() == "A CPU @ 2 GHz: new"
     monkeypatch.setattr(Path, "read_text", lambda path: "processor : 0\n")  # ARM
-    assert measuring.processor()
+    assert measuring.find_processor_name()
 
 
 OPTIONS = ["--arch=tiny", "--batch=1", "--repeats=1", "--device=cpu", "--threads=1"]

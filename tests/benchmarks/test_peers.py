@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks import benchmark, peers, steps
 from convmae_det.costs import measuring
-from convmae_det.costs.operations import OperationCount
+from convmae_det.costs.operations import OperationCounter
 from convmae_det.errors import InputError
 
 SIZE = 128
@@ -74,7 +74,7 @@ def test_operations_are_those_of_the_layers_and_of_attention(name):
     counted = []
     for module in model.modules():
         module.register_forward_hook(lambda module, args, _: counted.append(attention(module, *args)))
-    with torch.no_grad(), operations.layers(model) as layers, OperationCount() as counter:
+    with torch.no_grad(), operations.layers(model) as layers, OperationCounter() as counter:
         model(*inputs(name))
     assert name == "ConvNeXt-B" or sum(counted) > 0
     assert counter.operations.total() == layers.total() + sum(counted)
@@ -100,7 +100,7 @@ def test_operations_of_mae_are_those_of_its_form(meta):
     """224×224: 50 tokens in 12 blocks of 768, 197 in 8 blocks of 512."""
     block = operations.transformer_block
     expected = 2 * 196 * 768 * 768 + 12 * block(768, 4, 50) + operations.decoder(768, 50, 197, 197)
-    with torch.no_grad(), OperationCount() as counter:
+    with torch.no_grad(), OperationCounter() as counter:
         result = peers.MaskedViT(224)(torch.empty(1, 3, 224, 224), torch.empty(1, 196))
     assert counter.operations.total() == expected
     assert result.latent.shape == (1, 50, 768)
@@ -207,7 +207,7 @@ def test_a_run_compares_ours_with_each_peer(monkeypatch, arguments, capsys, kind
         measured.append(next(option for option in options if option.startswith("--form=")))
         return 10**9 + int(capsys.readouterr().out)  # this process may have had its peak before
 
-    monkeypatch.setattr(steps, "process_peak", in_this_process)
+    monkeypatch.setattr(steps, "measure_process_peak", in_this_process)
     result = steps.measure([kind], [SIZE], arguments)
     steps.report(result)
     output, (row,) = capsys.readouterr().out, result["workloads"]

@@ -6,12 +6,17 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convmae_det.checkpoint.conversion import convolution, relative_position_index, to_official, to_ours
-from convmae_det.checkpoint.formats import recognise
-from convmae_det.checkpoint.reading import read
+from convmae_det.checkpoint.conversion import (
+    build_convolution_change,
+    build_relative_position_index,
+    to_official,
+    to_ours,
+)
+from convmae_det.checkpoint.formats import recognise_format
+from convmae_det.checkpoint.reading import read_checkpoint
 from convmae_det.errors import InputError
 from convmae_det.modeling.patch_embed import fold
-from convmae_det.modeling.relative_position import RelativePositionBias
+from convmae_det.modeling.positions import RelativePositionBias
 from convmae_det.ops.attention import look_up
 
 FILES = ["det_window8", "handoff_window8_pretrain", "mae_tiny", "mae_tiny_rawpix", "vitdet_window7"]
@@ -25,12 +30,12 @@ def assert_identical(one, other):
 
 @pytest.mark.parametrize("file", FILES)
 def test_round_trip_is_bit_exact(golden, file):
-    published = read(golden / f"{file}_checkpoint.pth")["model"]
-    prefix = recognise(published, file).prefix
+    published = read_checkpoint(golden / f"{file}_checkpoint.pth")["model"]
+    prefix = recognise_format(published, file).prefix
     ours = to_ours(published, prefix)
     assert_identical(to_official(ours, prefix), published)
     assert_identical(to_ours(to_official(ours, prefix), prefix), ours)
-    assert recognise(ours, file).layout == "ours"
+    assert recognise_format(ours, file).layout == "ours"
 
 
 @given(st.sampled_from([1, 2, 4]), st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(1, 3))
@@ -38,9 +43,9 @@ def test_a_folded_convolution_is_the_linear_layer(size, inputs, outputs, rows, c
     weight = torch.randn(outputs, inputs, size, size, dtype=torch.float64)
     image = torch.randn(2, inputs, rows * size, columns * size, dtype=torch.float64)
     expected = F.conv2d(image, weight, stride=size).permute(0, 2, 3, 1)
-    linear = convolution(size).to_ours(weight)
+    linear = build_convolution_change(size).to_ours(weight)
     torch.testing.assert_close(F.linear(fold(image.permute(0, 2, 3, 1), size), linear), expected)
-    assert torch.equal(convolution(size).to_official(linear), weight)
+    assert torch.equal(build_convolution_change(size).to_official(linear), weight)
 
 
 @given(st.integers(1, 6), st.integers(1, 3))
@@ -49,7 +54,7 @@ def test_a_published_bias_table_and_its_index_give_our_bias(size, heads):
     table = torch.randn((2 * size - 1) ** 2, heads)
     bias = RelativePositionBias(heads, (size, size))
     bias.load_state_dict({"table": to_ours({name: table})["encoder.stage3.local_bias.table"]})
-    expected = table[relative_position_index(size).flatten()].view(size**2, size**2, heads).permute(2, 0, 1)
+    expected = table[build_relative_position_index(size).flatten()].view(size**2, size**2, heads).permute(2, 0, 1)
     assert torch.equal(look_up(bias((size, size)), (size, size)), expected)
 
 

@@ -13,8 +13,8 @@ from convmae_det import create_encoder
 from convmae_det.checkpoint import Strictness, load_weights
 from convmae_det.checkpoint.checkpointer import Checkpointer
 from convmae_det.checkpoint.conversion import to_official
-from convmae_det.checkpoint.finding import state_dicts
-from convmae_det.checkpoint.inspection import describe
+from convmae_det.checkpoint.finding import iterate_state_dicts
+from convmae_det.checkpoint.inspection import describe_file
 from convmae_det.errors import InputError
 
 HEADS = {"num_heads": 2, "embed_dims": (8, 12, 16), "depths": (1, 1, 3), "mlp_ratios": (2, 2, 2)}
@@ -137,7 +137,7 @@ def test_a_classifier_on_our_encoder_is_no_detector(model, tmp_path):
 
     path, trained, again = tmp_path / "classifier.pth", randomise(classifier()), classifier()
     torch.save(trained.state_dict(), path)
-    assert describe(path)["kind"] == "encoder" and describe(path)["under"] == "backbone"
+    assert describe_file(path)["kind"] == "encoder" and describe_file(path)["under"] == "backbone"
     encoder = create_encoder(HEADS, path)
     assert_equal(encoder.state_dict(), trained["backbone"].state_dict())
     report = load_weights(again, path, strictness=Strictness.EXACT)
@@ -230,4 +230,4 @@ def test_the_same_encoder_at_two_names_is_two(loaded, model, other):
 def test_a_dictionary_that_holds_itself_ends():
     content = {"a": torch.ones(1)}
     content["itself"] = content
-    assert len(list(state_dicts(content))) == 1
+    assert len(list(iterate_state_dicts(content))) == 1

@@ -6,14 +6,14 @@ import torch
 import torchvision
 from detectron2.modeling import build_model
 
-from convmae_det.checkpoint.finding import unwrap
-from convmae_det.checkpoint.formats import recognise
-from convmae_det.checkpoint.reading import read
+from convmae_det.checkpoint.finding import find_model_tensors
+from convmae_det.checkpoint.formats import recognise_format
+from convmae_det.checkpoint.reading import read_checkpoint
 from convmae_det.errors import InputError
 
 
 def published(golden, name="mae_tiny"):
-    return read(golden / f"{name}_checkpoint.pth")["model"]
+    return read_checkpoint(golden / f"{name}_checkpoint.pth")["model"]
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,14 @@ def published(golden, name="mae_tiny"):
     ],
 )
 def test_published_files(golden, file, kind):
-    assert recognise(published(golden, file), "file").name == kind
+    assert recognise_format(published(golden, file), "file").name == kind
 
 
 def test_published_encoder_and_classifiers(golden):
     encoder = {name: tensor for name, tensor in published(golden).items() if "decode" not in name}
-    assert recognise(encoder, "file").name == "published encoder"
+    assert recognise_format(encoder, "file").name == "published encoder"
     for head in ("head.weight", "head.1.weight"):  # fine-tuned, or linear probe behind a batch norm
-        assert recognise([*encoder, head, "fc_norm.weight"], "file").name == "published classifier"
+        assert recognise_format([*encoder, head, "fc_norm.weight"], "file").name == "published classifier"
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,17 @@ def test_our_detectors(config, builder, kind):
     cfg = config(ARCH="tiny")
     cfg.MODEL.BACKBONE.NAME = builder
     names = build_model(cfg).state_dict()
-    assert recognise(names, "file").name == kind
-    assert recognise([name.replace(".bottom_up", "").replace(".net", "") for name in names], "file").prefix == (
+    assert recognise_format(names, "file").name == kind
+    assert recognise_format([name.replace(".bottom_up", "").replace(".net", "") for name in names], "file").prefix == (
         "backbone.encoder."
     )
 
 
 def test_our_pretraining_and_encoder(pretraining_config):
     model = build_model(pretraining_config())
-    assert recognise(model.state_dict(), "file").name == "pretraining checkpoint"
-    assert recognise([n for n in model.state_dict() if n.startswith("encoder.")], "file").prefix == "encoder."
-    assert recognise(model.encoder.state_dict(), "file").prefix == ""
+    assert recognise_format(model.state_dict(), "file").name == "pretraining checkpoint"
+    assert recognise_format([n for n in model.state_dict() if n.startswith("encoder.")], "file").prefix == "encoder."
+    assert recognise_format(model.encoder.state_dict(), "file").prefix == ""
 
 
 FOREIGN = {
@@ -75,7 +75,7 @@ def test_networks_of_others_are_refused_by_name(kind, prefix):
     with torch.device("meta"):
         names = [prefix + name for name in FOREIGN[kind]().state_dict()]
     with pytest.raises(InputError) as refusal:
-        recognise(names, "some/file.pth")
+        recognise_format(names, "some/file.pth")
     assert str(refusal.value).startswith(f"some/file.pth holds the weights of another network, {kind}")
     assert "docs/checkpoints.md" in str(refusal.value)
 
@@ -89,7 +89,7 @@ def test_other_foreign_names():
         (["model.layer.weight"], "no ConvMAE encoder"),
     ]:
         with pytest.raises(InputError, match=f"^file .*{kind}"):
-            recognise(names, "file")
+            recognise_format(names, "file")
 
 
 @pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_ema", None])
@@ -98,17 +98,17 @@ def test_wrappers_and_prefixes(golden, wrapper, prefix):
     tensors = published(golden)
     saved = {prefix + name: tensor for name, tensor in tensors.items()}
     content = {wrapper: saved, "epoch": 3} if wrapper else saved | {"epoch": 3}
-    found, entries = unwrap(content, "file")
+    found, entries = find_model_tensors(content, "file")
     assert found.keys() == tensors.keys() and entries == {"epoch": 3}
 
 
 def test_the_model_comes_before_its_average(golden):
     tensors = published(golden)
-    found, entries = unwrap({"model_ema": {"other": torch.zeros(1)}, "model": tensors}, "file")
+    found, entries = find_model_tensors({"model_ema": {"other": torch.zeros(1)}, "model": tensors}, "file")
     assert found.keys() == tensors.keys() and "model_ema" in entries
 
 
 @pytest.mark.parametrize("content", [{}, {"optimizer": {"state": {}}, "epoch": 1}, {"model": {}}, {"model": {"a": 1}}])
 def test_files_without_weights(content):
     with pytest.raises(InputError, match="^file holds no weights"):
-        unwrap(content, "file")
+        find_model_tensors(content, "file")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from convmae_det.checkpoint.checkpointer import Checkpointer
-from convmae_det.checkpoint.reading import read
-from convmae_det.checkpoint.writing import write
+from convmae_det.checkpoint.reading import read_checkpoint
+from convmae_det.checkpoint.writing import write_checkpoint
 from convmae_det.errors import InputError
 from convmae_det.files import atomic_write
 
@@ -42,7 +42,7 @@ def written(path, malice, kind):
 def test_pickles_that_run_code(tmp_path, kind, name):
     path, proof = tmp_path / name, tmp_path / "proof"
     written(path, Malice(proof), kind)
-    for load in (read, Checkpointer(torch.nn.Linear(1, 1), str(tmp_path)).load):
+    for load in (read_checkpoint, Checkpointer(torch.nn.Linear(1, 1), str(tmp_path)).load):
         with pytest.raises(InputError, match=str(path)):
             load(str(path))
     assert not proof.exists()
@@ -55,7 +55,7 @@ def test_zip_bomb(tmp_path):
         archive.writestr("bomb/data/0", bytes(10**7))
     assert path.stat().st_size < 10**6
     with pytest.raises(InputError, match=r"bomb.pth has [\d,]+ bytes, which would unpack to 10,0"):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_archive_whose_directory_promises_terabytes(tmp_path):
@@ -75,7 +75,7 @@ def test_archive_whose_directory_promises_terabytes(tmp_path):
             archive.filelist.append(twin)
         archive._didModify = True
     with pytest.raises(InputError, match="which would unpack to 8,796,0"):
-        read(path)
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -83,7 +83,7 @@ def test_four_bytes_that_stand_for_terabytes(tmp_path, zipped):
     path = tmp_path / "large.pth"
     torch.save({"model": {"a": torch.ones(()).expand(10**6, 10**6)}}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(InputError, match="holds 'model.a', larger than the file"):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_no_link_is_followed_when_writing(tmp_path):
@@ -92,9 +92,9 @@ def test_no_link_is_followed_when_writing(tmp_path):
     path = tmp_path / "weights.pth"
     path.symlink_to(precious)
     (tmp_path / f".weights.pth.{os.getpid()}.tmp").symlink_to(precious)
-    write({"model": {"a": torch.ones(3)}}, path)
+    write_checkpoint({"model": {"a": torch.ones(3)}}, path)
     assert precious.read_text() == "precious"
-    assert not path.is_symlink() and torch.equal(read(path)["model"]["a"], torch.ones(3))
+    assert not path.is_symlink() and torch.equal(read_checkpoint(path)["model"]["a"], torch.ones(3))
     assert sorted(os.listdir(tmp_path)) == ["precious", "weights.pth"]
 
 

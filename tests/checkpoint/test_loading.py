@@ -9,8 +9,8 @@ from detectron2.modeling import build_backbone, build_model
 
 from convmae_det.checkpoint import load_weights
 from convmae_det.checkpoint.conversion import to_official, to_ours
-from convmae_det.checkpoint.reading import read
-from convmae_det.checkpoint.writing import write
+from convmae_det.checkpoint.reading import read_checkpoint
+from convmae_det.checkpoint.writing import write_checkpoint
 from convmae_det.errors import InputError
 
 IN_FPN = "backbone.bottom_up.encoder."
@@ -40,7 +40,7 @@ def assert_equal(one, other):
 
 
 def save_official_detector(model, path, prefix="backbone.bottom_up."):
-    write({"model": to_official(model.state_dict(), prefix)}, path)
+    write_checkpoint({"model": to_official(model.state_dict(), prefix)}, path)
 
 
 # --- what goes where
@@ -51,7 +51,9 @@ def save_official_detector(model, path, prefix="backbone.bottom_up."):
 def test_our_checkpoints_load_back(pretraining_config, config, tmp_path, prefix, ending):
     for cfg in (pretraining_config(ARCH="tiny"), config(ARCH="tiny", IMAGE_SIZE=64)):
         model, other, path = randomise(build_model(cfg)), build_model(cfg), tmp_path / f"weights.{ending}"
-        write({"model": {prefix + name: tensor for name, tensor in model.state_dict().items()}, "iteration": 3}, path)
+        write_checkpoint(
+            {"model": {prefix + name: tensor for name, tensor in model.state_dict().items()}, "iteration": 3}, path
+        )
         report = load_weights(other, path)
         assert_equal(state(other), state(model))
         assert not report.new and not report.resized and list(report.left_out) == ["iteration"]
@@ -60,7 +62,7 @@ def test_our_checkpoints_load_back(pretraining_config, config, tmp_path, prefix,
 @pytest.mark.parametrize("builder, prefix", [("fpn", "bottom_up."), ("sfp", "net."), ("bare", "")])
 def test_pretraining_goes_into_every_detector(pretraining_config, config, path, builder, prefix):
     pretrained = randomise(build_model(pretraining_config(ARCH="tiny")))
-    write({"model": pretrained.state_dict(), "optimizer": {}}, path)
+    write_checkpoint({"model": pretrained.state_dict(), "optimizer": {}}, path)
     cfg = config(ARCH="tiny", IMAGE_SIZE=256, GLOBAL_BLOCKS=[0, 3])
     cfg.MODEL.BACKBONE.NAME = "build_convmae_backbone" if builder == "bare" else f"build_convmae_{builder}_backbone"
     model = build_backbone(cfg) if builder == "bare" else build_model(cfg)
@@ -77,7 +79,7 @@ def test_pretraining_goes_into_every_detector(pretraining_config, config, path, 
 
 def test_every_weight_and_parameter_is_in_the_report(golden, config):
     model = build_model(config(**LIKE_DET))
-    file = read(golden / "handoff_window8_pretrain_checkpoint.pth")
+    file = read_checkpoint(golden / "handoff_window8_pretrain_checkpoint.pth")
     report = load_weights(model, golden / "handoff_window8_pretrain_checkpoint.pth")
     assert {*report.matched, *report.resized, *report.new} == set(model.state_dict())
     assert len(report.matched) + len(report.resized) + len(report.left_out) == len(file["model"]) + len(file) - 1
@@ -99,7 +101,7 @@ def test_tables_of_another_size_are_resized(golden, config):
         f"{stage3}global_bias.table": ((4, 31, 31), (4, 23, 23)),
         f"{stage3}local_bias.table": ((4, 15, 15), (4, 13, 13)),
     }
-    saved = read(golden / "det_window8_checkpoint.pth")["model"]
+    saved = read_checkpoint(golden / "det_window8_checkpoint.pth")["model"]
     table = saved["backbone.bottom_up.windowed_rel_pos_bias.relative_position_bias_table"].T.view(4, 15, 15)
     assert torch.equal(model.state_dict()[f"{stage3}local_bias.table"], table[:, 1:-1, 1:-1])
 
@@ -115,7 +117,7 @@ def test_a_detector_goes_into_pretraining(golden, pretraining_config):
     """Its decoder is new then, and with it the norm before the decoder; the fixed position table takes its grid."""
     model = build_model(pretraining_config(DEPTHS=[2, 2, 11]))
     report = load_weights(model, golden / "det_window8_checkpoint.pth")
-    saved = read(golden / "det_window8_checkpoint.pth")["model"]["backbone.bottom_up.pos_embed"]
+    saved = read_checkpoint(golden / "det_window8_checkpoint.pth")["model"]["backbone.bottom_up.pos_embed"]
     assert torch.equal(model.encoder.stage3.position_embedding.table, saved.view(1, 16, 16, 48))
     assert all(name.startswith(("encoder.norm.", "decoder.", "fusion.")) for name in report.new)
     assert len(report.new) == len([n for n in model.state_dict() if n.startswith(("encoder.norm", "dec", "fus"))])
@@ -130,15 +132,15 @@ def test_pretraining_takes_the_grid_of_the_file(golden, pretraining_config):
 
 
 def test_classifiers_and_encoders_go_into_pretraining(golden, pretraining_config, path):
-    published = read(golden / "mae_tiny_checkpoint.pth")["model"]
+    published = read_checkpoint(golden / "mae_tiny_checkpoint.pth")["model"]
     encoder = {name: t for name, t in published.items() if "decode" not in name and name != "mask_token"}
     model = build_model(pretraining_config())
-    write({"model": encoder}, path)
+    write_checkpoint({"model": encoder}, path)
     report = load_weights(model, path)
     assert "encoder.norm.weight" in report.matched and report.new and not report.left_out
     classifier = {name: tensor for name, tensor in encoder.items() if not name.startswith("norm.")}
     classifier |= {"fc_norm.weight": torch.ones(48), "head.weight": torch.ones(1000, 48), "head.bias": torch.ones(1000)}
-    write({"model": classifier}, path)
+    write_checkpoint({"model": classifier}, path)
     report = load_weights(model, path)
     assert "encoder.norm.weight" in report.new
     assert set(report.left_out.values()) == {"the classifier's head"} and len(report.left_out) == 3
@@ -186,7 +188,7 @@ def test_classes_of_retinanet_cascade_and_panoptic_fpn(config, path):
 
     for architecture, layer in [("RetinaNet", "head.cls_score"), ("Cascade", "box_predictor.1.cls_score"),
                                 ("PanopticFPN", "sem_seg_head.predictor")]:  # fmt: skip
-        write({"model": build(architecture, 7).state_dict()}, path)
+        write_checkpoint({"model": build(architecture, 7).state_dict()}, path)
         report = load_weights(build(architecture, 5), path)
         assert any(f"{layer}.weight" in name for name in report.new)
         assert not load_weights(build(architecture, 7), path).new
@@ -227,13 +229,13 @@ def listed(message):
 
 
 def test_every_missing_and_misshapen_encoder_parameter_is_listed(golden, config, path):
-    tensors = read(golden / "det_window8_checkpoint.pth")["model"]
+    tensors = read_checkpoint(golden / "det_window8_checkpoint.pth")["model"]
     wrong = [name for name in sorted(tensors) if "norm" in name][::7]
     for turn, name in enumerate(wrong):
         tensors[name] = torch.zeros(5)
         if turn % 2:
             del tensors[name]
-    write({"model": tensors}, path)
+    write_checkpoint({"model": tensors}, path)
     message = refused(build_model(config(**LIKE_DET)), path, str(path), f"because of {len(wrong)} parameters")
     ours = list(to_ours(dict.fromkeys(wrong, torch.zeros(5)), "backbone.bottom_up."))
     expected = {f"{name}: {'not' if turn % 2 else '5'} in the file" for turn, name in enumerate(ours)}
@@ -247,7 +249,7 @@ def test_an_encoder_with_more_blocks_than_the_model_is_refused(golden, config):
 
 def test_the_preset_of_the_file_is_told(config, tmp_path):
     small = build_model(config(ARCH="small", DEPTHS=[2, 2, 11], IMAGE_SIZE=64))
-    write({"model": small.backbone.bottom_up.state_dict()}, tmp_path / "small.pth")
+    write_checkpoint({"model": small.backbone.bottom_up.state_dict()}, tmp_path / "small.pth")
     message = refused(
         build_model(config(ARCH="tiny")), tmp_path / "small.pth",
         "the file's encoder is small (widths 128 256 384, depths 2 2 11", "the model's is tiny", "ARCH to small",
@@ -275,7 +277,7 @@ def test_a_head_of_the_same_layout_must_be_complete(config, path):
     model = build_model(config(ARCH="tiny"))
     tensors = state(model)
     del tensors["roi_heads.box_head.fc1.bias"]
-    write({"model": tensors}, path)
+    write_checkpoint({"model": tensors}, path)
     refused(model, path, "roi_heads.box_head.fc1.bias: not in the file", "--to encoder")
 
 

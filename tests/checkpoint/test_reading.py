@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from convmae_det.checkpoint.reading import read
+from convmae_det.checkpoint.reading import read_checkpoint
 from convmae_det.errors import InputError
 
 CONTENT = {"model": {"a.weight": torch.arange(300.0).view(3, 100), "b": torch.tensor([1, 2])}, "epoch": 7}
@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 def test_reads_what_torch_saved(tmp_path, zipped):
     path = tmp_path / "weights.any"
     torch.save(CONTENT | {"args": argparse.Namespace(lr=0.1)}, path, _use_new_zipfile_serialization=zipped)
-    content = read(path)
+    content = read_checkpoint(path)
     assert same(content) and content["epoch"] == 7 and content["args"].lr == 0.1
 
 
@@ -65,13 +65,13 @@ def test_reads_files_without_checksums(tmp_path):
         torch.save(CONTENT, tmp_path / "weights.pth")
     finally:
         torch.serialization.set_crc32_options(True)
-    assert same(read(tmp_path / "weights.pth"))
+    assert same(read_checkpoint(tmp_path / "weights.pth"))
 
 
 def test_reads_safetensors_whatever_the_name(tmp_path):
     for name in ("weights.safetensors", "weights.pth"):
         save_file(CONTENT["model"], tmp_path / name, {"epoch": "7"})
-        content = read(str(tmp_path / name))
+        content = read_checkpoint(str(tmp_path / name))
         assert same(content) and content["epoch"] == "7"
 
 
@@ -79,9 +79,9 @@ def test_reads_urls(tmp_path, monkeypatch):
     torch.save(CONTENT, tmp_path / "weights.pth")
     asked = {"https://host/weights.pth": str(tmp_path / "weights.pth")}
     monkeypatch.setattr("detectron2.utils.file_io.PathManager.get_local_path", asked.__getitem__)
-    assert same(read("https://host/weights.pth"))
+    assert same(read_checkpoint("https://host/weights.pth"))
     with pytest.raises(InputError, match="^https://host/other.pth can't be downloaded"):
-        read("https://host/other.pth")
+        read_checkpoint("https://host/other.pth")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -91,7 +91,7 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path, zipped, place)
     model = {"model": CONTENT["model"] | {"c": Malice(proof)}} if place == "inside" else {"args": Malice(proof)}
     torch.save(CONTENT | model, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(InputError, match=f"^{path} asks to run .*nothing ran"):
-        read(path)
+        read_checkpoint(path)
     assert not proof.exists()
     torch.load(path, weights_only=False)
     assert proof.exists()  # the file is what it claims to be
@@ -101,25 +101,25 @@ def test_a_plain_pickle_is_not_opened(tmp_path):
     proof, path = tmp_path / "proof", tmp_path / "model_final.pkl"
     path.write_bytes(pickle.dumps({"model": {"a": np.zeros(3)}, "__author__": Malice(proof)}))
     with pytest.raises(InputError, match=r"^.*model_final.pkl is a plain pickle.*Detectron2.*torch.save"):
-        read(path)
+        read_checkpoint(path)
     assert not proof.exists()
 
 
 def test_only_namespaces_are_allowed_and_only_while_reading(tmp_path):
     before = set(map(repr, torch.serialization.get_safe_globals()))
     torch.save({"model": {}, "args": argparse.Namespace(a=1)}, tmp_path / "weights.pth")
-    read(tmp_path / "weights.pth")
+    read_checkpoint(tmp_path / "weights.pth")
     assert set(map(repr, torch.serialization.get_safe_globals())) == before
     torch.save({"model": {}, "path": pathlib.PurePosixPath("a")}, tmp_path / "weights.pth")
     with pytest.raises(InputError, match="asks to run pathlib"):
-        read(tmp_path / "weights.pth")
+        read_checkpoint(tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize("value", [np.float64(0.5), np.zeros(2)])
 def test_numpy_is_named_with_the_cure(tmp_path, value):
     torch.save(CONTENT | {"best": value}, tmp_path / "weights.pth")
     with pytest.raises(InputError, match=r"NumPy values \(numpy.*float\(x\)"):
-        read(tmp_path / "weights.pth")
+        read_checkpoint(tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_what_is_no_file_of_weights_is_named(tmp_path, content, complaint):
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     with pytest.raises(InputError) as refusal:
-        read(path)
+        read_checkpoint(path)
     assert str(refusal.value).startswith(f"{path} {complaint}") and "\n" not in str(refusal.value)
 
 
@@ -149,12 +149,12 @@ def test_other_archives(tmp_path):
     with zipfile.ZipFile(tmp_path / "photos.pth", "w") as archive:
         archive.writestr("photo.jpg", b"jpeg")
     with pytest.raises(InputError, match="zip archive without weights"):
-        read(tmp_path / "photos.pth")
+        read_checkpoint(tmp_path / "photos.pth")
     with zipfile.ZipFile(tmp_path / "program.pth", "w") as archive:
         archive.writestr("program/data.pkl", b"")
         archive.writestr("program/constants.pkl", b"")
     with pytest.raises(InputError, match="TorchScript"):
-        read(tmp_path / "program.pth")
+        read_checkpoint(tmp_path / "program.pth")
 
 
 def test_a_tensor_marked_as_a_folder_is_damage(tmp_path, saved):
@@ -163,18 +163,18 @@ def test_a_tensor_marked_as_a_folder_is_damage(tmp_path, saved):
     content[content.rindex(b"weights/data/0") - 8] |= 0x10  # external attributes, in the archive's directory
     path.write_bytes(content)
     with pytest.raises(InputError, match="is damaged .at weights/data/0"):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_missing_and_folders(tmp_path):
     with pytest.raises(InputError, match="nothing.pth can't be opened .No such file"):
-        read(tmp_path / "nothing.pth")
+        read_checkpoint(tmp_path / "nothing.pth")
     with pytest.raises(InputError, match="is a folder: name a file"):
-        read(tmp_path)
+        read_checkpoint(tmp_path)
     for name in ("model_0000099.pth", "model_final.pth"):
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=r"such as .*model_final.pth$"):
-        read(tmp_path)
+        read_checkpoint(tmp_path)
 
 
 # --- of several processes
@@ -194,9 +194,9 @@ def test_sharded_tensors_are_named_with_the_cure(tmp_path, mesh, zipped):
     sharded = distribute_tensor(whole, mesh, [Shard(0)])
     torch.save(CONTENT | {"model": {"a": sharded}}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(InputError, match=rf"^{path} holds tensors that are spread over .*full_tensor\(\)[^\n]*$"):
-        read(path)
+        read_checkpoint(path)
     torch.save({"model": {"a": sharded.full_tensor()}}, path)
-    assert torch.equal(read(path)["model"]["a"], whole)
+    assert torch.equal(read_checkpoint(path)["model"]["a"], whole)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -205,7 +205,7 @@ def test_sharded_tensors_of_the_older_kind_are_named_too(tmp_path, mesh):
     spec = ChunkShardingSpec(dim=0, placements=["rank:0/cpu"])
     torch.save({"model": {"a": sharded_tensor.ones(spec, 4, 3)}}, tmp_path / "weights.pth")
     with pytest.raises(InputError, match=r"weights\.pth holds tensors that are spread over processes"):
-        read(tmp_path / "weights.pth")
+        read_checkpoint(tmp_path / "weights.pth")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -214,17 +214,17 @@ def test_distributed_checkpoints_are_named_with_the_cure(tmp_path):
     dcp.save({"model": CONTENT["model"]}, checkpoint_id=folder)
     for path in (folder, folder / "__0_0.distcp", folder / ".metadata"):
         with pytest.raises(InputError) as refusal:
-            read(path)
+            read_checkpoint(path)
         assert str(refusal.value).startswith(f"{path} is a distributed checkpoint: ")
         assert f"dcp_to_torch_save('{folder}', 'weights.pth')" in str(refusal.value)
     dcp_to_torch_save(folder, tmp_path / "weights.pth")
-    assert same(read(tmp_path / "weights.pth"))
+    assert same(read_checkpoint(tmp_path / "weights.pth"))
 
 
 def test_a_list_is_no_checkpoint(tmp_path):
     torch.save([torch.zeros(2)], tmp_path / "weights.pth")
     with pytest.raises(InputError, match="holds a list"):
-        read(tmp_path / "weights.pth")
+        read_checkpoint(tmp_path / "weights.pth")
 
 
 @given(st.floats(0, 1, exclude_max=True))
@@ -232,7 +232,7 @@ def test_every_truncated_file_is_refused(saved, folder, share):
     path = folder / "truncated.pth"
     path.write_bytes(saved[: int(len(saved) * share)])
     with pytest.raises(InputError, match=f"^{path}"):
-        read(path)
+        read_checkpoint(path)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4))
@@ -243,7 +243,7 @@ def test_every_damaged_file_is_refused_or_read_right(saved, folder, flips):
     path = folder / "damaged.pth"
     path.write_bytes(damaged)
     try:
-        content = read(path)
+        content = read_checkpoint(path)
     except InputError as error:
         assert str(error).startswith(str(path))
     else:
@@ -256,4 +256,4 @@ def test_truncated_safetensors_are_refused(folder, share):
     save_file(CONTENT["model"], path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(InputError, match=f"^{path}"):
-        read(path)
+        read_checkpoint(path)

@@ -45,8 +45,8 @@ def test_a_detector_is_measured_in_training(folder, capsys):
 def test_passes_have_the_precision_of_the_configuration(folder, capsys, monkeypatch, words):
     seen, build = set(), network.build_model
     monkeypatch.setattr(precision, "processor_has_bfloat16", lambda: True)
-    monkeypatch.setattr(network, "peak_memory", lambda *_: 1)
-    monkeypatch.setattr(network.Pass, "operations", lambda self: Counter(box=1))
+    monkeypatch.setattr(network, "measure_peak_memory", lambda *_: 1)
+    monkeypatch.setattr(network.Pass, "count_operations", lambda self: Counter(box=1))
 
     def watched(cfg):
         model = build(cfg)

@@ -10,8 +10,8 @@ from detectron2.modeling import build_model
 
 from convmae_det.checkpoint import load_weights
 from convmae_det.checkpoint.conversion import to_official
-from convmae_det.checkpoint.reading import read
-from convmae_det.checkpoint.writing import write
+from convmae_det.checkpoint.reading import read_checkpoint
+from convmae_det.checkpoint.writing import write_checkpoint
 from convmae_det.cli import convert
 from convmae_det.config import add_convmae_config
 from convmae_det.errors import InputError
@@ -75,7 +75,7 @@ def test_pretraining_reaches_plain_detectron2_bit_for_bit(tmp_path, yaml, capsys
     sizes = ["MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", "64", "MODEL.CONVMAE.IMAGE_SIZE", "64"]
     keys = [*TINY, *sizes, "MODEL.CONVMAE.GLOBAL_BLOCKS", "[0,1,2,3]"]
     pretrained = randomise(model(*keys, "MODEL.META_ARCHITECTURE", "MaskedAutoencoder"))
-    write({"model": pretrained.state_dict(), "iteration": 5}, tmp_path / "pretrained.pth")
+    write_checkpoint({"model": pretrained.state_dict(), "iteration": 5}, tmp_path / "pretrained.pth")
     convert.main([str(tmp_path / "pretrained.pth"), str(tmp_path / "converted.pth"), "--config-file", yaml(*keys)])
     detector = model(*keys)
     incompatible = load_plainly(detector, tmp_path / "converted.pth")
@@ -113,7 +113,7 @@ def test_the_first_published_detector_and_back(tmp_path, yaml):
             boxes.pred_masks, expected_boxes.pred_masks
         )
         convert.main([str(tmp_path / converted), str(tmp_path / "back.pth"), "--to", "official"])
-        assert_identical(read(tmp_path / "back.pth")["model"], published)
+        assert_identical(read_checkpoint(tmp_path / "back.pth")["model"], published)
 
 
 @pytest.mark.parametrize("file", ["det_window8", "vitdet_window7", "handoff_window8_pretrain", "mae_tiny"])
@@ -132,11 +132,11 @@ def test_official_and_back(golden, tmp_path, file):
         keys = [*GOLDEN, "MODEL.CONVMAE.DEPTHS", f"[2,2,{depth}]", *decoder]
         network = model(*keys, "MODEL.META_ARCHITECTURE", "MaskedAutoencoder")
         load_weights(network, source)
-        write({"model": network.state_dict()}, tmp_path / "ours.pth")
+        write_checkpoint({"model": network.state_dict()}, tmp_path / "ours.pth")
     else:
         convert.main([str(source), str(tmp_path / "ours.pth")])
     convert.main([str(tmp_path / "ours.pth"), str(back), "--to", "official"])
-    assert_identical(read(back)["model"], read(source)["model"])
+    assert_identical(read_checkpoint(back)["model"], read_checkpoint(source)["model"])
 
 
 def test_without_configuration_the_default_detector_takes_the_file(golden, tmp_path, capsys):
@@ -152,13 +152,13 @@ def test_without_configuration_the_default_detector_takes_the_file(golden, tmp_p
 def test_the_encoder_alone(tmp_path, yaml):
     torch.save({"model": model(*TINY, "MODEL.CONVMAE.IMAGE_SIZE", "64").state_dict()}, tmp_path / "detector.pth")
     convert.main([str(tmp_path / "detector.pth"), str(tmp_path / "encoder.pth"), "--to", "encoder"])
-    tensors = read(tmp_path / "encoder.pth")["model"]
+    tensors = read_checkpoint(tmp_path / "encoder.pth")["model"]
     assert tensors and all(name.startswith("backbone.bottom_up.encoder.") for name in tensors)
 
 
 def test_one_of_several_encoders(golden, tmp_path, capsys):
     """Bit for bit, into the layout that keeps all sizes; its place is told."""
-    student = read(golden / "mae_tiny_checkpoint.pth")["model"]
+    student = read_checkpoint(golden / "mae_tiny_checkpoint.pth")["model"]
     teacher = {name: tensor + 1 for name, tensor in student.items()}
     torch.save({"student": student, "teacher": teacher}, tmp_path / "both.pth")
     with pytest.raises(InputError, match="2 encoders, at student, teacher: .*--to official --key student$"):
@@ -166,7 +166,7 @@ def test_one_of_several_encoders(golden, tmp_path, capsys):
     for key, published in (("student", student), ("teacher", teacher)):
         arguments = [str(tmp_path / "both.pth"), str(tmp_path / f"{key}.pth"), "--to", "official", "--key", key]
         convert.main(arguments)
-        assert_identical(read(tmp_path / f"{key}.pth")["model"], published)
+        assert_identical(read_checkpoint(tmp_path / f"{key}.pth")["model"], published)
         convert.main([str(tmp_path / "both.pth"), "--inspect", "--key", key])
         assert re.search(rf"^under +{key}$", capsys.readouterr().out, re.MULTILINE)
 

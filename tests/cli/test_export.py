@@ -40,7 +40,7 @@ def folder(tmp_path, model, monkeypatch):
 
 def run(*words: str, format: str = "torchscript", weights: str = "detector.pth", output: str = "detector.out") -> None:
     options = {"--config-file": "config.yaml", "--weights": weights, "--format": format, "--output": output}
-    with export.quiet():
+    with export.suppress_tracing_warnings():
         command.main([*(word for pair in options.items() for word in pair), "--image", "photo.png", *SETTINGS, *words])
 
 
@@ -74,7 +74,7 @@ def test_a_file_that_differs_is_not_written(folder, monkeypatch, capsys):
         network = honest(content, device)
         return lambda image: [output + (output.ndim == 1) * 0.01 for output in network(image)]
 
-    monkeypatch.setattr(export, "run_torchscript", dishonest)
+    monkeypatch.setattr(export, "build_torchscript_runner", dishonest)
     (folder / "detector.out").write_text("earlier")
     with pytest.raises(InputError, match="differs from eager mode by more than rounding, so no file is written"):
         run()

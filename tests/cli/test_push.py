@@ -4,7 +4,7 @@ import pytest
 from detectron2.modeling import build_model
 from reference.small import autoencoder_cfg, randomise
 
-from convmae_det.checkpoint.writing import write
+from convmae_det.checkpoint.writing import write_checkpoint
 from convmae_det.cli import push
 from convmae_det.cli.main import main
 from convmae_det.errors import InputError
@@ -18,7 +18,7 @@ def run(tmp_path):
     folder.mkdir()
     cfg = autoencoder_cfg()
     (folder / "config.yaml").write_text(cfg.dump())
-    write({"model": randomise(build_model(cfg)).state_dict(), "iteration": 9}, folder / "model_final.pth")
+    write_checkpoint({"model": randomise(build_model(cfg)).state_dict(), "iteration": 9}, folder / "model_final.pth")
     return folder
 
 

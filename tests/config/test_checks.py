@@ -18,7 +18,7 @@ from convmae_det.data.detection.jitter import build_augmentations
 from convmae_det.data.pretraining.loader import PretrainingMapper
 from convmae_det.errors import InputError
 from convmae_det.precision import is_gpu
-from convmae_det.solver.optimizer import gradient_clipper
+from convmae_det.solver.optimizer import build_gradient_clipper
 from convmae_det.solver.schedule import resolve_schedule
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -302,7 +302,7 @@ def test_the_solver_works_as_soon_as_the_values_pass(images, values):
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=cfg.SOLVER.BASE_LR)
     parameter.grad = torch.ones(1)
-    if clip := gradient_clipper(cfg):
+    if clip := build_gradient_clipper(cfg):
         clip([parameter])
     scheduler = build_lr_scheduler(cfg, optimizer)
     for _ in range(cfg.SOLVER.MAX_ITER):

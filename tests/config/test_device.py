@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from convmae_det.config.device import available_device
+from convmae_det.config.device import find_available_device
 from convmae_det.errors import InputError
 
 
@@ -20,28 +20,28 @@ def gpus(monkeypatch):
 @pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0", "cuda:3"])
 def test_without_a_gpu_it_is_the_cpu_and_said_so_once(gpus, monkeypatch, capsys, device):
     gpus(0)
-    assert available_device(device) == "cpu"
+    assert find_available_device(device) == "cpu"
     assert "No GPU" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "1")
-    assert available_device(device) == "cpu"
+    assert find_available_device(device) == "cpu"
     assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("device, found", [("auto", "cuda"), ("cuda", "cuda"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
 def test_of_two_gpus(gpus, capsys, device, found):
     gpus(2)
-    assert available_device(device) == found
+    assert find_available_device(device) == found
     assert not capsys.readouterr().err
 
 
 def test_a_gpu_beyond_the_last(gpus):
     gpus(2)
     with pytest.raises(InputError, match="^MODEL.DEVICE is 'cuda:2'; it must name one of the 2 GPUs"):
-        available_device("cuda:2")
+        find_available_device("cuda:2")
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:", "cuda:x", "cpu:0", "mps"])
 def test_other_words(gpus, device):
     gpus(1)
     with pytest.raises(InputError, match=f"^MODEL.DEVICE is '{device}'; it must be auto, cuda"):
-        available_device(device)
+        find_available_device(device)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from convmae_det.config.reading import read_run_config
 from convmae_det.data.configuration import read_config
-from convmae_det.data.detection.catalog import dataset_dicts, image_names
+from convmae_det.data.detection.catalog import list_image_names, load_dataset_dicts
 from convmae_det.data.image import read_image
 from convmae_det.errors import InputError
 
@@ -135,9 +135,9 @@ def test_names_of_images_that_lead_elsewhere(annotations, monkeypatch, checked_f
         "", ["DATASETS.COCO_FORMAT", str([annotations]), "DATASETS.TRAIN", "('mine',)", "DATASETS.TEST", "()"]
     )
     for load in (
-        lambda: dataset_dicts("mine", is_train=True, cfg=cfg),
-        lambda: dataset_dicts("mine", is_train=False, cfg=cfg),
-        lambda: image_names("mine", cfg),
+        lambda: load_dataset_dicts("mine", is_train=True, cfg=cfg),
+        lambda: load_dataset_dicts("mine", is_train=False, cfg=cfg),
+        lambda: list_image_names("mine", cfg),
     ):
         with pytest.raises(InputError, match="mine.json: image 2 .*(leads out of the image folder|outside the folder)"):
             load()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from convmae_det.config import add_convmae_config
 from convmae_det.config.keys import GROUPS, set_key, set_keys, split_pairs
-from convmae_det.config.reading import leaves
+from convmae_det.config.reading import flatten_keys
 from convmae_det.errors import InputError
 
 
@@ -17,7 +17,7 @@ def defaults():
     return cfg
 
 
-KNOWN = dict(leaves(defaults()))
+KNOWN = dict(flatten_keys(defaults()))
 
 
 @pytest.mark.parametrize("form", [lambda value: value, str], ids=["value", "text"])
@@ -25,7 +25,7 @@ def test_every_default_can_be_set_again(form):
     cfg = defaults()
     for key, value in KNOWN.items():
         set_key(cfg, key, form(value), "the command line")
-    assert dict(leaves(cfg)) == KNOWN
+    assert dict(flatten_keys(cfg)) == KNOWN
 
 
 @given(st.sampled_from(sorted(KNOWN)), st.none() | st.booleans() | st.integers() | st.floats() | st.text())
@@ -35,10 +35,10 @@ def test_any_value_keeps_the_type_or_is_refused(key, value):
         set_key(cfg, key, value, "own.yaml")
     except InputError as error:
         assert str(error).startswith(f"{key}, set in own.yaml, is ")
-        assert dict(leaves(cfg)).keys() == KNOWN.keys()
+        assert dict(flatten_keys(cfg)).keys() == KNOWN.keys()
     else:
         kinds = (list, tuple) if isinstance(KNOWN[key], (list, tuple)) else type(KNOWN[key])
-        assert KNOWN[key] is None or isinstance(dict(leaves(cfg))[key], kinds)
+        assert KNOWN[key] is None or isinstance(dict(flatten_keys(cfg))[key], kinds)
 
 
 @given(st.text(min_size=1).filter(lambda key: key not in KNOWN))

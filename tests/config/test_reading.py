@@ -11,7 +11,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from reference.small import autoencoder_cfg
 
-from convmae_det.config.reading import OURS, configs_folder, leaves, locate, read_run_config, read_yaml
+from convmae_det.config.reading import (
+    OURS,
+    find_configs_folder,
+    flatten_keys,
+    locate_config,
+    read_run_config,
+    read_yaml,
+)
 from convmae_det.data.configuration import read_config
 from convmae_det.errors import InputError
 
@@ -95,7 +102,7 @@ def test_a_name_does_not_lead_out_of_the_folder(name, tmp_path):
 @example(f"quickstart/../{TINY}")
 def test_a_name_is_one_of_the_list_or_refused(name):
     try:
-        path = locate(f"{OURS}{name}")
+        path = locate_config(f"{OURS}{name}")
     except InputError:
         assert name not in NAMES
     else:
@@ -104,12 +111,12 @@ def test_a_name_is_one_of_the_list_or_refused(name):
 
 @given(st.text())
 def test_other_paths_stay(path):
-    assert locate(path) == path or path.startswith(OURS)
+    assert locate_config(path) == path or path.startswith(OURS)
 
 
 def test_a_clone_reads_its_own_files():
     """Also where the package of another clone, or of a release, is installed."""
-    assert configs_folder() == CONFIGS
+    assert find_configs_folder() == CONFIGS
 
 
 def test_an_installed_package_reads_those_that_came_with_it(tmp_path, python):
@@ -145,7 +152,7 @@ TREES = st.recursive(
 
 @given(TREES)
 def test_a_file_gives_the_keys_that_were_written(tmp_path, tree):
-    assert dict(read_yaml(write(tmp_path / "own.yaml", tree))) == dict(leaves(tree))
+    assert dict(read_yaml(write(tmp_path / "own.yaml", tree))) == dict(flatten_keys(tree))
 
 
 @given(TREES, TREES)
@@ -153,7 +160,7 @@ def test_what_builds_on_nothing_or_on_itself_stays(tmp_path, tree, other):
     """Keys that the upper file has are the upper file's; all others are those of its base."""
     write(tmp_path / "base.yaml", other)
     own = write(tmp_path / "own.yaml", tree | {"_BASE_": "base.yaml"})
-    upper, lower = dict(leaves(tree)), dict(leaves(other))
+    upper, lower = dict(flatten_keys(tree)), dict(flatten_keys(other))
     try:
         merged = dict(read_yaml(own))
     except InputError as error:
@@ -180,7 +187,7 @@ def test_any_file_is_read_or_refused(tmp_path, content):
 def test_the_configuration_of_a_run_is_read_as_it_is(tmp_path):
     cfg = autoencoder_cfg("SOLVER.STEPS", (3, 5))
     again = read_run_config(write(tmp_path / "config.yaml", cfg.dump()))
-    assert dict(leaves(again)) == dict(leaves(yaml.safe_load(cfg.dump())))
+    assert dict(flatten_keys(again)) == dict(flatten_keys(yaml.safe_load(cfg.dump())))
 
 
 @pytest.mark.parametrize("change", ["_BASE_: other.yaml", "MODEL: 3", "MODEL: {CONVMAE: {ARCH: tiny}}"])

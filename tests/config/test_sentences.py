@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "convmae_det"
 # arguments.
 ELSEWHERE = {
     ("data/detection/catalog.py", "check_classes"),
-    ("engine/hooks/evaluation.py", "best_metric"),
+    ("engine/hooks/evaluation.py", "choose_best_metric"),
     ("engine/launch.py", "_check_processes"),
     ("precision.py", "check_name"),
 }

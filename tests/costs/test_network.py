@@ -40,27 +40,27 @@ def test_operations_are_those_of_the_formulas(name):
             run()
         parts = Counter()
         for layer, number in layers.items():
-            parts[network.part_of(layer)] += number
+            parts[network.find_part(layer)] += number
         heads = {"feature pyramid", "region proposals", "box head", "mask head"}
         assert heads <= parts.keys()
         expected += Counter({part: parts[part] for part in heads})
-    assert run.operations() == expected
+    assert run.count_operations() == expected
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_has_its_part(name):
     model = build_model(NETWORKS[name])
-    parts = network.parameters(model)
+    parts = network.count_parameters(model)
     assert REST not in parts
     assert sum(parts.values()) == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_the_default_sizes_end_with_that_of_the_configuration():
-    assert network.default_sizes(detector_cfg("MODEL.CONVMAE.IMAGE_SIZE", 1024)) == [512, 768, 1024]
-    assert network.default_sizes(detector_cfg("MODEL.CONVMAE.IMAGE_SIZE", 128)) == [64, 96, 128]
-    assert network.default_sizes(autoencoder_cfg("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", 224))[-1] == 224
+    assert network.choose_default_sizes(detector_cfg("MODEL.CONVMAE.IMAGE_SIZE", 1024)) == [512, 768, 1024]
+    assert network.choose_default_sizes(detector_cfg("MODEL.CONVMAE.IMAGE_SIZE", 128)) == [64, 96, 128]
+    assert network.choose_default_sizes(autoencoder_cfg("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", 224))[-1] == 224
 
 
 def test_operations_of_the_convolution_stages_grow_with_the_area():
-    small, large = (network.Pass(detector_cfg(), size, 1, train=False).operations() for size in (64, 96))
+    small, large = (network.Pass(detector_cfg(), size, 1, train=False).count_operations() for size in (64, 96))
     assert large["stage 1"] == 2.25 * small["stage 1"] and large["stage 2"] == 2.25 * small["stage 2"]

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from convmae_det.costs.operations import REST, OperationCount, operations_of
+from convmae_det.costs.operations import REST, OperationCounter, count_operations
 
 
 def count(function, *args, **options) -> int:
-    with torch.no_grad(), OperationCount() as counter:
+    with torch.no_grad(), OperationCounter() as counter:
         function(*args, **options)
     return counter.operations.total()
 
@@ -95,14 +95,16 @@ def test_attention_in_more_dimensions():
 def test_attention_of_every_kernel(name):
     query, key, value = random(QUERY, KEY, VALUE)
     result = torch.empty(2, 3, 5, 8)
-    assert operations_of(named(name), (result, torch.empty(2, 3, 5)), (query, key, value, None, True)) == ATTENTION
+    assert count_operations(named(name), (result, torch.empty(2, 3, 5)), (query, key, value, None, True)) == ATTENTION
     with pytest.raises(NotImplementedError):
-        operations_of(named(f"{name}_backward"), (result,), (result, query, key, value))
+        count_operations(named(f"{name}_backward"), (result,), (result, query, key, value))
 
 
 @pytest.mark.parametrize("name", ["_linear_pointwise", "_mkl_linear", "linear"])
 def test_linear_layers_of_every_library(name):
-    assert operations_of(named(name), torch.empty(2, 3, 5), (torch.empty(2, 3, 4), torch.empty(5, 4))) == 2 * 6 * 4 * 5
+    assert (
+        count_operations(named(name), torch.empty(2, 3, 5), (torch.empty(2, 3, 4), torch.empty(5, 4))) == 2 * 6 * 4 * 5
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_linear_layers_of_every_library(name):
 )  # fmt: skip
 def test_other_products_are_refused(name):
     with pytest.raises(NotImplementedError, match="no formula"):
-        operations_of(named(name), torch.empty(1), (torch.empty(1), torch.empty(1)))
+        count_operations(named(name), torch.empty(1), (torch.empty(1), torch.empty(1)))
 
 
 def test_a_product_that_cannot_be_counted_ends_the_count():
@@ -149,7 +151,7 @@ def test_operations_belong_to_the_innermost_part():
             return self.layer(self.inner(tokens)) @ torch.ones(6, 7)
 
     model = nn.Sequential(Outer(), nn.Linear(7, 8))
-    with torch.no_grad(), OperationCount([("inner", inner), ("outer", model[0])]) as counter:
+    with torch.no_grad(), OperationCounter([("inner", inner), ("outer", model[0])]) as counter:
         model(torch.randn(3, 4))
     assert counter.operations == {"inner": 2 * 3 * 4 * 5, "outer": 2 * 3 * (5 * 6 + 6 * 7), REST: 2 * 3 * 7 * 8}
     before = counter.operations.total()

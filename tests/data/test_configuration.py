@@ -9,7 +9,7 @@ from PIL import Image
 from reference.small import DETECTOR, ENCODER
 
 from convmae_det.data.configuration import read_config
-from convmae_det.data.detection.catalog import check_classes, dataset_dicts
+from convmae_det.data.detection.catalog import check_classes, load_dataset_dicts
 from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.errors import InputError
 
@@ -97,7 +97,7 @@ def test_a_model_can_be_used_without_its_data(entry, tmp_path):
     with pytest.raises(
         InputError, match="mine.json, the annotation file of mine in DATASETS.COCO_FORMAT, doesn't exist"
     ):
-        dataset_dicts(["mine"], is_train=True, cfg=cfg)
+        load_dataset_dicts(["mine"], is_train=True, cfg=cfg)
     with pytest.raises(InputError, match="mine.json, the annotation file"):
         read(*cfg.DATASETS.COCO_FORMAT, train=["mine"])
 

@@ -25,7 +25,7 @@ from convmae_det.data.shapes import (
     draw_background,
     draw_image,
     register_shapes,
-    visible_polygons,
+    trace_visible_polygons,
     write_shapes,
 )
 from convmae_det.errors import InputError
@@ -144,14 +144,14 @@ def test_registration_is_idempotent_and_follows_the_environment(tmp_path, catalo
 def test_polygons_give_back_the_pixels_of_any_coverage(sixteenths):
     """Also with several parts, holes, parts within holes, and pixels that touch at a corner or at the border."""
     coverage = sixteenths / 16
-    assert np.array_equal(polygons_to_bitmask(visible_polygons(coverage), *coverage.shape), coverage > 0.5)
+    assert np.array_equal(polygons_to_bitmask(trace_visible_polygons(coverage), *coverage.shape), coverage > 0.5)
 
 
 def test_polygons_leave_a_hole_where_a_smaller_shape_is_on_top():
     coverage = np.zeros((20, 30))
     coverage[2:18, 3:25] = 1
     coverage[8:12, 10:16] = 0
-    (polygon,) = visible_polygons(coverage)
+    (polygon,) = trace_visible_polygons(coverage)
     mask = polygons_to_bitmask([polygon], 20, 30)
     assert mask[4, 5] and not mask[10, 12]
 

@@ -11,7 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convmae_det.data.stream import Checked, HandOver, SampleStream, StepPositions, build_stream_loader
+from convmae_det.data.stream import (
+    ErrorRaisingLoader,
+    ErrorReturningMapper,
+    SampleStream,
+    StepPositionSampler,
+    build_stream_loader,
+)
 from convmae_det.errors import InputError
 
 
@@ -103,7 +109,7 @@ def test_a_step_has_the_same_images_however_it_is_cut(cfg, processes, count, acc
 )
 def test_every_forward_pass_takes_a_contiguous_slice(rank, count, accumulation, size, step):
     total = count * accumulation * size
-    lists = list(itertools.islice(StepPositions(total, accumulation, step, rank, count), accumulation))
+    lists = list(itertools.islice(StepPositionSampler(total, accumulation, step, rank, count), accumulation))
     for part, positions in enumerate(lists):
         start = step * total + (part * count + rank) * size
         assert positions == list(range(start, start + size))
@@ -167,9 +173,11 @@ def test_shared_memory_that_runs_out_is_named(cfg, monkeypatch):
 
 
 def test_checked_has_the_length_of_its_loader():
-    loader = Checked(torch.utils.data.DataLoader([1, 2, 3], collate_fn=list))
+    loader = ErrorRaisingLoader(torch.utils.data.DataLoader([1, 2, 3], collate_fn=list))
     assert len(loader) == 3 and list(loader) == [[1], [2], [3]]
-    assert HandOver(fail_at_seven)(6) == 6 and isinstance(HandOver(fail_at_seven)(7), InputError)
+    assert ErrorReturningMapper(fail_at_seven)(6) == 6 and isinstance(
+        ErrorReturningMapper(fail_at_seven)(7), InputError
+    )
 
 
 def test_negative_seed_is_drawn_once_for_all_processes(cfg, processes, monkeypatch):

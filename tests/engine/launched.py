@@ -11,7 +11,7 @@ from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 
 from convmae_det.engine import launch
-from convmae_det.engine.hooks.interruption import Interruption
+from convmae_det.engine.hooks.interruption import InterruptionHook
 from convmae_det.errors import InputError
 
 
@@ -44,7 +44,7 @@ def train(cfg, args):
         time.sleep(1)
         Path(cfg.OUTPUT_DIR, name).touch()
 
-    hook = Interruption()
+    hook = InterruptionHook()
     hook.trainer = SimpleNamespace(iter=3, max_iter=9, checkpointer=SimpleNamespace(save=save))
     hook.before_train()
     comm.synchronize()

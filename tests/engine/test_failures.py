@@ -8,7 +8,7 @@ import torch
 from reference.small import detector_cfg
 
 from convmae_det.engine import failures
-from convmae_det.engine.failures import explain, is_explained
+from convmae_det.engine.failures import describe_failure, is_known_failure
 from convmae_det.errors import InputError, TrainingError
 
 READER = "DataLoader worker (pid 7) is killed by signal: {}. "
@@ -30,9 +30,9 @@ GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection cl
 )
 def test_what_comes_from_outside(error, sentence):
     cfg = detector_cfg("OUTPUT_DIR", "out")
-    assert is_explained(error)
+    assert is_known_failure(error)
     with pytest.raises(ValueError, match=sentence):
-        raise ValueError(explain(error, cfg))
+        raise ValueError(describe_failure(error, cfg))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_what_comes_from_outside(error, sentence):
     [OSError(errno.ENOENT, "No such file", "a"), RuntimeError("shapes differ"), RuntimeError(GLOO), KeyError(1)],
 )
 def test_what_is_a_fault_of_the_program(error):
-    assert not is_explained(error) and explain(error, None) is None
+    assert not is_known_failure(error) and describe_failure(error, None) is None
 
 
 class Store:
@@ -63,9 +63,9 @@ class Store:
     [((0,), False, "process 2 of 0 to 2"), ((), False, "process 0, 2 of 0 to 2"), ((), True, "process 0 of 0 to 2")],
 )
 def test_processes_that_are_gone_are_named(monkeypatch, present, gone, named):
-    monkeypatch.setattr(failures, "ROLL_CALL", 0.3)
+    monkeypatch.setattr(failures, "ANSWER_TIMEOUT", 0.3)
     monkeypatch.setattr(failures.comm, "get_world_size", lambda: 3)
     monkeypatch.setattr(failures.comm, "get_rank", lambda: 1)
     monkeypatch.setattr(torch.distributed.distributed_c10d, "_get_default_store", lambda: Store(present, gone))
-    assert is_explained(RuntimeError(GLOO))
-    assert explain(RuntimeError(GLOO), None).startswith(f"{named} has ended, or has not answered in time")
+    assert is_known_failure(RuntimeError(GLOO))
+    assert describe_failure(RuntimeError(GLOO), None).startswith(f"{named} has ended, or has not answered in time")

@@ -13,7 +13,7 @@ from reference.small import detector_cfg
 from convmae_det import precision
 from convmae_det.data.shapes import register_shapes, write_shapes
 from convmae_det.engine.detection import DetectionTrainer
-from convmae_det.engine.output_folder import end_last_line
+from convmae_det.engine.output_folder import complete_last_line
 from convmae_det.errors import InputError, TrainingError
 
 DATA = ("shapes_train", "shapes_val")
@@ -355,5 +355,5 @@ def test_periodic_evaluation_reaches_the_metrics(make_cfg, tmp_path):
 def test_a_line_that_was_cut_off_ends(tmp_path, before, after):
     if before is not None:
         (tmp_path / "metrics.json").write_bytes(before)
-    end_last_line(str(tmp_path / "metrics.json"))
+    complete_last_line(str(tmp_path / "metrics.json"))
     assert (tmp_path / "metrics.json").read_bytes() == after

@@ -49,7 +49,7 @@ def exported(kind: str, format: str) -> tuple[export.ExportableDetector, bytes]:
 
 
 def detector_of(*options) -> export.ExportableDetector:
-    with export.quiet():
+    with export.suppress_tracing_warnings():
         torch.manual_seed(0)
         model = build_model(detector_cfg(*FEW, *options))
     randomise(model.backbone)
@@ -59,9 +59,9 @@ def detector_of(*options) -> export.ExportableDetector:
 def assert_same(detector, run, sizes=SIZES) -> None:
     for size in sizes:
         image = image_of(size, seed=size[0])
-        with export.quiet():
+        with export.suppress_tracing_warnings():
             expected, found = detector(image), run(image)
-        comparison = export.compare(expected, found)
+        comparison = export.compare_detections(expected, found)
         assert comparison.expected == comparison.found == comparison.paired > 0, (size, comparison)
         assert comparison.agrees, (size, comparison)
         assert [a.dtype for a in expected] == [b.dtype for b in found]
@@ -70,7 +70,7 @@ def assert_same(detector, run, sizes=SIZES) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_torchscript_finds_the_same_at_every_size(kind):
     detector, content = exported(kind, "torchscript")
-    assert_same(detector, export.run_torchscript(content, "cpu"))
+    assert_same(detector, export.build_torchscript_runner(content, "cpu"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,7 +78,7 @@ def test_onnx_finds_the_same_at_every_size(kind):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     detector, content = exported(kind, "onnx")
-    assert_same(detector, export.run_onnx(content))
+    assert_same(detector, export.build_onnx_runner(content))
     model = onnx.load_from_string(content)
     assert {node.domain for node in model.graph.node} == {""}  # standard operators
     assert [output.name for output in model.graph.output] == list(export.OUTPUTS[: 3 + ("alone" not in kind)])
@@ -88,7 +88,7 @@ def test_a_trace_on_a_grid_without_padding_serves_those_with_it():
     """A trace of one 3×3 window, on the grid that all tables are built for: nothing to mask, to resize or to cut."""
     detector = detector_of("MODEL.CONVMAE.IMAGE_SIZE", 96, "MODEL.CONVMAE.WINDOW_SHIFT", False)
     content = export.to_torchscript(detector, image_of((96, 96)), "{}")
-    assert_same(detector, export.run_torchscript(content, "cpu"), [(64, 64), (128, 160)])
+    assert_same(detector, export.build_torchscript_runner(content, "cpu"), [(64, 64), (128, 160)])
 
 
 @pytest.mark.parametrize("format", ["torchscript", "onnx"])
@@ -96,9 +96,9 @@ def test_an_image_in_which_nothing_is_found(format):
     detector = detector_of("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.999)
     if format == "onnx":
         pytest.importorskip("onnxruntime")
-        run = export.run_onnx(export.to_onnx(detector, image_of(TRACED_ON), "{}"))
+        run = export.build_onnx_runner(export.to_onnx(detector, image_of(TRACED_ON), "{}"))
     else:
-        run = export.run_torchscript(export.to_torchscript(detector, image_of(TRACED_ON), "{}"), "cpu")
+        run = export.build_torchscript_runner(export.to_torchscript(detector, image_of(TRACED_ON), "{}"), "cpu")
     assert [list(output.shape) for output in run(image_of((64, 40)))] == [[0, 4], [0], [0], [0, 28, 28]]
 
 
@@ -149,7 +149,7 @@ def test_onnx_needs_onnxruntime_alone(tmp_path):
 
 def test_the_description_says_what_a_program_needs():
     cfg = detector_cfg("DATASETS.CATEGORIES", [[7, "cat"], [90, "dog"]], "INPUT.FORMAT", "BGR")
-    text = json.loads(export.description(cfg))
+    text = json.loads(export.describe_detector(cfg))
     assert text == {"channels": "BGR", "min_size": 64, "max_size": 64, "classes": ["cat", "dog"]}
 
 
@@ -169,7 +169,7 @@ def test_a_network_too_large_for_onnx_is_refused(monkeypatch):
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match="needs the package onnxruntime.*pip install onnx onnxruntime"):
-        export.run_onnx(b"")
+        export.build_onnx_runner(b"")
 
 
 @st.composite
@@ -187,7 +187,7 @@ def detections(draw):
 def test_order_does_not_matter_to_the_comparison(found, random):
     order = list(range(len(found[0])))
     random.shuffle(order)
-    comparison = export.compare(found, [output[order] for output in found])
+    comparison = export.compare_detections(found, [output[order] for output in found])
     assert comparison == (len(order), len(order), len(order), 0, 0, 0) and comparison.agrees
 
 
@@ -202,7 +202,7 @@ def test_every_difference_shows_in_the_comparison(found, index, what):
         other[1][index] = 3
     else:
         other[export.OUTPUTS.index(what)][index] += 0.5
-    comparison = export.compare(found, other)
+    comparison = export.compare_detections(found, other)
     if what in ("missing", "classes"):
         assert comparison.paired == len(found[0]) - 1
         assert comparison.agrees == (len(found[0]) >= 50)
@@ -213,6 +213,6 @@ def test_every_difference_shows_in_the_comparison(found, index, what):
 def test_the_comparison_without_masks_or_detections():
     boxes, classes, scores, _ = (torch.zeros(2, *shape) for shape in ((4,), (), (), (1, 1)))
     none = [tensor[:0] for tensor in (boxes, classes, scores)]
-    assert export.compare(none, none).agrees
-    assert not export.compare([boxes, classes, scores], none).agrees
-    assert export.compare(none, none).masks is None
+    assert export.compare_detections(none, none).agrees
+    assert not export.compare_detections([boxes, classes, scores], none).agrees
+    assert export.compare_detections(none, none).masks is None

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as transforms
 from benchmarks import published as plain
 from convmae_det import create_encoder
 from convmae_det.checkpoint.conversion import to_official
-from convmae_det.checkpoint.writing import write
+from convmae_det.checkpoint.writing import write_checkpoint
 from convmae_det.config.presets import PRESETS
 from convmae_det.errors import InputError
 from convmae_det.modeling.masking import VisibleBlocks
@@ -34,7 +34,7 @@ def run(tmp_path):
 
     def run(cfg, name="model_final.pth", config=True):
         model = randomise(build_model(cfg)).eval()
-        write({"model": model.state_dict(), "iteration": 1}, tmp_path / name)
+        write_checkpoint({"model": model.state_dict(), "iteration": 1}, tmp_path / name)
         if config:
             (tmp_path / "config.yaml").write_text(cfg.dump())
         return model, tmp_path / name
@@ -95,7 +95,7 @@ def test_weights_of_pretraining_give_the_plain_encoder(run, tmp_path, layout):
     """Global attention, the position table of the file, no norm."""
     model, path = run(autoencoder_cfg())
     if layout == "published":
-        write({"model": to_official(model.state_dict())}, path)
+        write_checkpoint({"model": to_official(model.state_dict())}, path)
     encoder = create_encoder(pretrained=path)  # whose heads the config.yaml beside it tells
     model.encoder.norm = None
     reference = plain.Encoder(**SHAPE, grid=(4, 4))
@@ -201,7 +201,7 @@ def test_presets(arch):
 def test_the_architecture_is_that_of_the_file(tmp_path):
     path = tmp_path / "tiny.pth"
     tiny = create_encoder("tiny")
-    write({"model": tiny.state_dict()}, path)
+    write_checkpoint({"model": tiny.state_dict()}, path)
     images = torch.randn(1, 3, 32, 32)
     for arch in (None, "tiny", PRESETS["tiny"]):
         assert_near(features(create_encoder(arch, path), images), features(tiny, images), 0)

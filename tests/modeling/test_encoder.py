@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.modeling import build_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,13 +14,14 @@ from torch.testing import assert_close
 from benchmarks import published as plain
 from convmae_det.config.presets import PRESETS
 from convmae_det.errors import InputError
-from convmae_det.modeling.attention import TransformerBlock, Window
-from convmae_det.modeling.conv_block import ConvBlock
-from convmae_det.modeling.encoder import Encoder
+from convmae_det.modeling.attention import Window
+from convmae_det.modeling.blocks import ConvBlock, TransformerBlock
+from convmae_det.modeling.encoder import STRIDES, Encoder, feature_channels, feature_maps
 from convmae_det.ops import attention
 from convmae_det.ops.recomputation import recompute_activations
 
 WINDOWS = (None, Window(3), Window(3, 1))
+STAGES = [torch.randn(2, 8, 12, 3), torch.randn(2, 4, 6, 5), torch.randn(2, 2, 3, 7)]
 
 
 def small_encoder(grid=(4, 4), **changes) -> Encoder:
@@ -240,3 +242,16 @@ def test_neighbours_meet_only_in_the_depthwise_convolution():
     inside[16:32, 32:48] = True
     reached = images.grad[0].abs().sum(0) > 0
     assert torch.equal(reached, inside)
+
+
+def test_maps_are_the_stages_with_channels_first_and_a_pooled_fourth():
+    maps = feature_maps(STAGES, list(STRIDES))
+    for i, stage in enumerate(STAGES, start=1):
+        assert torch.equal(maps[f"e{i}"].permute(0, 2, 3, 1), stage)
+    assert torch.equal(maps["e4"], F.max_pool2d(maps["e3"], 2))
+    assert {name: tensor.shape[1] for name, tensor in maps.items()} == feature_channels([3, 5, 7])
+
+
+@pytest.mark.parametrize("names", [["e3"], ["e4", "e1"]])
+def test_only_what_is_asked_for_in_its_order(names):
+    assert list(feature_maps(STAGES, names)) == names

@@ -15,7 +15,7 @@ from convmae_det.modeling.masking import (
     draw_complementary,
     draw_visible,
 )
-from convmae_det.ops.blocks import occupied, places_of
+from convmae_det.ops.maps import occupied, places_of
 
 
 @st.composite

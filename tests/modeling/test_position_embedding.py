@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from benchmarks import published as plain
-from convmae_det.modeling.position_embedding import PositionEmbedding, resize, sincos
+from convmae_det.modeling.positions import PositionEmbedding, resize_embedding, sincos
 
 grids = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
@@ -28,7 +28,7 @@ def test_sincos_tells_all_positions_apart():
 @given(trained=grids, grid=grids)
 def test_resize_is_bicubic_over_the_map(trained, grid):
     table = torch.randn(1, *trained, 3)
-    resized = resize(table, grid)
+    resized = resize_embedding(table, grid)
     assert resized.shape == (1, *grid, 3)
     for channel in range(3):
         expected = F.interpolate(table[None, ..., channel], size=grid, mode="bicubic", align_corners=False)
@@ -37,7 +37,10 @@ def test_resize_is_bicubic_over_the_map(trained, grid):
 
 def test_its_own_grid_is_not_touched():
     table = torch.randn(1, 3, 4, 2)
-    assert torch.equal(resize(table, (3, 4)), table) and resize(table, (3, 4)).data_ptr() == table.data_ptr()
+    assert (
+        torch.equal(resize_embedding(table, (3, 4)), table)
+        and resize_embedding(table, (3, 4)).data_ptr() == table.data_ptr()
+    )
 
 
 def test_a_learned_table_is_a_parameter_and_a_fixed_one_is_saved_all_the_same():

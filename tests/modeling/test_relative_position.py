@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from convmae_det.modeling.relative_position import RelativePositionBias, decomposed_bias, resize_table
+from convmae_det.modeling.positions import RelativePositionBias, decomposed_bias, resize_bias_table
 from convmae_det.ops.attention import look_up
 
 grids = st.tuples(st.integers(1, 6), st.integers(1, 6))
@@ -49,14 +49,14 @@ def test_a_smaller_grid_takes_the_centre_of_the_table(trained, data):
 def test_a_larger_grid_takes_a_bicubic_resize():
     table = torch.randn(2, 5, 7)
     expected = F.interpolate(table[None], size=(9, 11), mode="bicubic", align_corners=False)[0]
-    assert torch.equal(resize_table(table, (5, 6)), expected)
+    assert torch.equal(resize_bias_table(table, (5, 6)), expected)
 
 
 def test_a_grid_that_is_larger_one_way_and_smaller_the_other():
     table = torch.randn(2, 5, 7)
-    resized = resize_table(table, (5, 2))
+    resized = resize_bias_table(table, (5, 2))
     assert resized.shape == (2, 9, 3)
-    assert_close(resized, resize_table(table[:, :, 2:5], (5, 2)))
+    assert_close(resized, resize_bias_table(table[:, :, 2:5], (5, 2)))
 
 
 @settings(max_examples=20)
@@ -64,10 +64,10 @@ def test_a_grid_that_is_larger_one_way_and_smaller_the_other():
 def test_resizing_keeps_symmetry_constants_and_the_centre(trained, grid):
     table = torch.randn(1, 2 * trained[0] - 1, 2 * trained[1] - 1)
     table = table + table.flip(1, 2)
-    resized = resize_table(table, grid)
+    resized = resize_bias_table(table, grid)
     assert_close(resized, resized.flip(1, 2))
     assert_close(resized[0, grid[0] - 1, grid[1] - 1], table[0, trained[0] - 1, trained[1] - 1])
-    assert_close(resize_table(torch.full_like(table, 2.0), grid), torch.full_like(resized, 2.0))
+    assert_close(resize_bias_table(torch.full_like(table, 2.0), grid), torch.full_like(resized, 2.0))
 
 
 def test_a_table_is_zero_at_the_start():

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.testing import assert_close
 
-from convmae_det.ops.acceleration import accelerate
+from convmae_det.ops.layers import accelerate
 from convmae_det.ops.recomputation import recompute_activations
 
 

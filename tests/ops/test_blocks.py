@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from convmae_det.ops.blocks import all_places, occupied, other_places, places_of, put_blocks, take_blocks
+from convmae_det.ops.maps import all_places, occupied, other_places, places_of, put_blocks, take_blocks
 
 PLACES = places_of(torch.tensor([[0, 3], [1, 5]]), (2, 3))
 DENSE = torch.linspace(-1, 1, 2 * 4 * 6 * 2, dtype=torch.float64).view(2, 4, 6, 2)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from convmae_det.ops import choice
-from convmae_det.ops.depthwise import accelerate_depthwise_convolutions
+from convmae_det.ops.layers import accelerate_depthwise_convolutions
 
 
 def both(dim: int, kernel_size: int) -> tuple[nn.Conv2d, nn.Conv2d]:

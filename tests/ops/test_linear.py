@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from convmae_det.ops import choice
-from convmae_det.ops.linear import accelerate_linear_layers, convolution
+from convmae_det.ops.layers import accelerate_linear_layers, convolution
 
 LARGE = choice.SMALL_CONVOLUTION // 32  # tokens of 32 channels, from which on PyTorch gives a convolution to oneDNN
 

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from convmae_det.ops import choice
 from convmae_det.ops.choice import PIECE, RECOMPUTED_TOKENS
-from convmae_det.ops.pointwise import pointwise
+from convmae_det.ops.layers import pointwise
 
 
 class Layers(nn.Module):

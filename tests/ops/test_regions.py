@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from convmae_det.inference.model import build_model
 from convmae_det.ops import choice
-from convmae_det.ops.regions import pad_regions
+from convmae_det.ops.layers import pad_regions
 
 SHAPE = ShapeSpec(channels=6, height=4, width=4)
 BUILD = {

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from convmae_det.ops.resizing import resize
+from convmae_det.ops.maps import resize
 
 
 @pytest.mark.parametrize("mode, shape", [("bicubic", (2, 3, 7, 5)), ("linear", (2, 3, 9))])

@@ -12,7 +12,7 @@ import pytest
 from slow.faults import Run, assert_same_weights, command, losses
 from tensorboard.summary.writer import record_writer
 
-from convmae_det.checkpoint.reading import read
+from convmae_det.checkpoint.reading import read_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +99,7 @@ def test_a_disk_that_fills_up(shapes, whole, small_disk, tmp_path, script, itera
     assert run.wait() == 1, run.text()[-3000:]
     assert "No space left on device" in run.sentence() and str(out) in run.sentence()
     assert (out / "last_checkpoint").read_text() == "model_0000014.pth"
-    assert read(out / "model_0000014.pth")["iteration"] == 14
+    assert read_checkpoint(out / "model_0000014.pth")["iteration"] == 14
     (small_disk / "filler").unlink()
     assert_goes_on(script, shapes, whole[script], out, 15)
     print(f"{script}, disk full from iteration {iteration} on: {run.sentence()}")

@@ -15,8 +15,8 @@ from PIL import Image
 from reference.faults import Tally, counts, examples
 from reference.small import detector_cfg
 
-from convmae_det.data.detection.catalog import check_classes, dataset_dicts
-from convmae_det.data.detection.categories import detector_categories
+from convmae_det.data.detection.catalog import check_classes, load_dataset_dicts
+from convmae_det.data.detection.categories import find_detector_categories
 from convmae_det.data.detection.coco_format import register_coco_format
 from convmae_det.data.detection.mapper import DetectionMapper
 
@@ -187,8 +187,8 @@ def test_damaged_annotations(count, split, entry):
 
     def load():
         register_coco_format([entry])
-        detector_categories(cfg)
-        dicts = dataset_dicts(["fuzzed"], is_train=is_train, cfg=cfg)
+        find_detector_categories(cfg)
+        dicts = load_dataset_dicts(["fuzzed"], is_train=is_train, cfg=cfg)
         check_classes(cfg, ["fuzzed"])
         mapper = DetectionMapper(cfg, is_train)
         return [mapper(item) for item in dicts]

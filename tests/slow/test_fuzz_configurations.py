@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reference.faults import Tally, counts, examples
 from reference.small import AUTOENCODER, DETECTOR, ENCODER
 
-from convmae_det.config.reading import leaves
+from convmae_det.config.reading import flatten_keys
 from convmae_det.data.configuration import read_config
 from convmae_det.data.shapes import register_shapes, write_shapes
 from convmae_det.engine.detection import DetectionTrainer
@@ -94,7 +94,7 @@ def pairs_of(kind: str, output: str) -> list[str]:
     return list(map(str, pairs))
 
 
-KEYS = [key for key, _ in leaves(read_config("")) if key.startswith(GROUPS) and not key.startswith(LEFT)]
+KEYS = [key for key, _ in flatten_keys(read_config("")) if key.startswith(GROUPS) and not key.startswith(LEFT)]
 
 
 @st.composite

@@ -11,7 +11,7 @@ from reference.faults import Tally, counts, examples
 from reference.small import autoencoder_cfg, detector_cfg
 
 from convmae_det.data.detection.mapper import DetectionMapper
-from convmae_det.data.pretraining.loader import PretrainingMapper, SkipDamaged
+from convmae_det.data.pretraining.loader import PretrainingMapper, SkippingMapper
 
 HEIGHT, WIDTH = 40, 56
 
@@ -72,7 +72,7 @@ def check(sample: dict | None) -> None:
 def test_damaged_images(count, paths):
     good, path = paths
     detection, pretraining = DetectionMapper(detector_cfg(), True), PretrainingMapper(autoencoder_cfg())
-    skipping = SkipDamaged(pretraining, [{"file_name": good}])
+    skipping = SkippingMapper(pretraining, [{"file_name": good}])
     triangle = {"bbox": [2, 3, 20, 20], "bbox_mode": 1, "category_id": 1, "segmentation": [[2, 3, 22, 3, 2, 23]]}
     tallies = {name: Tally() for name in ("detection", "pretraining", "pretraining with skipping")}
 

@@ -14,7 +14,7 @@ import torch
 from slow.faults import Run, assert_same_weights, command, losses, scores
 
 from convmae_det.checkpoint.checkpointer import Checkpointer
-from convmae_det.checkpoint.reading import read
+from convmae_det.checkpoint.reading import read_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,7 @@ class Watch:
 def last_iteration(out: Path) -> int:
     """Of the checkpoint that last_checkpoint names, -1 without one; it must be whole."""
     tag = out / "last_checkpoint"
-    return read(out / tag.read_text())["iteration"] if tag.exists() else -1
+    return read_checkpoint(out / tag.read_text())["iteration"] if tag.exists() else -1
 
 
 def kill(script: str, words: list[str], out: Path, phase: str, moments: random.Random) -> str:

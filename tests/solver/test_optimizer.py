@@ -10,12 +10,12 @@ from torch import nn
 
 from convmae_det.config.presets import PRESETS
 from convmae_det.solver.optimizer import (
+    build_gradient_clipper,
     build_optimizer,
-    encoder_depth,
-    gradient_clipper,
+    build_parameter_groups,
+    count_encoder_blocks,
+    find_layer,
     is_decayed,
-    layer_of,
-    parameter_groups,
 )
 
 PRESET_ONLY = ["MODEL.CONVMAE.EMBED_DIMS", [], "MODEL.CONVMAE.DEPTHS", [], "MODEL.CONVMAE.MLP_RATIOS", []]
@@ -41,10 +41,10 @@ def built(make_cfg, arch, *options):
 def test_every_parameter_of_every_preset_has_a_layer(arch, make_cfg, options):
     model = built(make_cfg, arch, *options)
     names = [name for name, _ in model.named_parameters()]
-    depth = encoder_depth(names)
+    depth = count_encoder_blocks(names)
     assert depth == PRESETS[arch]["depths"][2]
-    assert {layer_of(name, depth) for name in names} == set(range(depth + 2))
-    groups = parameter_groups(model, lr=1.0, weight_decay=0.1, layer_decay=0.8)
+    assert {find_layer(name, depth) for name in names} == set(range(depth + 2))
+    groups = build_parameter_groups(model, lr=1.0, weight_decay=0.1, layer_decay=0.8)
     grouped = [id(p) for group in groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters())
 
@@ -63,23 +63,23 @@ def test_layers_of_the_published_recipe():
         "stage3.global_bias.table": 11,
         "norm.weight": 12,
     }
-    assert {name: layer_of(path + name, 11) for name in layers} == layers
+    assert {name: find_layer(path + name, 11) for name in layers} == layers
     for name in ("backbone.fpn_lateral2.weight", "roi_heads.box_head.fc1.weight", "decoder.blocks.0.attn.qkv.weight"):
-        assert layer_of(name, 11) == 12
+        assert find_layer(name, 11) == 12
 
 
 @pytest.mark.parametrize("name", ["encoder.stage4.linear.weight", "encoder.stage3.gate", "backbone.encoder.token"])
 def test_an_unknown_encoder_parameter_is_an_error(name):
     with pytest.raises(ValueError, match="no layer is known"):
-        layer_of(name, 11)
+        find_layer(name, 11)
 
 
 def test_learning_rates_decay_towards_the_image():
     model = built(detector_cfg, "base")
-    groups = parameter_groups(model, lr=1e-4, weight_decay=0.1, layer_decay=0.8)
+    groups = build_parameter_groups(model, lr=1e-4, weight_decay=0.1, layer_decay=0.8)
     rate_of = {id(p): group["lr"] for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
-        assert rate_of[id(parameter)] == pytest.approx(1e-4 * 0.8 ** (12 - layer_of(name, 11)))
+        assert rate_of[id(parameter)] == pytest.approx(1e-4 * 0.8 ** (12 - find_layer(name, 11)))
     assert min(rate_of.values()) == pytest.approx(1e-4 * 0.8**12)
 
 
@@ -102,7 +102,7 @@ def test_the_mask_token_is_not_decayed():
 
 def test_frozen_parameters_are_left_out():
     model = built(detector_cfg, "tiny", "MODEL.CONVMAE.FREEZE_STAGES", 3)
-    groups = parameter_groups(model, lr=1.0, weight_decay=0.1, layer_decay=0.8)
+    groups = build_parameter_groups(model, lr=1.0, weight_decay=0.1, layer_decay=0.8)
     assert {group["name"] for group in groups} == {"above the encoder", "above the encoder, undecayed"}
     assert all(p.requires_grad for group in groups for p in group["params"])
 
@@ -121,7 +121,7 @@ def test_the_optimizer_says_its_rates_and_updates(caplog):
 
 
 def test_a_model_without_our_encoder():
-    groups = parameter_groups(nn.Linear(2, 2), lr=1.0, weight_decay=0.1, layer_decay=0.5)
+    groups = build_parameter_groups(nn.Linear(2, 2), lr=1.0, weight_decay=0.1, layer_decay=0.5)
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1.0, 0.0), (1.0, 0.1)]
 
 
@@ -130,7 +130,7 @@ def clipped(kind, *gradients):
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = torch.tensor(gradient)
     options = ["SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", kind]
-    gradient_clipper(detector_cfg(*options))(parameters)
+    build_gradient_clipper(detector_cfg(*options))(parameters)
     return [parameter.grad.tolist() for parameter in parameters]
 
 
@@ -150,4 +150,4 @@ def test_clipping_the_whole_model():
 
 
 def test_nothing_is_clipped_unless_asked_for():
-    assert gradient_clipper(detector_cfg()) is None
+    assert build_gradient_clipper(detector_cfg()) is None

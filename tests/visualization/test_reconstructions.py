@@ -8,8 +8,8 @@ from reference.small import autoencoder_cfg, randomise
 from torch import nn
 
 from convmae_det.errors import InputError
-from convmae_det.modeling.reconstruction import patchify, target_patches
-from convmae_det.ops.blocks import occupied
+from convmae_det.modeling.decoder import patchify, target_patches
+from convmae_det.ops.maps import occupied
 from convmae_det.visualization.reconstructions import (
     BLANK,
     draw_reconstructions,

@@ -1,6 +1,6 @@
-"""What is wrong with an annotation file in COCO's format, in one sentence.
+"""Finds errors in annotation files in COCO's format, and describes the first in one sentence.
 
-Detectron2 and pycocotools fail on a bad file with whatever exception the first bad entry causes, or pass over it.
+Detectron2 and pycocotools fail on a bad file with whatever exception the first bad entry causes, or ignore it.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from ...errors import InputError
 
 # Coordinates may lie outside the image, but no further than this many times its longer side: drawing an outline costs
 # memory and time in proportion to its length.
-FAR = 10
+MAX_DISTANCE = 10
 
 SECTIONS = {
     "images": ("id", "file_name", "height", "width"),
@@ -29,33 +29,33 @@ SECTIONS = {
 def check_annotation_file(
     path: str | os.PathLike, *, is_train: bool, class_names: list[str] | None = None, masks: bool | None = None
 ) -> None:
-    """Check all that Detectron2 takes on trust.
+    """Checks everything that Detectron2 assumes without checking.
 
     In training, objects whose polygons have fewer than three corners are no error: Detectron2 leaves them out and logs
     how many.
 
     Args:
         path: the annotation file
-        is_train: annotations are needed
-        class_names: what the data set's categories, by ascending id, must be called; None for any
-        masks: whether they are evaluated beside the boxes; None: nothing is
+        is_train: whether annotations are required
+        class_names: required names of the data set's categories, by ascending id; None for any
+        masks: whether masks are evaluated beside the boxes; None: nothing is evaluated
 
     Raises:
         InputError: the first thing that is wrong, and where.
     """
-    problem = next(_problems(_read_json(path), is_train, class_names, masks), None)
+    problem = next(_find_problems(_read_json(path), is_train, class_names, masks), None)
     if problem:
         raise InputError(f"{path}: {problem}; correct the file, which must be in COCO's format.")
 
 
-def read_images(path: str | os.PathLike) -> list[dict]:
-    """The entries of "images", whatever else the file holds.
+def read_image_entries(path: str | os.PathLike) -> list[dict]:
+    """Reads the entries of "images", whatever else the file holds.
 
     Raises:
         InputError: it is not JSON, or has no images.
     """
     content = _read_json(path)
-    problem = next(_image_problems(content), None)
+    problem = next(_find_image_problems(content), None)
     if problem:
         raise InputError(f"{path}: {problem}; correct the file, which must be in COCO's format.")
     return content["images"]
@@ -74,12 +74,12 @@ def _read_json(path: str | os.PathLike) -> Any:
     raise InputError(f"{path} is not JSON ({place}); restore the file, which must be in COCO's format.")
 
 
-def _problems(content: Any, is_train: bool, class_names: list[str] | None, masks: bool | None) -> Iterator[str]:
-    """What is wrong, the gravest first. Each check relies on those before it, so only the first result holds."""
-    yield from _image_problems(content)
+def _find_problems(content: Any, is_train: bool, class_names: list[str] | None, masks: bool | None) -> Iterator[str]:
+    """Yields what is wrong, most serious first. Each check relies on those before it, so only the first is valid."""
+    yield from _find_image_problems(content)
     for section in ("categories", "annotations"):
         if section in content or section != "annotations" or is_train:
-            yield from _section_problems(content, section)
+            yield from _find_section_problems(content, section)
     if not content["categories"]:
         yield "it lists no categories"
     for category in content["categories"]:
@@ -94,28 +94,28 @@ def _problems(content: Any, is_train: bool, class_names: list[str] | None, masks
     images = {image["id"]: image for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
     for annotation in content.get("annotations", []):
-        evaluation = () if masks is None else _evaluation_problems(annotation, masks)
-        for problem in itertools.chain(_annotation_problems(annotation, images, categories), evaluation):
+        evaluation = () if masks is None else _find_evaluation_problems(annotation, masks)
+        for problem in itertools.chain(_find_annotation_problems(annotation, images, categories), evaluation):
             yield f"annotation {annotation['id']} {problem}"
 
 
-def _image_problems(content: Any) -> Iterator[str]:
+def _find_image_problems(content: Any) -> Iterator[str]:
     if not isinstance(content, dict):
         yield f"its top level is a {type(content).__name__}, not an object with images, annotations and categories"
-    yield from _section_problems(content, "images")
+    yield from _find_section_problems(content, "images")
     if not content["images"]:
         yield "it lists no images"
     for image in content["images"]:
         if not isinstance(image["file_name"], str):
             yield f"image {image['id']} has the file name {image['file_name']!r}, which is not a string"
-        if leaves_folder(image["file_name"]):
+        if is_outside_folder(image["file_name"]):
             yield f"image {image['id']} has the file name {image['file_name']!r}, which leads out of the image folder"
         sides = [image["width"], image["height"]]
         if not (_are_finite(sides) and min(sides) > 0):
             yield f"image {image['id']} ({image['file_name']}) has width and height {sides}, which are not positive"
 
 
-def _section_problems(content: dict, section: str) -> Iterator[str]:
+def _find_section_problems(content: dict, section: str) -> Iterator[str]:
     if section not in content:
         yield f"it has no field {section!r}"
     if not isinstance(content[section], list):
@@ -135,7 +135,7 @@ def _section_problems(content: dict, section: str) -> Iterator[str]:
         yield f"{ids.most_common(1)[0][1]} entries of {section!r} have the id {ids.most_common(1)[0][0]!r}"
 
 
-def _annotation_problems(annotation: dict, images: dict, categories: set) -> Iterator[str]:
+def _find_annotation_problems(annotation: dict, images: dict, categories: set) -> Iterator[str]:
     if not _is_one_of(images, annotation["image_id"]):
         yield f"belongs to image {annotation['image_id']!r}, which is not in 'images'"
     if not _is_one_of(categories, annotation["category_id"]):
@@ -150,13 +150,13 @@ def _annotation_problems(annotation: dict, images: dict, categories: set) -> Ite
     if keypoints and not (_are_finite(keypoints) and len(keypoints) % 3 == 0):
         yield "has keypoints that are not x, y and visibility in turn"
     image = images[annotation["image_id"]]
-    yield from geometry_problems(annotation, image["height"], image["width"])
+    yield from find_geometry_problems(annotation, image["height"], image["width"])
 
 
-def geometry_problems(annotation: dict, height: float, width: float) -> Iterator[str]:
-    """What is wrong with the box and mask of an object in an image of this size.
+def find_geometry_problems(annotation: dict, height: float, width: float) -> Iterator[str]:
+    """Yields what is wrong with the box and mask of an object in an image of this size.
 
-    That is what pycocotools, in C, would stumble over, or take for a mask that is whatever lay in memory.
+    pycocotools, in C, would crash on these or read memory outside the mask.
     """
     if not _are_near(annotation["bbox"], height, width):
         yield f"has the box {list(annotation['bbox'])!r}, which lies far outside its image, {width}×{height}"
@@ -165,7 +165,7 @@ def geometry_problems(annotation: dict, height: float, width: float) -> Iterator
         found, counts = segmentation.get("size"), segmentation.get("counts")
         if not isinstance(found, list) or found != size or any(type(side) is not int for side in found):
             yield f"has a mask of size {found}, but the height and width of its image are {size}"
-        if sum(run_lengths(counts), start=0) != math.prod(size):
+        if sum(decode_run_lengths(counts), start=0) != math.prod(size):
             yield "has a mask whose run lengths don't add up to its image"
     elif segmentation and not (isinstance(segmentation, list) and all(map(_are_finite, segmentation))):
         yield "has a segmentation that is neither run lengths nor a list of polygons, lists of finite coordinates"
@@ -173,8 +173,8 @@ def geometry_problems(annotation: dict, height: float, width: float) -> Iterator
         yield f"has a polygon that reaches far outside its image, {width}×{height}"
 
 
-def _evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
-    """What is missing for COCO's metrics."""
+def _find_evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
+    """Yields what is missing for COCO's metrics."""
     if not _are_finite([annotation.get("area")]):
         yield f"has the area {annotation.get('area')!r}, but evaluation needs it, in pixels"
     mask = annotation.get("segmentation")
@@ -182,8 +182,8 @@ def _evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
         yield "has no mask, or polygons of fewer than three corners, which evaluation needs unless MASK_ON is False"
 
 
-def run_lengths(counts: Any) -> list[int]:
-    """Of a mask in COCO's run lengths, as a list or as text; empty if they are none."""
+def decode_run_lengths(counts: Any) -> list[int]:
+    """Decodes the run lengths of a mask in COCO's format, a list or text; empty if they are invalid."""
     if isinstance(counts, list):
         return counts if all(type(count) is int and count >= 0 for count in counts) else []
     try:
@@ -205,13 +205,13 @@ def run_lengths(counts: Any) -> list[int]:
     return numbers.tolist() if (numbers >= 0).all() else []
 
 
-def leaves_folder(file_name: str) -> bool:
+def is_outside_folder(file_name: str) -> bool:
     """Whether a name in an annotation file stands for a file outside the folder of images."""
     return os.path.isabs(file_name) or ".." in file_name.replace("\\", "/").split("/")
 
 
 def _are_near(coordinates: Any, height: float, width: float) -> bool:
-    return len(coordinates) == 0 or np.abs(coordinates).max() <= FAR * max(height, width)
+    return len(coordinates) == 0 or np.abs(coordinates).max() <= MAX_DISTANCE * max(height, width)
 
 
 def _are_finite(numbers: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Registered data sets, checked: what can't be used is named before training starts."""
+"""Loads registered data sets and checks them, so that errors are reported before training starts."""
 
 import difflib
 import functools
@@ -17,9 +17,9 @@ from ...config.architectures import CLASS_KEYS
 from ...config.checks import check_names
 from ...errors import InputError
 from ..shapes import register_shapes
-from .annotation_file import check_annotation_file, leaves_folder, read_images
+from .annotation_file import check_annotation_file, is_outside_folder, read_image_entries
 from .coco_format import register_coco_format
-from .summary import is_unusable, log_summary, unusable
+from .summary import describe_unusable_images, is_unusable, log_summary
 
 register_shapes()  # known from here on, as Detectron2's own data sets are from its import on
 
@@ -28,19 +28,19 @@ register_shapes()  # known from here on, as Detectron2's own data sets are from 
 CHECKED_FIRST = 64 * 2**20
 
 
-def dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNode) -> Sequence[dict]:
-    """The images of registered data sets in Detectron2's format, in training without those that it can't use.
+def load_dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNode) -> Sequence[dict]:
+    """Loads the images of registered data sets in Detectron2's format; for training, only those it can use.
 
     The main process logs a summary of each data set.
 
     Args:
         names: of data sets in Detectron2's catalog or in DATASETS.COCO_FORMAT
-        is_train: annotations are needed; DATALOADER.FILTER_EMPTY_ANNOTATIONS leaves out images without an object
+        is_train: annotations are required; DATALOADER.FILTER_EMPTY_ANNOTATIONS leaves out images without an object
         cfg: which annotations the model needs
 
     Raises:
-        InputError: a data set isn't registered, a file or folder of it is missing, its annotation file or what is in
-            there can't be used, or no image is left.
+        InputError: a data set isn't registered, a file or folder of it is missing, its annotation file or its content
+            can't be used, or no image is left.
     """
     names = [names] if isinstance(names, str) else list(names)
     check_names(f"DATASETS.{'TRAIN' if is_train else 'TEST'}", names)
@@ -49,11 +49,11 @@ def dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNode) -
     if not isinstance(parts[0], list):  # a torch data set takes care of itself
         return cast(Sequence, ConcatDataset(parts)) if len(parts) > 1 else parts[0]
     for name, part in zip(names, parts, strict=True):
-        removed = list(unusable(part)) if _leaves_out(part, is_train, cfg) else []
+        removed = list(describe_unusable_images(part)) if _excludes_empty_images(part, is_train, cfg) else []
         if comm.is_main_process():
             log_summary(name, part, MetadataCatalog.get(name).get("thing_classes", ()), removed)
     dicts = list(itertools.chain(*parts))
-    if _leaves_out(dicts, is_train, cfg):
+    if _excludes_empty_images(dicts, is_train, cfg):
         dicts = [image for image in dicts if not is_unusable(image)]
         if not dicts:
             raise InputError(
@@ -66,21 +66,25 @@ def dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNode) -
     return dicts
 
 
-def check_available(names: Sequence[str], cfg: CfgNode) -> None:
-    """Raise InputError unless the data sets are registered, and their files and folders are where they should be."""
+def check_data_sets_exist(names: Sequence[str], cfg: CfgNode) -> None:
+    """Checks that the data sets are registered and that their files and folders exist.
+
+    Raises:
+        InputError: they are not, or don't.
+    """
     register_coco_format(cfg.DATASETS.COCO_FORMAT, only=names)
     for name in names:
         _check_registered(name)
         _check_paths(name)
 
 
-def image_names(name: str, cfg: CfgNode) -> list[str]:
-    """The files of a registered data set's images, annotated or not.
+def list_image_names(name: str, cfg: CfgNode) -> list[str]:
+    """Lists the files of a registered data set's images, annotated or not.
 
-    Nothing but the images of a data set in DATASETS.COCO_FORMAT is looked at in its annotation file.
+    Of a data set in DATASETS.COCO_FORMAT, only the images in its annotation file are read.
 
     Raises:
-        InputError: as `dataset_dicts`.
+        InputError: see `load_dataset_dicts`.
     """
     register_coco_format(cfg.DATASETS.COCO_FORMAT, only=[name])
     if not MetadataCatalog.get(name).get("coco_format"):
@@ -90,13 +94,13 @@ def image_names(name: str, cfg: CfgNode) -> list[str]:
         return [image["file_name"] for image in dicts]
     _check_paths(name)
     metadata = MetadataCatalog.get(name)
-    names = [os.path.join(metadata.image_root, image["file_name"]) for image in read_images(metadata.json_file)]
+    names = [os.path.join(metadata.image_root, image["file_name"]) for image in read_image_entries(metadata.json_file)]
     _check_images([{"file_name": path} for path in names], [name])
     return names
 
 
 def _load(name: str, cfg: CfgNode, *, is_train: bool, evaluated: bool) -> Sequence[dict]:
-    """One data set, all of it, its annotations fit for what they are needed for."""
+    """Loads one data set completely, and checks that its annotations suffice for their purpose."""
     _check_registered(name)
     _check_paths(name)
     masks = cfg.MODEL.MASK_ON if evaluated else None
@@ -114,16 +118,18 @@ def _load(name: str, cfg: CfgNode, *, is_train: bool, evaluated: bool) -> Sequen
     return dicts
 
 
-def _leaves_out(dicts: list[dict], is_train: bool, cfg: CfgNode) -> bool:
+def _excludes_empty_images(dicts: list[dict], is_train: bool, cfg: CfgNode) -> bool:
     """Whether images without objects are left out."""
     return is_train and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and "annotations" in dicts[0]
 
 
 def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
-    """Raise InputError unless the data sets have the same classes, as many as the detector.
+    """Checks that the data sets have the same classes, as many as the detector; call it after loading them.
 
-    Call it when they are loaded. Too few would end in an index out of range deep inside a loss, too many in predictions
-    of classes without a name.
+    Too few would end in an index out of range deep inside a loss, too many in predictions of classes without a name.
+
+    Raises:
+        InputError: they differ.
     """
     key = CLASS_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
     if key is None:
@@ -148,7 +154,7 @@ def _check_registered(name: str) -> None:
 
 
 def _check_paths(name: str) -> None:
-    """The files and folders that a data set is registered with must exist."""
+    """Checks that the files and folders of a registered data set exist."""
     metadata = MetadataCatalog.get(name)
     for key in ("json_file", "image_root", "panoptic_json", "panoptic_root", "sem_seg_root"):
         path = metadata.get(key)
@@ -174,14 +180,14 @@ def _check_annotation_file(name: str, is_train: bool, masks: bool | None, max_by
 
 
 def _check_names(name: str, dicts: Sequence[dict]) -> None:
-    """No image of an annotation file, which may be a stranger's, lies outside the folder of images."""
+    """Checks that no image of an untrusted annotation file lies outside the folder of images."""
     metadata = MetadataCatalog.get(name)
     if metadata.get("evaluator_type") != "coco" or not metadata.get("image_root"):
         return
     root = os.path.join(metadata.image_root, "")
     for image in dicts:
         path = image["file_name"]
-        if not path.startswith(root) or leaves_folder(path[len(root) :]):
+        if not path.startswith(root) or is_outside_folder(path[len(root) :]):
             raise InputError(
                 f"{metadata.get('json_file')}: image {image['image_id']} is {path}, outside the folder of images "
                 f"{metadata.image_root}; correct the file."
@@ -189,7 +195,7 @@ def _check_names(name: str, dicts: Sequence[dict]) -> None:
 
 
 def _check_images(dicts: list[dict], names: list[str]) -> None:
-    """All image files must exist. One listing of each folder is much faster than a question for each file."""
+    """Checks that all image files exist. Listing each folder once is much faster than asking for each file."""
     listings: dict[str, set[str]] = {}
     missing = []
     for path in (image["file_name"] for image in dicts):
@@ -206,7 +212,7 @@ def _check_images(dicts: list[dict], names: list[str]) -> None:
 
 
 def _check_masks(dicts: list[dict], mask_format: str) -> None:
-    """Every object needs a mask, and polygons can't be made of a bitmap."""
+    """Checks that every object has a mask, and polygons where polygons are required."""
     for image in dicts:
         for annotation in image.get("annotations", []):
             if annotation.get("iscrowd", 0):

@@ -1,4 +1,4 @@
-"""The categories of registered data sets: their names and their own ids, which need not be contiguous.
+"""The categories of registered data sets: their names and their original ids, which need not be contiguous.
 
 Categories are [[id, name], ...] by ascending id, the order in which Detectron2 numbers its classes.
 """
@@ -19,10 +19,10 @@ FIRST_LOOK = 2**16  # bytes after the key; more are read only if the categories 
 
 
 def read_categories(path: str | os.PathLike) -> list[list]:
-    """The categories of an annotation file in COCO's format; empty if there are none that can be used.
+    """Reads the categories of an annotation file in COCO's format; empty if there are none that can be used.
 
-    The file is searched, not parsed: COCO's own take ten seconds and more to parse. What is wrong with a file is said
-    by `check_annotation_file` when the data set is loaded.
+    The file is searched, not parsed: parsing COCO's own takes ten seconds and more. `check_annotation_file` reports
+    errors in it when the data set is loaded.
 
     Raises:
         OSError: the file can't be read.
@@ -49,7 +49,7 @@ def _categories_in(path: str, changed: int, size: int) -> list[tuple]:
 
 
 def _value_after(content: mmap.mmap, start: int) -> Any:
-    """The JSON value that follows a key and a colon; None if there is none."""
+    """Decodes the JSON value that follows a key and a colon; None if there is none."""
     length = FIRST_LOOK
     while True:
         text = content[start : start + length].decode("utf-8", "ignore").lstrip().removeprefix(":").lstrip()
@@ -70,10 +70,10 @@ def _sorted(entries: Any) -> list[tuple]:
     return sorted(categories.items()) if usable else []
 
 
-def categories_of(name: str) -> list[list]:
-    """The categories of a data set; empty if they aren't known before it is loaded, or if there is no such data set.
+def find_categories(name: str) -> list[list]:
+    """Returns the categories of a data set; empty if they aren't known before it is loaded, or if it doesn't exist.
 
-    Detectron2 knows those of its own data sets, so no file of theirs is needed.
+    Detectron2 knows those of its own data sets, so none of their files is needed.
     """
     if name not in DatasetCatalog:
         return []
@@ -87,13 +87,13 @@ def categories_of(name: str) -> list[list]:
     return []
 
 
-def detector_categories(cfg: CfgNode) -> list[list]:
-    """DATASETS.CATEGORIES or, if that is empty, the categories of a data set.
+def find_detector_categories(cfg: CfgNode) -> list[list]:
+    """Returns DATASETS.CATEGORIES or, if that is empty, the categories of a data set.
 
     That is the first of TRAIN, else of TEST, whose categories are known; empty if none are.
 
     Raises:
-        InputError: they aren't pairs of a whole number and a name, or another data set of TRAIN or TEST has others.
+        InputError: they aren't pairs of an integer and a name, or another data set of TRAIN or TEST has others.
     """
     categories, source = cfg.DATASETS.CATEGORIES, "DATASETS.CATEGORIES"
     for category in categories:
@@ -101,7 +101,7 @@ def detector_categories(cfg: CfgNode) -> list[list]:
             raise InputError(f"DATASETS.CATEGORIES holds {category!r}: make it a list of pairs, [[id, name], ...].")
     categories = [list(category) for category in categories]
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        others = categories_of(name)
+        others = find_categories(name)
         if not categories:
             categories, source = others, f"the data set {name}"
         elif others and others != categories:
@@ -117,7 +117,7 @@ def detector_categories(cfg: CfgNode) -> list[list]:
 
 
 def _difference(categories: list[list], others: list[list]) -> str:
-    """Of two lists of categories, in words."""
+    """Describes the difference between two lists of categories."""
     if len(categories) != len(others):
         return f"{_listed(categories)} against {_listed(others)}"
     pairs = zip(categories, others, strict=True)

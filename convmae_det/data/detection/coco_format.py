@@ -1,4 +1,4 @@
-"""Data sets of one's own in COCO's format, named in the configuration."""
+"""The user's own data sets in COCO's format, named in the configuration."""
 
 import functools
 import logging
@@ -20,18 +20,18 @@ logging.getLogger("detectron2.data.datasets.coco").addFilter(
 def register_coco_format(
     entries: Iterable[Sequence[str]], *, only: Sequence[str] | None = None, missing_ok: bool = False
 ) -> None:
-    """Make data sets known to Detectron2, with the names of their classes and the ids of their categories.
+    """Registers data sets with Detectron2, with the names of their classes and the ids of their categories.
 
-    Doing so again costs nothing; an entry whose paths, or whose file, have changed replaces the earlier one.
+    Registering again costs nothing; an entry whose paths, or whose file, have changed replaces the earlier one.
 
     Args:
         entries: of name, annotation file and folder of images, as in DATASETS.COCO_FORMAT
         only: register entries of these names alone; None for all
-        missing_ok: pass over entries whose file or folder doesn't exist
+        missing_ok: ignore entries whose file or folder doesn't exist
 
     Raises:
         InputError: an entry that isn't such a triple, no such file or folder, or a name used twice or by another data
-            set. What is in the file is checked when the data set is loaded.
+            set. The content of the file is checked when the data set is loaded.
     """
     names = set()
     for entry in entries:
@@ -52,7 +52,7 @@ def register_coco_format(
 
 
 def _triple(entry: object) -> tuple[str, str, str]:
-    """Name and absolute paths."""
+    """Checks an entry; returns its name and absolute paths."""
     if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(isinstance(x, str) and x for x in entry)):
         raise InputError(
             f"DATASETS.COCO_FORMAT holds {entry!r}: make it a list of triples, [[name, annotations.json, image "

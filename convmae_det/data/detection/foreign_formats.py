@@ -1,7 +1,7 @@
-"""Annotations in YOLO's and Pascal VOC's formats, made into the content of an annotation file in COCO's.
+"""Converts annotations in YOLO's and Pascal VOC's formats to the content of an annotation file in COCO's format.
 
-Reading is done by the library supervision, but outlines are taken as they stand in the files, not by way of masks of
-pixels. The images stay where they are.
+The library supervision reads them, but outlines are taken from the files directly, not from masks of pixels. The images
+are not moved.
 """
 
 import xml.etree.ElementTree as ElementTree
@@ -22,7 +22,7 @@ Outlines = Callable[[Path, tuple[int, int]], list[list[np.ndarray]]]  # label fi
 
 
 class Source(NamedTuple):
-    """Where a data set lies."""
+    """The files of a data set."""
 
     images: Path  # folder
     labels: Path  # folder
@@ -30,19 +30,20 @@ class Source(NamedTuple):
     chosen: Path | None  # a text file: only the images named there, one a line
 
 
-def from_yolo(images: Path, labels: Path, names: Path, chosen: Path | None = None) -> dict:
+def convert_yolo(images: Path, labels: Path, names: Path, chosen: Path | None = None) -> dict:
     """Converts a data set of YOLO's, whose lines may be boxes or polygons.
 
     Args:
-        images, labels: folders of the images, and of the .txt files
-        names: the data.yaml that holds the names of the classes
+        images: folder of the images
+        labels: folder of the .txt files
+        names: the data.yaml that contains the names of the classes
         chosen: a text file: only the images named there, one a line, are converted
 
     Returns:
         "images", "annotations", "categories", all ids from 1.
 
     Raises:
-        InputError: something is missing or can't be read, by its name.
+        InputError: something is missing or can't be read; names it.
     """
     source = Source(images, labels, ".txt", chosen)
     _check_folders(source)
@@ -52,14 +53,22 @@ def from_yolo(images: Path, labels: Path, names: Path, chosen: Path | None = Non
     return _to_coco(dataset, source, dataset.classes, lambda path, size: _yolo_outlines(path, size, keypoints))
 
 
-def from_voc(images: Path, labels: Path, categories: Sequence[str] | None = None, chosen: Path | None = None) -> dict:
-    """Converts a data set of Pascal VOC's: an object becomes its box and, where there are any, its polygons.
+def convert_voc(
+    images: Path, labels: Path, categories: Sequence[str] | None = None, chosen: Path | None = None
+) -> dict:
+    """Converts a data set of Pascal VOC's: an object becomes its box and its polygons, if it has any.
 
     Args:
-        images, labels: folders of the images, and of the .xml files
-        categories: names in the order of their ids; None: those that occur, by alphabet
+        images: folder of the images
+        labels: folder of the .xml files
+        categories: names in the order of their ids; None: those that occur, in alphabetical order
+        chosen: as for :func:`convert_yolo`
 
-    `chosen`, what is returned and errors are those of :func:`from_yolo`.
+    Returns:
+        As :func:`convert_yolo`.
+
+    Raises:
+        InputError: as :func:`convert_yolo`.
     """
     source = Source(images, labels, ".xml", chosen)
     _check_folders(source)
@@ -76,7 +85,7 @@ def _check_folders(source: Source) -> None:
 
 
 def _read(method: str, named: Path, source: Source, **options: str) -> Any:
-    """A DetectionDataset of supervision. `named`: what an error is about, unless it says so itself."""
+    """Reads a DetectionDataset with supervision. Errors name the file `named`, unless they name one themselves."""
     try:
         from supervision import DetectionDataset
     except ImportError as error:
@@ -100,7 +109,7 @@ def _check_voc(path: Path) -> None:
 
 
 def _yolo_outlines(path: Path, size: tuple[int, int], keypoints: bool) -> list[list[np.ndarray]]:
-    """For each object the polygons, (corners, 2) float64 pixels, around it; none if it is given by a box."""
+    """Reads each object's polygons, (corners, 2) float64 in pixels; none for an object given by a box."""
     rows = [line.split()[1:] for line in path.read_text().splitlines() if line.strip()]
     for row in rows:
         if len(row) > 5 and len(row) % 2 and not keypoints:
@@ -113,7 +122,7 @@ def _yolo_outlines(path: Path, size: tuple[int, int], keypoints: bool) -> list[l
 
 
 def _voc_outlines(path: Path) -> list[list[np.ndarray]]:
-    """As :func:`_yolo_outlines`. VOC counts pixels from 1."""
+    """Reads the same as :func:`_yolo_outlines`. VOC counts pixels from 1."""
     return [
         [
             np.array([float(number.text or "") for number in polygon]).reshape(-1, 2) - 1
@@ -124,7 +133,7 @@ def _voc_outlines(path: Path) -> list[list[np.ndarray]]:
 
 
 def _select(files: Sequence[str], source: Source) -> list[Path]:
-    """The images to convert, by name. Two of the same stem would share their labels."""
+    """Selects the images to convert, sorted by name. Two with the same stem would share their labels."""
     paths = sorted(map(Path, files))
     if not paths:
         raise InputError(f"{source.images} holds no images that supervision knows; folders in it are not looked into")
@@ -166,7 +175,7 @@ def _to_coco(dataset: Any, source: Source, names: Sequence[str], outlines: Outli
 
 
 def _geometry(box: np.ndarray, polygons: list[np.ndarray], size: tuple[int, int], label_file: Path) -> dict:
-    """What COCO's format says of where an object is. `box`: x0, y0, x1, y1; `size`: width, height; all in pixels."""
+    """Builds an annotation's box, area and polygons. `box` is x0 y0 x1 y1, `size` width and height, all in pixels."""
     if (box < -TOLERANCE * max(size)).any() or (box.reshape(2, 2) > np.multiply(size, 1 + TOLERANCE)).any():
         raise InputError(
             f"{label_file} has an object from x, y = {box[0]:.0f}, {box[1]:.0f} to {box[2]:.0f}, {box[3]:.0f} pixels, "

@@ -1,4 +1,4 @@
-"""Augmentation for detection: large-scale jitter (Ghiasi et al., arXiv 2012.07177), out of Detectron2's parts."""
+"""Augmentation for detection: large-scale jitter (Ghiasi et al., arXiv 2012.07177), built from Detectron2's classes."""
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -9,7 +9,7 @@ from ...config.checks import check_input
 
 
 class Resize(T.Augmentation):
-    """One of Detectron2's ways to resize an image, except that the thinnest keeps a pixel of width."""
+    """One of Detectron2's resizing augmentations, except that every image keeps at least a pixel of width and height."""
 
     def __init__(self, resize: T.Augmentation):
         super().__init__()
@@ -23,11 +23,11 @@ class Resize(T.Augmentation):
 
 
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
-    """The augmentations that a detection mapper applies to an image, in order.
+    """Builds the augmentations that a detection mapper applies to an image, in order.
 
     Training with INPUT.LSJ: resize so that the image fits a square of IMAGE_SIZE times a random scale, crop to at most
     IMAGE_SIZE, flip. What is smaller than the crop stays smaller: the model pads, with zeros after normalisation, and
-    knows the true size. Training without it, and test time, are Detectron2's own.
+    knows the true size. Training without it, and test time, use Detectron2's own augmentations.
 
     Raises:
         InputError: a value out of range, by its key.

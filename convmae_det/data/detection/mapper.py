@@ -1,4 +1,4 @@
-"""From the description of an image and its objects to what the detector takes."""
+"""Converts the description of an image and its objects to the input of a detector."""
 
 import copy
 
@@ -13,7 +13,7 @@ from shapely.errors import ShapelyError
 
 from ...errors import InputError
 from ..image import read_image
-from .annotation_file import geometry_problems
+from .annotation_file import find_geometry_problems
 from .jitter import build_augmentations
 
 
@@ -33,18 +33,18 @@ class DetectionMapper(DatasetMapper):
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """Reads an image, and turns it and its annotations into what a detector takes.
+        """Reads an image, and converts it and its annotations to a detector's input.
 
         Args:
             dataset_dict: one image in Detectron2's format; not changed
 
         Returns:
             The same without "annotations", and with "image", (C, H, W) uint8; in training also with "instances":
-            gt_boxes, gt_classes and, with masks, gt_masks, all of length 0 if no object is in sight; with
+            gt_boxes, gt_classes and, with masks, gt_masks, all of length 0 if no object is visible; with
             "sem_seg", (H, W) int64, if the data set has it. "height" and "width" remain those of the file.
 
         Raises:
-            InputError: an image or annotations that can't be used, by the image's name.
+            InputError: an image or annotations that can't be used; names the image.
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         image = self._read(dataset_dict)
@@ -77,7 +77,7 @@ class DetectionMapper(DatasetMapper):
         return image
 
     def _read_labels(self, dataset_dict: dict, image: np.ndarray) -> np.ndarray | None:
-        """The semantic segmentation (H, W) uint8 that belongs to the image, if there is one and it is needed."""
+        """Reads the semantic segmentation (H, W) uint8 of the image, if there is one and it is needed."""
         path = dataset_dict.pop("sem_seg_file_name", None)
         if path is None or not self.is_train:
             return None
@@ -110,7 +110,7 @@ class DetectionMapper(DatasetMapper):
         for annotation in dataset_dict["annotations"]:
             if not self.use_instance_mask:
                 annotation.pop("segmentation", None)
-            for problem in geometry_problems(annotation, dataset_dict["height"], dataset_dict["width"]):
+            for problem in find_geometry_problems(annotation, dataset_dict["height"], dataset_dict["width"]):
                 raise ValueError(f"an object {problem}")
 
     def _no_instances(self, image_shape: tuple) -> Instances:

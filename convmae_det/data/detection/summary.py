@@ -1,4 +1,4 @@
-"""What a data set holds, in words and a table, so that surprises come before training and not after."""
+"""Describes a data set in words and a table, so that errors in it are noticed before training."""
 
 import itertools
 import logging
@@ -14,17 +14,20 @@ TABLE_WIDTH = 110  # characters
 
 
 def log_summary(name: str, images: Sequence[dict], class_names: Sequence[str], removed: Sequence[str] = ()) -> None:
-    """Log :func:`summary` of a data set, once; evaluations come again and again."""
-    log_first_n(logging.INFO, summary(name, images, class_names, removed), key="message", name=__name__)
+    """Logs :func:`describe_data_set` once; a data set is loaded again for each evaluation."""
+    log_first_n(logging.INFO, describe_data_set(name, images, class_names, removed), key="message", name=__name__)
 
 
-def summary(name: str, images: Sequence[dict], class_names: Sequence[str], removed: Sequence[str] = ()) -> str:
-    """Sizes of images and objects, what is left out, and a table of objects by class.
+def describe_data_set(
+    name: str, images: Sequence[dict], class_names: Sequence[str], removed: Sequence[str] = ()
+) -> str:
+    """Describes sizes of images and objects, what is left out, and the number of objects by class.
 
     Args:
+        name: of the data set
         images: the whole data set, in Detectron2's format
-        class_names: by number of class; empty where they aren't known
-        removed: what is left out of it, and why
+        class_names: in the order of the classes; empty if unknown
+        removed: what is left out, and why
     """
     table = []
     lines = [f"Data set {name}: {_counted(len(images), 'image')}, {_image_sizes(images)}"]
@@ -40,8 +43,8 @@ def summary(name: str, images: Sequence[dict], class_names: Sequence[str], remov
     return "\n".join([*lines, *(f"  left out: {what}" for what in removed), *table])
 
 
-def unusable(images: Sequence[dict]) -> Iterator[str]:
-    """How many images have no object to learn from, and why."""
+def describe_unusable_images(images: Sequence[dict]) -> Iterator[str]:
+    """Yields how many images have no object to learn from, and why."""
     empty = sum(not image["annotations"] for image in images)
     crowd = sum(is_unusable(image) for image in images) - empty
     if empty:
@@ -51,6 +54,7 @@ def unusable(images: Sequence[dict]) -> Iterator[str]:
 
 
 def is_unusable(image: dict) -> bool:
+    """Whether an image has no object, or crowd regions alone."""
     return all(annotation.get("iscrowd", 0) for annotation in image["annotations"])
 
 
@@ -71,7 +75,7 @@ def _image_sizes(images: Sequence[dict]) -> str:
 
 
 def _sides(annotations: Sequence[dict]) -> np.ndarray:
-    """(n, 2) width and height of the boxes in pixels."""
+    """Returns width and height of the boxes in pixels, (n, 2)."""
     numbers = itertools.chain.from_iterable(annotation["bbox"][:4] for annotation in annotations)
     boxes = np.fromiter(numbers, float).reshape(-1, 4)
     modes = np.fromiter((annotation["bbox_mode"] for annotation in annotations), int)
@@ -96,7 +100,7 @@ def _ignored(crowd: np.ndarray, sides: np.ndarray) -> Iterator[str]:
 
 
 def _table(counts: Sequence[int], names: Sequence[str]) -> str:
-    """Of as many pairs of columns as fit, each of at least four rows."""
+    """Formats as many pairs of columns side by side as fit, each of at least four rows."""
     cells = [(str(name), f"{count:,}") for name, count in zip(names, counts, strict=True)]
     one_below_another = _formatted(cells, 1)
     pairs = min(TABLE_WIDTH // one_below_another.index("\n"), -(-len(cells) // 4))

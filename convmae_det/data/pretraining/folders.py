@@ -1,7 +1,6 @@
 """Folders of images without labels, as data sets of Detectron2.
 
-A folder is walked once. What was found is remembered in a cache file outside the folder, and holds as long as no
-folder in it has changed.
+A folder is listed once. The list is kept in a cache file outside the folder, and is valid until a folder in it changes.
 """
 
 import errno
@@ -33,14 +32,14 @@ SETTLED = 2 * 10**9
 
 
 class ImageFiles(Sequence[dict]):
-    """Images in Detectron2's format: item i is {"file_name": str, "image_id": i}, made when asked for.
+    """Images in Detectron2's format: item i is {"file_name": str, "image_id": i}, created on access.
 
-    The paths lie in one buffer, each closed by a zero byte. Worker processes share it, forked or spawned; of a list of
-    dicts, each would in time get a copy of its own.
+    The paths are stored in one buffer, each terminated by a zero byte. Worker processes share it, forked or spawned; of
+    a list of dicts, each worker would end up with a copy of its own.
     """
 
     def __init__(self, paths: np.ndarray):
-        """paths: (number of bytes,) uint8, writable"""
+        """Takes a writable uint8 array of shape (number of bytes,)."""
         self.paths, self.ends = torch.from_numpy(paths), torch.from_numpy(np.flatnonzero(paths == 0))
 
     @classmethod
@@ -56,25 +55,25 @@ class ImageFiles(Sequence[dict]):
         return {"file_name": os.fsdecode(self.paths[start : self.ends[index]].numpy().tobytes()), "image_id": index}
 
     def digest(self) -> str:
-        """Of the names and their order."""
+        """Computes a hash of the names and their order."""
         return hashlib.sha256(self.paths.numpy().data).hexdigest()
 
 
 class Listing(NamedTuple):
-    """What a folder held when it was walked; paths as in `ImageFiles`."""
+    """The content of a folder when it was listed; paths as in `ImageFiles`."""
 
     files: np.ndarray  # its images, absolute paths
     folders: np.ndarray  # the folder itself and all in it, absolute paths
     times: np.ndarray  # int64: when each of these folders was last changed, in nanoseconds
 
     def is_current(self) -> bool:
-        """Whether no file has been added or removed since: either changes the time of its folder."""
+        """Whether no file has been added or removed since; both change the modification time of its folder."""
         folders = self.folders.tobytes().split(b"\0")[:-1]
         return all(_state(folder)[1] == changed for folder, changed in zip(folders, self.times, strict=True))
 
 
 def register_image_folders(folders: Sequence[Sequence[str]]) -> None:
-    """Make data sets known to Detectron2 that are folders of images, flat or nested.
+    """Registers folders of images, flat or nested, as data sets of Detectron2.
 
     Args:
         folders: pairs of name and path, as in DATASETS.IMAGE_FOLDERS. A name that was registered here before, for
@@ -104,10 +103,10 @@ def register_image_folders(folders: Sequence[Sequence[str]]) -> None:
 
 
 def list_images(folder: str) -> ImageFiles:
-    """The images in a folder and all folders in it, in an order that depends on their names alone.
+    """Lists the images in a folder and all folders in it, in an order that depends on their names alone.
 
-    Links are followed, but no folder is entered twice. Hidden files and folders are passed over. The suffix says what
-    is an image; the files themselves are not looked into. What is no file, such as a pipe or a device, is none.
+    Links are followed, but no folder is entered twice. Hidden files and folders are ignored. The suffix decides what
+    is an image; the files themselves are not read. Only regular files count, not pipes or devices.
 
     Args:
         folder: absolute path without links
@@ -159,11 +158,11 @@ def _walk(folder: str) -> Listing:
 
 
 def _content(folder: bytes, progress: tqdm) -> tuple[list[bytes], list[bytes]]:
-    """The names of the images and of the folders in a folder.
+    """Lists the names of the images and of the folders in a folder.
 
-    A link that leads nowhere counts as an image if it is called like one, to be reported when it can't be read, else
-    as a folder: what it leads to may be mounted the next time. Pipes, sockets and devices are passed over, whatever
-    they are called: to open one may wait without end.
+    A broken link counts as an image if it has the suffix of one, to be reported when it can't be read, else as a
+    folder: its target may be mounted the next time. Pipes, sockets and devices are ignored, whatever their name:
+    opening one may block forever.
     """
     images, folders = [], []
     with os.scandir(folder) as entries:
@@ -185,7 +184,7 @@ def _content(folder: bytes, progress: tqdm) -> tuple[list[bytes], list[bytes]]:
 
 
 def _mode_behind(link: bytes) -> int:
-    """What a link leads to, as in st_mode; 0 for nowhere."""
+    """Returns st_mode of a link's target; 0 for a broken link."""
     try:
         return os.stat(link).st_mode
     except OSError:
@@ -193,7 +192,7 @@ def _mode_behind(link: bytes) -> int:
 
 
 def _state(folder: bytes) -> tuple[tuple[int, int] | None, int]:
-    """What tells a folder from all others, and when it was last changed, in nanoseconds; None, 0 if it isn't there."""
+    """Returns a folder's identity and its modification time in nanoseconds; None, 0 if it doesn't exist."""
     try:
         status = os.stat(folder)
     except OSError as error:
@@ -213,7 +212,7 @@ def _cache_file(folder: str) -> Path:
 
 
 def _read_cache(path: Path) -> Listing | None:
-    """The listing kept in a file, if it can be read and is current."""
+    """Reads the listing in a cache file; None if it can't be read or isn't current."""
     if not os.path.exists(path):  # nor if its folder is another user's, of which Path.exists makes an error
         return None
     try:

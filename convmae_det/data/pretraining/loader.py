@@ -1,4 +1,4 @@
-"""Images for pretraining: from folders or any registered data set, randomly cropped, damaged files passed over."""
+"""Images for pretraining: from folders or any registered data set, randomly cropped; damaged files are skipped."""
 
 import functools
 import logging
@@ -17,15 +17,15 @@ from torch.utils.data import ConcatDataset
 
 from ...config.checks import check_names, check_pretraining_input
 from ...errors import InputError
-from ..detection.catalog import image_names
+from ..detection.catalog import list_image_names
 from ..image import read_crop
-from ..stream import Checked, HandOver, build_stream_loader
+from ..stream import ErrorRaisingLoader, ErrorReturningMapper, build_stream_loader
 from .folders import ImageFiles, list_images, register_image_folders
 
 logger = logging.getLogger(__name__)
 
 # Images tried for one sample. With half of a data set damaged, all of them fail once in four thousand million samples.
-ATTEMPTS = 32
+MAX_ATTEMPTS = 32
 
 FLIPS = {"none": None, "horizontal": -1, "vertical": -2}  # axes
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # smallest and largest width / height of a crop
@@ -33,15 +33,15 @@ LOG_ASPECT_RATIOS = torch.tensor(ASPECT_RATIOS).log().tolist()
 
 
 def build_pretraining_dataset(cfg: CfgNode) -> ConcatDataset:
-    """The images of DATASETS.TRAIN, as {"file_name", "image_id"}; its length is the number of images in an epoch.
+    """Lists the images of DATASETS.TRAIN as {"file_name", "image_id"}; its length is the number of images in an epoch.
 
     The names are those of DATASETS.IMAGE_FOLDERS or of any registered data set, whose annotations are left out.
 
     Raises:
-        InputError: in all processes; see `register_image_folders`, `list_images` and `image_names`, or if the
+        InputError: in all processes; see `register_image_folders`, `list_images` and `list_image_names`, or if the
             processes don't find the same images.
     """
-    find, dataset = HandOver(_find_images), None
+    find, dataset = ErrorReturningMapper(_find_images), None
     for turn in (True, False):  # the main process's, then that of the others, which profit from what it has cached
         if comm.is_main_process() == turn:
             dataset = find(cfg)
@@ -57,13 +57,15 @@ def build_pretraining_dataset(cfg: CfgNode) -> ConcatDataset:
 
 def build_pretraining_loader(
     cfg: CfgNode, start_iteration: int = 0, dataset: Sequence | ConcatDataset | None = None
-) -> Checked:
-    """Endless batches for pretraining, from the optimizer step `start_iteration` on; see `build_stream_loader`.
+) -> ErrorRaisingLoader:
+    """Builds a loader of endless batches for pretraining, beginning with optimizer step `start_iteration`.
 
-    A sample is what `PretrainingMapper` makes, and what `SkipDamaged` adds.
+    A sample is what `PretrainingMapper` returns, and what `SkippingMapper` adds.
 
     Args:
-        dataset: of `build_pretraining_dataset`, if it is built already
+        cfg: as for `build_stream_loader`
+        start_iteration: counted from 0
+        dataset: from `build_pretraining_dataset`, if it is built already
 
     Raises:
         InputError: a data set, or a key, that can't be used. While iterating: too few images can be read.
@@ -71,7 +73,7 @@ def build_pretraining_loader(
     mapper = PretrainingMapper(cfg)
     if dataset is None:
         dataset = build_pretraining_dataset(cfg)
-    return build_stream_loader(cfg, dataset, SkipDamaged(mapper, dataset), start_iteration)
+    return build_stream_loader(cfg, dataset, SkippingMapper(mapper, dataset), start_iteration)
 
 
 class PretrainingMapper:
@@ -84,12 +86,12 @@ class PretrainingMapper:
 
     @configurable
     def __init__(self, *, image_format: str, size: int, scale: Sequence[float], flip: str):
-        """Takes what the configuration says.
+        """Stores the values of the configuration.
 
         Args:
             image_format: of `read_image`
-            size: pixels, side of the square
-            scale: smallest and largest area of the crop, as shares of the image's
+            size: side of the square in pixels
+            scale: smallest and largest area of the crop, as fractions of the image's
             flip: horizontal, vertical or none
         """
         self.image_format, self.size, self.scale, self.axis = image_format, size, scale, FLIPS[flip]
@@ -127,13 +129,15 @@ class PretrainingMapper:
 
 
 def choose_crop(height: int, width: int, scale: Sequence[float]) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random part of an image of that size.
+    """Draws top, left, height and width of a random part of an image of this size.
 
-    It is the part, with the same draws, that torchvision's RandomResizedCrop chooses, whose many small tensor
-    operations take a twentieth of the time of a sample.
+    With the same draws, torchvision's RandomResizedCrop chooses the same part; its many small tensor operations take a
+    twentieth of the time of a sample.
 
     Args:
-        scale: smallest and largest area of the part, as shares of the image's
+        height: of the image, in pixels
+        width: of the image, in pixels
+        scale: smallest and largest area of the part, as fractions of the image's
     """
     for _ in range(10):
         area = height * width * torch.empty(1).uniform_(*scale).item()
@@ -149,41 +153,41 @@ def choose_crop(height: int, width: int, scale: Sequence[float]) -> tuple[int, i
     return (height - part_height) // 2, (width - part_width) // 2, part_height, part_width
 
 
-class SkipDamaged:
-    """A mapper that takes another image, drawn at random, in place of one that can't be read.
+class SkippingMapper:
+    """A mapper that replaces an image that can't be read by another, drawn at random.
 
-    It draws from `random` alone: in a `SampleStream`, which image comes is a function of seed and position, too.
+    It draws from `random` alone, so in a `SampleStream` the replacement is a function of seed and position, too.
 
     Args:
         mapper: makes a dict of an item, or raises InputError
-        dataset: what to draw from
+        dataset: where replacements are drawn from
     """
 
     def __init__(self, mapper: Callable[[dict], dict], dataset: Sequence[dict] | ConcatDataset):
         self.mapper, self.dataset = mapper, dataset
 
     def __call__(self, item: dict) -> dict:
-        """The mapper's dict with "skipped", the list of the names of files that could not be read.
+        """Returns the mapper's dict with "skipped", the list of the names of files that could not be read.
 
         Raises:
-            InputError: none of ATTEMPTS images can be read.
+            InputError: none of MAX_ATTEMPTS images can be read.
         """
         skipped: list[str] = []
         reason = None
-        while len(skipped) < ATTEMPTS:
+        while len(skipped) < MAX_ATTEMPTS:
             try:
                 return self.mapper(item) | {"skipped": skipped}
             except InputError as error:
                 skipped.append(item["file_name"])
                 reason = error
             item = self.dataset[random.randrange(len(self.dataset))]
-        raise InputError(f"None of {ATTEMPTS} images drawn can be read; the last: {reason}") from reason
+        raise InputError(f"None of {MAX_ATTEMPTS} images drawn can be read; the last: {reason}") from reason
 
 
-class SkippedImages:
+class SkippedImageLog:
     """A text file with the names of the images that could not be read, one a line and each once.
 
-    Several processes may share it, and a resumed run goes on with it.
+    Several processes may share it, and a resumed run continues it.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -192,11 +196,11 @@ class SkippedImages:
 
     @property
     def count(self) -> int:
-        """Of names in the file."""
+        """The number of names in the file."""
         return len(self._read())
 
     def update(self, batch: list[dict]) -> None:
-        """Add what was skipped for the samples of a batch, as `SkipDamaged` notes it."""
+        """Adds the names that `SkippingMapper` skipped for the samples of a batch."""
         skipped = {_line(name) for sample in batch for name in sample["skipped"]}
         if skipped <= self._lines:
             return
@@ -231,7 +235,7 @@ def _find_images(cfg: CfgNode) -> ConcatDataset:
 
 
 def _is_wanted(entry: object, names: Sequence[str]) -> bool:
-    """A folder that isn't there is no mistake where no name asks for it; an entry that isn't a pair gets its error."""
+    """Whether to register an entry: a missing folder matters only if it is named; other invalid entries are errors."""
     pair = isinstance(entry, (list, tuple)) and len(entry) == 2
     return not pair or entry[0] in names or os.path.isdir(str(entry[1]))
 
@@ -240,4 +244,4 @@ def _images_of(name: str, cfg: CfgNode) -> ImageFiles:
     folder = MetadataCatalog.get(name).get("image_folder")
     if folder:
         return list_images(folder)
-    return ImageFiles.from_names(image_names(name, cfg))
+    return ImageFiles.from_names(list_image_names(name, cfg))

@@ -22,7 +22,7 @@ def build_average(model: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(model, multi_avg_fn=update) if decay else None
 
 
-class AverageSaver(HookBase):
+class AverageSavingHook(HookBase):
     """Writes the averaged weights at the end of training.
 
     It goes before the hook that writes model_final.pth: a run that left that file is complete.

@@ -6,9 +6,9 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from torch import nn
 
-from ...checkpoint.reading import read
-from ...checkpoint.writing import write
-from .evaluation import due_at_start
+from ...checkpoint.reading import read_checkpoint
+from ...checkpoint.writing import write_checkpoint
+from .evaluation import is_due_at_start
 
 
 class BestCheckpoint(hooks.BestCheckpointer):
@@ -26,24 +26,24 @@ class BestCheckpoint(hooks.BestCheckpointer):
     def before_train(self) -> None:
         """The file, not the checkpoint that is resumed from, says what it holds."""
         if self.trainer.start_iter > 0 and os.path.exists(self.path):
-            best = read(self.path).get("best", {})
+            best = read_checkpoint(self.path).get("best", {})
             if best.get("metric") == self.metric:
                 self.best_metric, self.best_iter = best["value"], best["iterations"] - 1
-        if due_at_start(self.trainer, self._period):
+        if is_due_at_start(self.trainer, self._period):
             self._best_checking()
 
     def save(self, path: str, iteration: int) -> None:
         """What the base class calls, as that of a checkpointer, before it takes note of the new value."""
         value, _ = self.trainer.storage.latest()[self.metric]
         best = {"metric": self.metric, "value": value, "iterations": min(iteration + 1, self.trainer.max_iter)}
-        write({"model": self.model.state_dict(), "best": best}, path)
+        write_checkpoint({"model": self.model.state_dict(), "best": best}, path)
 
 
-class StoppedEarly(BaseException):
+class TrainingStopped(BaseException):
     """The message says why. It is no Exception, lest Detectron2 log it as a failure."""
 
 
-class EarlyStop(HookBase):
+class EarlyStoppingHook(HookBase):
     """Ends training once `patience` evaluations in a row have not been better than the best.
 
     All processes end after the same iteration. How many evaluations there have been follows from the iteration of the
@@ -55,7 +55,7 @@ class EarlyStop(HookBase):
         self.patience, self.period, self.best = patience, period, best
 
     def before_train(self) -> None:
-        if due_at_start(self.trainer, self.period):
+        if is_due_at_start(self.trainer, self.period):
             self._check()
 
     def after_step(self) -> None:
@@ -68,7 +68,7 @@ class EarlyStop(HookBase):
             if comm.is_main_process():
                 self.trainer.save_final()
             comm.synchronize()  # a launcher ends the others when one has ended
-            raise StoppedEarly(f"{reason}: the run is complete")
+            raise TrainingStopped(f"{reason}: the run is complete")
 
     def _reason(self, iterations: int) -> str | None:
         """Why to stop after so many iterations, the same on all processes; None: go on."""

@@ -9,7 +9,7 @@ from detectron2.engine import TrainerBase, hooks
 
 from ...config.checks import check_evaluation
 from ...errors import InputError
-from ...evaluation.coco import MEASURES, tasks
+from ...evaluation.coco import MEASURES, list_tasks
 
 
 def resolve_evaluation(cfg: CfgNode, num_images: int) -> None:
@@ -22,18 +22,18 @@ def resolve_evaluation(cfg: CfgNode, num_images: int) -> None:
     if test.EVAL_EPOCHS:
         test.EVAL_PERIOD = math.ceil(test.EVAL_EPOCHS * num_images / cfg.SOLVER.IMS_PER_BATCH)
         test.EVAL_EPOCHS = 0.0
-    best_metric(cfg)
+    choose_best_metric(cfg)
 
 
-def best_metric(cfg: CfgNode) -> str:
+def choose_best_metric(cfg: CfgNode) -> str:
     """The name in metrics.json of the metric that chooses model_best.pth; "" without DATASETS.TEST.
 
     Raises InputError for a name that there won't be, with those that there will.
     """
     if not cfg.DATASETS.TEST:
         return ""
-    groups = dict(_groups(cfg))
-    name = cfg.TEST.BEST_METRIC or f"{list(groups)[len(tasks(cfg)) - 1]}/AP"  # masks come after boxes
+    groups = dict(_list_metric_groups(cfg))
+    name = cfg.TEST.BEST_METRIC or f"{list(groups)[len(list_tasks(cfg)) - 1]}/AP"  # masks come after boxes
     group, _, measure = name.rpartition("/")
     one_class = measure.startswith("AP-") and measure[3:] in groups.get(group, ())
     if group not in groups or not (measure in MEASURES or one_class):
@@ -44,17 +44,17 @@ def best_metric(cfg: CfgNode) -> str:
     return name
 
 
-def _groups(cfg: CfgNode) -> Iterator[tuple[str, list[str]]]:
+def _list_metric_groups(cfg: CfgNode) -> Iterator[tuple[str, list[str]]]:
     """What stands before /AP in the names of metrics, and the classes that have one of their own."""
     for weights in ("", "ema/") if cfg.SOLVER.EMA.DECAY else ("",):
         for dataset in cfg.DATASETS.TEST:
             classes = MetadataCatalog.get(dataset).get("thing_classes", [])
-            for task in tasks(cfg):
+            for task in list_tasks(cfg):
                 several = len(cfg.DATASETS.TEST) > 1
                 yield f"{weights}{dataset + '/' if several else ''}{task}", classes if len(classes) > 1 else []
 
 
-def due_at_start(trainer: TrainerBase, period: int) -> bool:
+def is_due_at_start(trainer: TrainerBase, period: int) -> bool:
     """Whether the checkpoint that is resumed from is of an iteration with an evaluation.
 
     That comes after the checkpoint, so it is not known whether the run got to its end.
@@ -62,10 +62,10 @@ def due_at_start(trainer: TrainerBase, period: int) -> bool:
     return period > 0 and 0 < trainer.start_iter < trainer.max_iter and trainer.start_iter % period == 0
 
 
-class Evaluation(hooks.EvalHook):
+class EvaluationHook(hooks.EvalHook):
     """Detectron2's, which also makes up for the evaluation that an interruption may have cut off."""
 
     def before_train(self) -> None:
-        if due_at_start(self.trainer, self._period):
+        if is_due_at_start(self.trainer, self._period):
             self.trainer.iter = self.trainer.storage.iter = self.trainer.start_iter - 1
             self._do_eval()

@@ -10,7 +10,7 @@ from detectron2.utils import comm
 NOTICE = b"\nInterrupted: a checkpoint is written after this iteration. Ctrl-C again ends at once, without it.\n"
 
 
-class Interruption(HookBase):
+class InterruptionHook(HookBase):
     """Ends training in an orderly way at the first SIGTERM or SIGINT that any process receives.
 
     All finish their iteration, a checkpoint is written and KeyboardInterrupt raised; a second SIGINT raises it at once.

@@ -10,7 +10,7 @@ from detectron2.utils.events import get_event_storage
 logger = logging.getLogger(__name__)
 
 
-class Progress(HookBase):
+class ProgressHook(HookBase):
     """Writes and logs `epoch`, `images_per_second` and `data_share` every `period` iterations.
 
     They go to the event storage. `data_share` is the share of the time spent waiting for data. Speed and share are

@@ -5,7 +5,7 @@ from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from convmae_det.data.detection import catalog
-from convmae_det.data.detection.catalog import check_classes, dataset_dicts
+from convmae_det.data.detection.catalog import check_classes, load_dataset_dicts
 from convmae_det.errors import InputError
 
 
@@ -16,7 +16,7 @@ def remove_objects(content, keep=0):
 @pytest.mark.parametrize("is_train", [True, False])
 def test_good_data_set(cfg, register, is_train):
     register(count=3)
-    dicts = dataset_dicts("mini", is_train=is_train, cfg=cfg)
+    dicts = load_dataset_dicts("mini", is_train=is_train, cfg=cfg)
     assert [image["image_id"] for image in dicts] == [1, 2, 3]
     assert all(Image.open(image["file_name"]).size == (image["width"], image["height"]) for image in dicts)
     # ids 7 and 90 become 0 and 1
@@ -25,10 +25,10 @@ def test_good_data_set(cfg, register, is_train):
 
 def test_images_without_objects_are_left_out_in_training_alone(cfg, register):
     register(lambda content: remove_objects(content, keep=3))
-    assert len(dataset_dicts(["mini"], is_train=True, cfg=cfg)) == 2
-    assert len(dataset_dicts(["mini"], is_train=False, cfg=cfg)) == 4
+    assert len(load_dataset_dicts(["mini"], is_train=True, cfg=cfg)) == 2
+    assert len(load_dataset_dicts(["mini"], is_train=False, cfg=cfg)) == 4
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
-    assert len(dataset_dicts(["mini"], is_train=True, cfg=cfg)) == 4
+    assert len(load_dataset_dicts(["mini"], is_train=True, cfg=cfg)) == 4
 
 
 def crowd(content):
@@ -40,28 +40,28 @@ def crowd(content):
 def test_no_objects_at_all(cfg, register, change):
     register(change)
     with pytest.raises(InputError, match="No image of mini has an object that isn't a crowd: annotate some, or keep"):
-        dataset_dicts(["mini"], is_train=True, cfg=cfg)
-    assert len(dataset_dicts(["mini"], is_train=False, cfg=cfg)) == 4
+        load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
+    assert len(load_dataset_dicts(["mini"], is_train=False, cfg=cfg)) == 4
 
 
 def test_unknown_name_with_and_without_near_ones(cfg):
     with pytest.raises(InputError, match="'coco_2017_trian' is not registered: did you mean coco_2017_train or "):
-        dataset_dicts(["coco_2017_trian"], is_train=True, cfg=cfg)
+        load_dataset_dicts(["coco_2017_trian"], is_train=True, cfg=cfg)
     with pytest.raises(InputError, match="'x' is not registered: register it, or choose another"):
-        dataset_dicts("x", is_train=True, cfg=cfg)
+        load_dataset_dicts("x", is_train=True, cfg=cfg)
 
 
 @pytest.mark.parametrize("is_train, key", [(True, "DATASETS.TRAIN"), (False, "DATASETS.TEST")])
 def test_no_name(cfg, is_train, key):
     with pytest.raises(InputError, match=rf"{key} is \[\]; it must name"):
-        dataset_dicts((), is_train=is_train, cfg=cfg)
+        load_dataset_dicts((), is_train=is_train, cfg=cfg)
 
 
 def test_missing_annotation_file_of_ones_own(cfg, register, tmp_path):
     register()
     (tmp_path / "annotations.json").unlink()
     with pytest.raises(InputError, match=r"annotations\.json, the annotation file of .* mini, doesn't exist: register"):
-        dataset_dicts(["mini"], is_train=True, cfg=cfg)
+        load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
 
 
 @pytest.mark.parametrize("variable", ["set", "unset"])
@@ -76,7 +76,7 @@ def test_missing_file_in_the_common_folder_says_how_to_set_that(cfg, register, t
     path = f"{root}/coco/annotations/instances_mini.json"
     register(json_file=path)
     with pytest.raises(InputError) as caught:
-        dataset_dicts(["mini"], is_train=True, cfg=cfg)
+        load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
     assert str(caught.value) == (
         f"{path}, the annotation file of the data set mini, doesn't exist: put it there, or set the environment "
         f"variable DETECTRON2_DATASETS to the folder that holds coco/annotations/instances_mini.json (it is {state})."
@@ -87,7 +87,7 @@ def test_missing_image_folder(cfg, register, tmp_path):
     register()
     (tmp_path / "images").rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="images, the folder of the data set mini, doesn't exist: register"):
-        dataset_dicts(["mini"], is_train=True, cfg=cfg)
+        load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
 
 
 def test_missing_images_are_counted(cfg, register, tmp_path):
@@ -95,7 +95,7 @@ def test_missing_images_are_counted(cfg, register, tmp_path):
     for name in ("1.png", "3.png"):
         (tmp_path / "images" / name).unlink()
     with pytest.raises(InputError, match=r"images/1\.png doesn't exist \(2 of the 4 images of mini are missing\)"):
-        dataset_dicts(["mini"], is_train=False, cfg=cfg)
+        load_dataset_dicts(["mini"], is_train=False, cfg=cfg)
 
 
 def test_images_in_subfolders(cfg, register, tmp_path):
@@ -109,7 +109,7 @@ def test_images_in_subfolders(cfg, register, tmp_path):
 
     register(move)
     with pytest.raises(InputError, match=r"images/none/3\.png doesn't exist \(1 of the 4 images"):
-        dataset_dicts(["mini"], is_train=True, cfg=cfg)
+        load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
 
 
 def orphan(content):
@@ -135,13 +135,13 @@ def test_bad_annotation_file(cfg, register, monkeypatch, options, problem, check
     monkeypatch.setattr(catalog, "CHECKED_FIRST", checked_first)
     register(**options)
     with pytest.raises(InputError, match=problem):
-        dataset_dicts(["mini"], is_train=True, cfg=cfg)
+        load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
 
 
 def test_annotation_of_an_unknown_image(cfg, register):
     register(orphan)
     with pytest.raises(InputError, match="annotation 6 belongs to image 77, which is not in 'images'"):
-        dataset_dicts(["mini"], is_train=True, cfg=cfg)
+        load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
 
 
 def test_an_error_that_is_not_the_files_is_kept(cfg, register, monkeypatch):
@@ -151,7 +151,7 @@ def test_an_error_that_is_not_the_files_is_kept(cfg, register, monkeypatch):
     register()
     monkeypatch.setattr(catalog, "get_detection_dataset_dicts", broken)
     with pytest.raises(ZeroDivisionError):
-        dataset_dicts(["mini"], is_train=True, cfg=cfg)
+        load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
 
 
 def without_mask(content):
@@ -177,17 +177,17 @@ def with_run_lengths(content):
 def test_masks_must_be_what_the_model_takes(cfg, register, change, problem, key, value):
     register(change)
     with pytest.raises(InputError, match=rf"An object of .*/1\.png \(box .*\) {problem} {key} {value}"):
-        dataset_dicts(["mini"], is_train=True, cfg=cfg)
+        load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
     cfg.merge_from_list([key, value])
     for is_train in (True, False):
-        assert len(dataset_dicts(["mini"], is_train=is_train, cfg=cfg)) == 4
+        assert len(load_dataset_dicts(["mini"], is_train=is_train, cfg=cfg)) == 4
 
 
 @pytest.mark.parametrize("architecture, node", [("GeneralizedRCNN", "ROI_HEADS"), ("RetinaNet", "RETINANET")])
 @pytest.mark.parametrize("classes", [1, 3])
 def test_number_of_classes_must_fit(cfg, register, architecture, node, classes):
     register()
-    dataset_dicts(["mini"], is_train=True, cfg=cfg)
+    load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
     cfg.MODEL.META_ARCHITECTURE = architecture
     cfg.MODEL[node].NUM_CLASSES = 2
     check_classes(cfg, ["mini"])
@@ -202,6 +202,6 @@ def test_data_sets_without_a_file_pass_through(cfg, tmp_path):
     images = [{"file_name": str(tmp_path / "a.png"), "image_id": 0, "height": 8, "width": 8}]
     DatasetCatalog.register("plain", lambda: images)
     try:
-        assert dataset_dicts(["plain"], is_train=True, cfg=cfg) == images
+        assert load_dataset_dicts(["plain"], is_train=True, cfg=cfg) == images
     finally:
         DatasetCatalog.remove("plain")

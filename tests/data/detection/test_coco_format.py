@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convmae_det.data.detection import categories
-from convmae_det.data.detection.catalog import dataset_dicts, image_names
-from convmae_det.data.detection.categories import categories_of, read_categories
+from convmae_det.data.detection.catalog import list_image_names, load_dataset_dicts
+from convmae_det.data.detection.categories import find_categories, read_categories
 from convmae_det.data.detection.coco_format import register_coco_format
 from convmae_det.errors import InputError
 
@@ -37,21 +37,23 @@ def rename(content):
 def test_categories_are_known_before_the_data_set_is_loaded(cfg, paths):
     edit(paths[0], rename)
     register_coco_format([["mine", *paths]])
-    assert categories_of("mine") == [[7, "ant"], [20, "cow"], [90, "zebra"]]
+    assert find_categories("mine") == [[7, "ant"], [20, "cow"], [90, "zebra"]]
     metadata = MetadataCatalog.get("mine")
     assert metadata.thing_classes == ["ant", "cow", "zebra"]
     assert metadata.thing_dataset_id_to_contiguous_id == {7: 0, 20: 1, 90: 2}
     cfg.DATASETS.COCO_FORMAT = [["mine", *paths]]
-    dicts = dataset_dicts("mine", is_train=True, cfg=cfg)  # Detectron2 finds the same, else its metadata would protest
+    dicts = load_dataset_dicts(
+        "mine", is_train=True, cfg=cfg
+    )  # Detectron2 finds the same, else its metadata would protest
     assert [[object["category_id"] for object in image["annotations"]] for image in dicts] == [[0, 2]] * 4
 
 
 def test_entries_are_registered_where_they_are_used(cfg, paths):
     """As in a process that Detectron2 starts for a GPU of its own."""
     cfg.DATASETS.COCO_FORMAT = [["other", "nowhere.json", "nowhere"], ["mine", *paths]]
-    assert len(dataset_dicts("mine", is_train=True, cfg=cfg)) == 4
+    assert len(load_dataset_dicts("mine", is_train=True, cfg=cfg)) == 4
     with pytest.raises(InputError, match="nowhere.json, the annotation file of other in DATASETS.COCO_FORMAT, doesn't"):
-        dataset_dicts("other", is_train=True, cfg=cfg)
+        load_dataset_dicts("other", is_train=True, cfg=cfg)
 
 
 def test_the_file_is_read_once(paths, monkeypatch):
@@ -145,9 +147,9 @@ def test_a_bad_file_has_none_and_is_named_when_it_is_loaded(cfg, paths, text):
         file.write(text)
     cfg.DATASETS.COCO_FORMAT = [["mine", *paths]]
     register_coco_format(cfg.DATASETS.COCO_FORMAT)
-    assert categories_of("mine") == []
+    assert find_categories("mine") == []
     with pytest.raises(InputError, match="annotations.json"):
-        dataset_dicts("mine", is_train=True, cfg=cfg)
+        load_dataset_dicts("mine", is_train=True, cfg=cfg)
 
 
 def test_images_alone_are_enough_to_pretrain_on(cfg, paths):
@@ -156,18 +158,21 @@ def test_images_alone_are_enough_to_pretrain_on(cfg, paths):
 
     edit(paths[0], keep_images)
     cfg.DATASETS.COCO_FORMAT = [["mine", *paths]]
-    assert image_names("mine", cfg) == [os.path.join(paths[1], f"{i}.png") for i in range(4)]
+    assert list_image_names("mine", cfg) == [os.path.join(paths[1], f"{i}.png") for i in range(4)]
     os.remove(os.path.join(paths[1], "2.png"))
     with pytest.raises(InputError, match=r"2\.png doesn't exist \(1 of the 4 images of mine"):
-        image_names("mine", cfg)
+        list_image_names("mine", cfg)
     edit(paths[0], lambda content: content["images"].clear())
     with pytest.raises(InputError, match="it lists no images"):
-        image_names("mine", cfg)
+        list_image_names("mine", cfg)
 
 
 def test_data_sets_of_others_have_categories_too(register):
-    assert len(categories_of("coco_2017_train")) == 80 and categories_of("coco_2017_train")[-1] == [90, "toothbrush"]
-    assert categories_of("shapes_train") == [[1, "ellipse"], [2, "rectangle"], [3, "triangle"], [4, "star"]]
+    assert len(find_categories("coco_2017_train")) == 80 and find_categories("coco_2017_train")[-1] == [
+        90,
+        "toothbrush",
+    ]
+    assert find_categories("shapes_train") == [[1, "ellipse"], [2, "rectangle"], [3, "triangle"], [4, "star"]]
     register()
-    assert categories_of("mini") == [[7, "class 7"], [90, "class 90"]]  # registered in Python, not loaded yet
-    assert categories_of("unheard of") == []
+    assert find_categories("mini") == [[7, "class 7"], [90, "class 90"]]  # registered in Python, not loaded yet
+    assert find_categories("unheard of") == []

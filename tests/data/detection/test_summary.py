@@ -9,8 +9,8 @@ from detectron2.utils import comm, logger
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convmae_det.data.detection.catalog import dataset_dicts
-from convmae_det.data.detection.summary import TABLE_WIDTH, summary, unusable
+from convmae_det.data.detection.catalog import load_dataset_dicts
+from convmae_det.data.detection.summary import TABLE_WIDTH, describe_data_set, describe_unusable_images
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def said(caplog, cfg):
     def said(is_train=True):
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            dataset_dicts("mini", is_train=is_train, cfg=cfg)
+            load_dataset_dicts("mini", is_train=is_train, cfg=cfg)
         return caplog.text
 
     return said
@@ -80,29 +80,29 @@ def test_other_processes_are_silent(register, said, monkeypatch):
 
 def test_sizes():
     sizes = [(30, 40), (500, 20), (10, 10)]
-    text = summary("x", [image(width=width, height=height) for width, height in sizes], ())
+    text = describe_data_set("x", [image(width=width, height=height) for width, height in sizes], ())
     assert "10×10 (smallest), 30×40 (median) to 500×20 pixels (largest)" in text
-    assert "all 100×50 pixels" in summary("x", [image()] * 3, ())
+    assert "all 100×50 pixels" in describe_data_set("x", [image()] * 3, ())
     objects = [(31, 33, 0, 0), (32, 32, 0, 0), (95, 96, 0, 0), (96, 96, 0, 0), (1, 1, 0, 1)]
-    text = summary("x", [image(*objects)], ["a"])
+    text = describe_data_set("x", [image(*objects)], ["a"])
     assert "4 objects: 1 small (box below 32² pixels), 2 medium, 1 large (from 96² pixels)" in text
 
 
 def test_boxes_given_by_corners():
     (entry,) = [image((10, 20, 0, 0))]
     entry["annotations"][0] |= {"bbox": [90, 90, 100, 110], "bbox_mode": BoxMode.XYXY_ABS}
-    assert "the median box is 14² pixels" in summary("x", [entry], ["a"])
+    assert "the median box is 14² pixels" in describe_data_set("x", [entry], ["a"])
 
 
 def test_images_without_annotations():
-    assert summary("x", [{"width": 3, "height": 4}], ["a"]) == "Data set x: 1 image, all 3×4 pixels"
+    assert describe_data_set("x", [{"width": 3, "height": 4}], ["a"]) == "Data set x: 1 image, all 3×4 pixels"
 
 
 @given(st.lists(st.integers(0, 20000), min_size=1, max_size=99), st.integers(1, 40))
 def test_every_class_is_in_the_table(counts, length):
     names = [f"{i}".ljust(length, "x") for i in range(len(counts))]
     classes = [(9, 9, number, 0) for number, count in enumerate(counts) for _ in range(count % 4)]
-    lines = summary("x", [image(*classes)], names).splitlines()[2:]
+    lines = describe_data_set("x", [image(*classes)], names).splitlines()[2:]
     cells = [cell.strip() for line in lines[2:] for cell in line.strip("|").split("|")]
     assert dict(zip(cells[::2], cells[1::2], strict=True)) | {"": ""} == {
         name: str(count % 4) for name, count in zip(names, counts, strict=True)
@@ -113,5 +113,5 @@ def test_every_class_is_in_the_table(counts, length):
 @given(st.lists(st.lists(st.integers(0, 1), max_size=3)))
 def test_images_that_cannot_be_learned_from(crowds):
     images = [image(*((9, 9, 0, crowd) for crowd in row)) for row in crowds]
-    counted = [int(line.split()[0]) for line in unusable(images)]
+    counted = [int(line.split()[0]) for line in describe_unusable_images(images)]
     assert sum(counted) == sum(0 not in row for row in crowds)

@@ -14,10 +14,10 @@ from torchvision.transforms import RandomResizedCrop
 from convmae_det.data.image import CHANNELS
 from convmae_det.data.pretraining import folders as image_folder
 from convmae_det.data.pretraining.loader import (
-    ATTEMPTS,
+    MAX_ATTEMPTS,
     PretrainingMapper,
-    SkipDamaged,
-    SkippedImages,
+    SkippedImageLog,
+    SkippingMapper,
     build_pretraining_dataset,
     build_pretraining_loader,
 )
@@ -311,14 +311,14 @@ def test_replacements_are_drawn_from_the_whole_data_set():
     def read(item):
         return dict(item) if int(item["file_name"]) < 50 else fail(item)
 
-    samples = [SampleStream(dataset, SkipDamaged(read, dataset), 0)[position] for position in range(100)]
+    samples = [SampleStream(dataset, SkippingMapper(read, dataset), 0)[position] for position in range(100)]
     replaced = [sample for sample in samples if sample["skipped"]]
     assert len(replaced) == 50 and len({sample["file_name"] for sample in replaced}) > 20
 
 
 def test_other_errors_are_not_passed_over():
     with pytest.raises(ZeroDivisionError):
-        SkipDamaged(lambda item: 1 / 0, [{"file_name": "a"}])({"file_name": "a"})
+        SkippingMapper(lambda item: 1 / 0, [{"file_name": "a"}])({"file_name": "a"})
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -326,7 +326,9 @@ def test_a_data_set_without_a_readable_file_stops(cfg, folder, workers):
     for path in folder.rglob("*.png"):
         path.write_bytes(b"damaged")
     cfg.DATALOADER.NUM_WORKERS = workers
-    with pytest.raises(InputError, match=rf"^None of {ATTEMPTS} images drawn can be read; the last: {folder}/.*\.png"):
+    with pytest.raises(
+        InputError, match=rf"^None of {MAX_ATTEMPTS} images drawn can be read; the last: {folder}/.*\.png"
+    ):
         take(cfg, 1)
 
 
@@ -336,19 +338,19 @@ def skipping(*names):
 
 def test_skipped_images_are_named_once(tmp_path):
     path = tmp_path / "output" / "skipped_images.log"
-    log = SkippedImages(path)
+    log = SkippedImageLog(path)
     log.update([{"skipped": []}])
     assert log.count == 0 and not path.exists()
     log.update([{"skipped": ["b.jpg", "a.jpg", "b.jpg"]}, *skipping("a.jpg")])
     log.update(skipping("b.jpg"))
     assert path.read_text() == "a.jpg\nb.jpg\n" and log.count == 2
-    resumed = SkippedImages(str(path))
+    resumed = SkippedImageLog(str(path))
     resumed.update(skipping("a.jpg", "c.jpg"))
     assert path.read_text() == "a.jpg\nb.jpg\nc.jpg\n" and log.count == resumed.count == 3
 
 
 def test_processes_share_the_file(tmp_path):
-    logs = [SkippedImages(tmp_path / "skipped_images.log") for _ in range(2)]
+    logs = [SkippedImageLog(tmp_path / "skipped_images.log") for _ in range(2)]
     for log in logs:
         log.update(skipping("a.jpg"))
     assert (tmp_path / "skipped_images.log").read_text() == "a.jpg\n"
@@ -356,7 +358,7 @@ def test_processes_share_the_file(tmp_path):
 
 def test_every_name_fits_a_line(tmp_path):
     for _ in range(2):
-        SkippedImages(tmp_path / "skipped_images.log").update(skipping("a\nb.jpg", "\udcff.jpg"))
+        SkippedImageLog(tmp_path / "skipped_images.log").update(skipping("a\nb.jpg", "\udcff.jpg"))
     assert (tmp_path / "skipped_images.log").read_bytes() == b"a\\nb.jpg\n\xff.jpg\n"
 
 
@@ -364,7 +366,7 @@ def test_skipped_images_of_a_run(cfg, folder, tmp_path, caplog):
     damaged = [folder / "0" / "2.png", folder / "1" / "5.png"]
     for path in damaged:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    log = SkippedImages(tmp_path / "skipped_images.log")
+    log = SkippedImageLog(tmp_path / "skipped_images.log")
     for batch in take(cfg, 12):
         log.update(batch)
     assert sorted((tmp_path / "skipped_images.log").read_text().split()) == list(map(str, damaged))

@@ -9,7 +9,7 @@ from reference.interrupted import Interrupt, train_until
 
 from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.engine.hooks import best
-from convmae_det.engine.hooks.evaluation import best_metric
+from convmae_det.engine.hooks.evaluation import choose_best_metric
 from convmae_det.errors import InputError
 
 NAN = math.nan
@@ -41,7 +41,7 @@ def train(shapes_cfg):
         cfg = shapes_cfg("TEST.EVAL_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 1, *options)
         trainer = DetectionTrainer(cfg)
         if interrupt is not None:
-            place = next(i for i, hook in enumerate(trainer._hooks) if type(hook).__name__ == "Evaluation")
+            place = next(i for i, hook in enumerate(trainer._hooks) if type(hook).__name__ == "EvaluationHook")
             trainer.register_hooks([Interrupt(interrupt)])
             trainer._hooks.insert(place, trainer._hooks.pop())
         trainer.resume_or_load(resume)
@@ -159,10 +159,10 @@ def test_an_interrupted_final_evaluation_is_made_up_for(train, fake_scores, tmp_
 
 def test_all_processes_do_as_the_main_one(monkeypatch):
     """The others have no results."""
-    hook = best.EarlyStop(1, 1, None)
+    hook = best.EarlyStoppingHook(1, 1, None)
     monkeypatch.setattr(best.comm, "all_gather", lambda reason: ["what the main process found", reason])
     hook.trainer = type("Trainer", (), {"iter": 0, "max_iter": 9, "save_final": lambda _: None})()
-    with pytest.raises(best.StoppedEarly, match="main process"):
+    with pytest.raises(best.TrainingStopped, match="main process"):
         hook.after_step()
 
 
@@ -185,9 +185,9 @@ def test_names_of_metrics(shapes_cfg, options, name):
     cfg = shapes_cfg(*options)
     if name is None:
         with pytest.raises(InputError, match=r"TEST\.BEST_METRIC is .*, which is not computed: choose bbox"):
-            best_metric(cfg)
+            choose_best_metric(cfg)
     else:
-        assert best_metric(cfg) == name
+        assert choose_best_metric(cfg) == name
 
 
 def test_names_are_those_of_the_evaluation(train, shapes_cfg, tmp_path):
@@ -198,7 +198,7 @@ def test_names_are_those_of_the_evaluation(train, shapes_cfg, tmp_path):
     for name in ("ema/shapes_val/bbox/AP50", "shapes_train/segm/AP", "shapes_val/segm/AP-star"):
         assert f'"{name}"' in lines
         cfg.TEST.BEST_METRIC = name
-        assert best_metric(cfg) == name
+        assert choose_best_metric(cfg) == name
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ def run(monkeypatch, seconds, waited, period, **of):
     """What the storage holds after each of as many iterations as there are `seconds`."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(progress.time, "perf_counter", lambda: clock.now)
-    hook, values = progress.Progress(period=period, **of), []
+    hook, values = progress.ProgressHook(period=period, **of), []
     hook.trainer = SimpleNamespace(iter=0, max_iter=len(seconds))
     with EventStorage() as storage:
         for hook.trainer.iter, (duration, wait) in enumerate(zip(seconds, waited, strict=True)):

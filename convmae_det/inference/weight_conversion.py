@@ -9,14 +9,14 @@ import torch
 from detectron2.modeling import build_model
 
 from ..checkpoint.conversion import to_official
-from ..checkpoint.fitting import CONFIGURED, COUNTER, POSITION, RELATIVE, Weights, encoder_prefixes, fit
+from ..checkpoint.fitting import CONFIGURED, COUNTER, POSITION, RELATIVE, Weights, find_encoder_prefixes, fit_weights
 from ..checkpoint.report import Report
 from ..data.configuration import read_config
 
 LAYOUTS = ("official", "encoder")  # beside that of a model
 
 
-def hand_off(
+def convert_weights(
     weights: Weights, config_file: str = "", pairs: Sequence[str] = (), to: str | None = None
 ) -> tuple[dict[str, torch.Tensor], Report]:
     """Fits weights to the model of a configuration, or gives them another layout.
@@ -38,40 +38,40 @@ def hand_off(
         encoder = {name: tensor for name, tensor in weights.tensors.items() if name.startswith(weights.prefix or "")}
         weights = dataclasses.replace(weights, tensors=encoder, entries={})
     if not config_file and (to == "official" or (weights.prefix or "").startswith("backbone.")):
-        state, report = fit(weights, _as_in_the_file(weights, pairs))
+        state, report = fit_weights(weights, _build_target_of_file(weights, pairs))
     else:
-        model = _empty_model(weights, config_file, pairs)
-        state, report = fit(weights, model.state_dict(), {name for name, _ in model.named_buffers()})
+        model = _build_empty_model(weights, config_file, pairs)
+        state, report = fit_weights(weights, model.state_dict(), {name for name, _ in model.named_buffers()})
     if to == "official":
-        (prefix,) = encoder_prefixes(state)
+        (prefix,) = find_encoder_prefixes(state)
         state = to_official(state, prefix.removesuffix("encoder."))
     return state, report
 
 
-def _as_in_the_file(weights: Weights, pairs: Sequence[str]) -> dict[str, torch.Tensor]:
+def _build_target_of_file(weights: Weights, pairs: Sequence[str]) -> dict[str, torch.Tensor]:
     """The shapes and types of a model in which everything has the file's size; the encoder's are complete."""
     prefix = weights.prefix or "encoder."
-    backbone = _empty_model(weights, "", ["MODEL.CONVMAE.RELATIVE_POSITION", "none", *pairs]).backbone.bottom_up
+    backbone = _build_empty_model(weights, "", ["MODEL.CONVMAE.RELATIVE_POSITION", "none", *pairs]).backbone.bottom_up
     target = {prefix + name: tensor for name, tensor in backbone.encoder.state_dict().items()}
-    for name, tensor in weights.at([prefix]).items():
+    for name, tensor in weights.rename_tensors([prefix]).items():
         outside = not name.startswith(prefix) and not re.search(CONFIGURED, name)
         if outside or re.search(rf"{POSITION}|{RELATIVE}|^{re.escape(prefix)}norm\.", name):
             target[name] = tensor if re.search(COUNTER, name) else tensor.float()
     return target
 
 
-def _empty_model(weights: Weights, config_file: str, pairs: Sequence[str]) -> Any:
+def _build_empty_model(weights: Weights, config_file: str, pairs: Sequence[str]) -> Any:
     """The model of the configuration, or the default detector on the file's encoder; shapes without memory."""
-    cfg = read_config(config_file, pairs if config_file else [*_encoder_settings(weights, pairs), *pairs])
+    cfg = read_config(config_file, pairs if config_file else [*_list_encoder_settings(weights, pairs), *pairs])
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
         return build_model(cfg)
 
 
-def _encoder_settings(weights: Weights, pairs: Sequence[str]) -> list[str]:
+def _list_encoder_settings(weights: Weights, pairs: Sequence[str]) -> list[str]:
     """KEY VALUE pairs that describe the file's encoder."""
     shape = weights.shape
-    settings = {f"MODEL.CONVMAE.{key}": value for key, value in shape.settings().items()}
+    settings = {f"MODEL.CONVMAE.{key}": value for key, value in shape.list_settings().items()}
     settings["MODEL.PIXEL_MEAN"], settings["MODEL.PIXEL_STD"] = [0.0] * shape.in_channels, [1.0] * shape.in_channels
     if not shape.preset and not shape.num_heads and "MODEL.CONVMAE.NUM_HEADS" not in pairs:
         # Bias tables, of which each head has its own, start at zero anyway; no weight depends on the number of heads.

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.small import assert_near, gradients, randomise
+from torch import nn
 
 from benchmarks import published as plain
-from convmae_det.modeling.conv_block import ConvBlock
+from convmae_det.modeling.blocks import ConvBlock, Mlp
 from convmae_det.modeling.masking import Dense, VisibleBlocks
 
 
@@ -55,3 +56,19 @@ def test_visible_blocks_see_only_visible_neighbours(kernel):
     visible = torch.zeros(2, 12).scatter_(1, indices, 1.0).view(2, 1, *grid)
     expected = theirs(maps.permute(0, 3, 1, 2), plain.upsample(visible, 2)).permute(0, 2, 3, 1)
     assert_near(ours(layout.select(maps), layout), layout.select(expected), 1e-5)
+
+
+def test_equals_torchs_layers():
+    mlp, tokens = Mlp(4, 8), torch.randn(2, 3, 4)
+    plain = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 4))
+    plain.load_state_dict(dict(zip(plain.state_dict(), mlp.state_dict().values(), strict=True)))
+    torch.testing.assert_close(mlp(tokens), plain(tokens))
+
+
+def test_names_and_shapes_are_those_of_nn_linear():
+    assert {name: tuple(p.shape) for name, p in Mlp(4, 8).named_parameters()} == {
+        "fc1.weight": (8, 4),
+        "fc1.bias": (8,),
+        "fc2.weight": (4, 8),
+        "fc2.bias": (4,),
+    }
