@@ -21,7 +21,7 @@ class InputError(PrintableError, ValueError):
 
 
 class TrainingError(PrintableError, ArithmeticError):
-    """Training can't go on: a loss or gradient is not finite. The scripts treat it as they treat an InputError."""
+    """Training can't continue: a loss or gradient is not finite. The scripts treat it like an InputError."""
 
 
 def shorten_error(error: Exception | str) -> str:

@@ -31,18 +31,18 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as file:  # a new one, not what somebody else's link of this name leads to
+        with temporary.open("xb") as file:  # a new file, never the target of an existing link
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError, the system's own error behind it
+    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError; the system's error is its context
         system = error if isinstance(error, OSError) else error.__context__
-        if str(error).startswith("DataLoader worker"):  # a worker's death is raised wherever the process happens to be
+        if str(error).startswith("DataLoader worker"):  # raised by a signal handler, anywhere in the program
             raise
         raise InputError(
-            f"{path} can't be written ({getattr(system, 'strerror', None) or error}), and what was there is as it was: "
-            "free disk space, or choose a folder that exists and that you may write"
+            f"{path} can't be written ({getattr(system, 'strerror', None) or error}), and an earlier file there "
+            "is unchanged: free disk space, or choose a folder that exists and that you may write"
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 TRAINED = "trained"  # beside DTYPES, for TEST.PRECISION
 X86_BFLOAT16 = ("avx512_bf16", "amx_bf16", "avx_ne_convert")  # instructions, as torch.cpu.get_capabilities calls them
 
-# Layers of Detectron2 after which numbers are read, no longer fed to a network: features that boxes are pooled from,
+# Layers of Detectron2 whose outputs are final numbers, not inputs of a network: features that boxes are pooled from,
 # and the last layers of its heads.
 FLOAT32_LAYERS = [
     "backbone",
@@ -37,9 +37,10 @@ FLOAT32_LAYERS = [
 
 class Precision(NamedTuple):
     """A data type for autocast, and why it was chosen."""
+
     dtype: torch.dtype | None  # of autocast; None: float32 throughout
     reason: str
-    cost: str = ""  # of a type that is emulated, and what to set instead; a sentence
+    cost: str = ""  # a sentence if the type is emulated: what that costs, and what to set instead
 
     def __str__(self) -> str:
         """Returns text such as "bfloat16, which NVIDIA H100 has (SOLVER.AMP.DTYPE auto)"."""
@@ -54,15 +55,15 @@ def choose_training_precision(cfg: CfgNode) -> Precision:
     """
     amp = cfg.SOLVER.AMP
     if not amp.ENABLED:
-        return Precision(None, "for SOLVER.AMP.ENABLED is False")
+        return Precision(None, "because SOLVER.AMP.ENABLED is False")
     return choose_precision(amp.DTYPE, cfg.MODEL.DEVICE, "SOLVER.AMP.DTYPE", AMP_DTYPES)
 
 
 def choose_evaluation_precision(cfg: CfgNode) -> Precision:
     """Chooses what TEST.PRECISION means on MODEL.DEVICE.
 
-    "trained" means what SOLVER.AMP chooses there, but never an emulated type: the machine of training may have had a type
-    that this one lacks.
+    "trained" means what SOLVER.AMP chooses there, but never an emulated type: the machine of training may have had a
+    type that this one lacks.
 
     Raises:
         InputError: see :func:`choose_precision`.
@@ -95,8 +96,8 @@ def choose_precision(name: str, device: str, key: str, names: tuple[str, ...] = 
     cost = ""
     if is_emulated(name, device):
         cost = (
-            f"{key} {name} is emulated, for {describe_device(device)} has no instructions for it: a pass takes longer than in "
-            "float32, a processor's convolutions up to 20 times as long. Set it to auto, which takes "
+            f"{key} {name} is emulated, because {describe_device(device)} has no instructions for it: a pass takes "
+            "longer than in float32, a processor's convolutions up to 20 times as long. Set it to auto, which takes "
             f"{format_dtype(find_best_precision(device).dtype)} here"
         )
     return Precision(None if name == "float32" else getattr(torch, name), f"as {key} says", cost)
@@ -126,7 +127,7 @@ def find_best_precision(device: str) -> Precision:
     """Returns bfloat16, or float16 on a GPU without it, if `device` has instructions for it; else float32."""
     if has_bfloat16(device):
         return Precision(torch.bfloat16, f"which {describe_device(device)} has")
-    reason = f"for {describe_device(device)} has no bfloat16 instructions"
+    reason = f"because {describe_device(device)} has no bfloat16 instructions"
     return Precision(torch.float16 if is_gpu(device) else None, reason)
 
 
@@ -155,7 +156,7 @@ def processor_has_bfloat16() -> bool:
     if hasattr(torch.cpu, "get_capabilities"):
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name) for name in X86_BFLOAT16)
-    return getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # older than get_capabilities
+    return getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # for versions without get_capabilities
 
 
 def is_gpu(device: str) -> bool:
@@ -200,4 +201,4 @@ def _cast_output(
 
 
 def _cast_tensor(x: torch.Tensor) -> torch.Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # nothing in a float32 network's trace
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # none in a float32 network's trace

@@ -37,9 +37,9 @@ def amp(dtype):
 # --- the decision
 
 AUTO = [
-    ("old processor", None, "float32, for this processor has no bfloat16 instructions"),
+    ("old processor", None, "float32, because this processor has no bfloat16 instructions"),
     ("new processor", torch.bfloat16, "bfloat16, which this processor has"),
-    ("Tesla T4", torch.float16, "float16, for Tesla T4 has no bfloat16 instructions"),
+    ("Tesla T4", torch.float16, "float16, because Tesla T4 has no bfloat16 instructions"),
     ("NVIDIA A100", torch.bfloat16, "bfloat16, which NVIDIA A100 has"),
     ("NVIDIA H100", torch.bfloat16, "bfloat16, which NVIDIA H100 has"),
 ]
@@ -58,7 +58,7 @@ def test_auto_takes_what_the_machine_has(on, machine, dtype, sentence):
 def test_without_mixed_precision_it_is_float32(on, machine):
     for choose in (choose_training_precision, choose_evaluation_precision):
         chosen = choose(on(machine, "SOLVER.AMP.ENABLED", False, "SOLVER.AMP.DTYPE", "bfloat16"))
-        assert str(chosen) == "float32, for SOLVER.AMP.ENABLED is False" and chosen.dtype is None
+        assert str(chosen) == "float32, because SOLVER.AMP.ENABLED is False" and chosen.dtype is None
     chosen = choose_evaluation_precision(on(machine, *amp("auto"), "TEST.PRECISION", "float32"))
     assert str(chosen) == "float32, as TEST.PRECISION says" and chosen.dtype is None
 

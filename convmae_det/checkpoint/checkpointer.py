@@ -47,14 +47,14 @@ class Checkpointer(DetectionCheckpointer):
         self._delete_old()
 
     def _delete_old(self) -> None:
-        """Deletes old checkpoints in the folder, those of earlier processes included: a run may have been resumed often."""
+        """Deletes old checkpoints in the folder, also those of earlier processes: a run may have been resumed often."""
         if not self.max_to_keep:
             return
         last, numbered = self.get_checkpoint_file(), Path(self.save_dir).glob(f"model_{'[0-9]' * 7}.pth")
         newest_first = sorted(numbered, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
         for path in newest_first[self.max_to_keep :]:
             if path != Path(last):
-                with contextlib.suppress(OSError):  # it only takes space
+                with contextlib.suppress(OSError):  # an old file only takes space
                     path.unlink()
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -85,8 +85,8 @@ class Checkpointer(DetectionCheckpointer):
             self.checkpointables[key].load_state_dict(state)
         except InputError:
             raise
-        except Exception as error:  # states that aren't what their owners wrote fail in their own ways
+        except Exception as error:  # wrong states fail in many ways
             raise InputError(
                 f"{path} doesn't hold the state of such a run ({type(error).__name__}: {shorten_error(error)}): name "
-                "another checkpoint, or give it as MODEL.WEIGHTS to start anew from its weights"
+                "another checkpoint, or give it as MODEL.WEIGHTS to start a new run from its weights"
             ) from error

@@ -83,7 +83,7 @@ GRID = LayoutChange(convert_list_to_grid, convert_grid_to_list)
 BIAS = LayoutChange(convert_list_to_bias, lambda tensor: tensor.flatten(1).T.contiguous())
 TOKEN = LayoutChange(lambda tensor: tensor.flatten(), lambda tensor: tensor[None, None])
 
-# Every name, with or without .weight or .bias; @ is a stage, # a block, * any rest. The first row that fits counts.
+# Every name, with or without .weight or .bias; @ is a stage, # a block, * any rest. The first row that matches is used.
 NAMES = (
     # published                ours                                      change
     ("patch_embed1.proj", "encoder.stage1.patch_embed.proj", build_convolution_change(4)),
@@ -174,7 +174,7 @@ def _rename(tensors: Mapping[str, torch.Tensor], prefix: str, rows: list) -> dic
                 new = re.sub(r"[@#*]", lambda _, groups=groups: next(groups), template) + found.groups()[-1]
                 try:
                     result[prefix + new] = change(tensor)
-                except (ValueError, RuntimeError) as error:  # the second of a tensor without numbers
+                except (ValueError, RuntimeError) as error:  # RuntimeError: an empty tensor
                     raise InputError(
                         f"{name}, {tuple(tensor.shape)}, {shorten_error(error)}: name a checkpoint of ConvMAE"
                     ) from error

@@ -9,7 +9,7 @@ import torch
 from ..errors import InputError
 from .formats import BEFORE_ENCODER, recognise_format
 
-# Where a file keeps the model itself, rather than an average of it; the first that is there counts.
+# Where a file keeps the model itself, rather than an average of it; the first that exists is used.
 MAIN = ("model", "state_dict", "model_state_dict", "module")
 # What DistributedDataParallel, AveragedModel, torch.compile, FSDP and activation checkpointing put into names.
 WRAPPER = r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
@@ -49,7 +49,7 @@ def find_encoder(checkpoint: Mapping[str, Any], path: Any, key: str = "") -> Fou
                     FoundEncoder(tensors, before[1], saved[0], keys, select_other_entries(keys, checkpoint))
                 )
     if not encoders:
-        recognise_format(find_model_tensors(checkpoint, path)[0], path)  # raises, for what it is instead
+        recognise_format(find_model_tensors(checkpoint, path)[0], path)  # raises, naming the other network
     if key:
         chosen = [it for it in encoders if str(it) == key] or [it for it in encoders if f".{key}." in f".{it}."]
     else:
@@ -83,7 +83,7 @@ def find_model_tensors(checkpoint: Mapping[str, Any], path: Any) -> tuple[dict[s
 
 
 def iterate_state_dicts(checkpoint: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, torch.Tensor]]]:
-    """Yields each dictionary of a file that contains tensors, as the keys that lead to it and the tensors; outer ones first."""
+    """Yields each dictionary of tensors in a file, with the keys that lead to it; outer ones first."""
     waiting, seen = [((), checkpoint)], set()
     for keys, node in waiting:
         if id(node) not in seen:

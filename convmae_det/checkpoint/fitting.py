@@ -29,7 +29,7 @@ BIAS = r"(local|global)_bias\.table$"
 DECOMPOSED = r"attn\.rel_pos_[hw]$"
 RELATIVE = rf"{BIAS}|{DECOMPOSED}"
 
-# Layers with an output for each class: another number of them is no mistake, but one's own classes.
+# Layers with an output for each class: another number of outputs is no error, since the user has other classes.
 CLASS_LAYERS = r"(box_predictor(\.\d+)?|^head)\.(cls_score|bbox_pred)\.|(mask_head|sem_seg_head)\.predictor\."
 
 MAX_LISTED = 6  # problems named in one sentence
@@ -64,10 +64,10 @@ class Weights:
     path: str
     format: Format
     tensors: dict[str, torch.Tensor]
-    prefix: str | None  # before stage1.… in the names of `tensors`; None: they are the model's own, whatever that is
+    prefix: str | None  # before stage1.… in the names of `tensors`; None: the names are the model's own
     entries: dict[str, Any] = field(default_factory=dict)  # what the file holds beside them: epoch, optimizer, …
     start: str = ""  # of the names of `tensors` in the file, such as "student."
-    under: str = ""  # where the file has them, if not where it ought to: keys and `start`, with wrappers
+    under: str = ""  # their place in the file, unless it is the usual one: keys and `start`, with wrappers
 
     @classmethod
     def from_run(cls, path: Any, tensors: dict[str, torch.Tensor]) -> "Weights":
@@ -102,7 +102,7 @@ class Weights:
                 "build_convmae_fpn_backbone or build_convmae_sfp_backbone"
             )
         (prefix,) = prefixes
-        if self.start and prefix == self.start + self.prefix:  # the model that the file is of: all names are the same
+        if self.start and prefix == self.start + self.prefix:  # the file's own model: all names are the same
             beside = {name: entry for name, entry in self.entries.items() if isinstance(entry, torch.Tensor)}
             return beside | {self.start + name: tensor for name, tensor in self.tensors.items()}
         return {
@@ -168,7 +168,7 @@ def fit_weights(
         if problem:
             problems.append((name, problem))
     problems += _leave_out(source, report, prefixes, alike)
-    if strictness >= Strictness.WHOLE:  # without the biases that it was trained with, the encoder is another one
+    if strictness >= Strictness.WHOLE:  # without the biases of its training, the encoder computes something else
         problems += [(name, NOT_IN_MODEL) for name in report.left_out if re.search(RELATIVE, name)]
     if complaint := _describe_misfit(weights, target, problems, report, strictness):
         raise InputError(complaint)
@@ -194,7 +194,7 @@ def _without_source(
     if re.search(COUNTER, name):
         report.new[name] = "only counts batches"
         return None, None
-    # The final norm belongs to the fusion of the scales: where that and the decoder are new, it may be, too.
+    # The final norm belongs to the fusion of the scales: it may be new if that and the decoder are new.
     norm = inner.startswith("norm.") and "decoder" not in alike
     if (find_part(name) in alike or inner) and not norm:
         return None, NOT_IN_FILE
@@ -238,7 +238,7 @@ def resize_position_table(name: str, table: torch.Tensor, shape: torch.Size) -> 
 def _leave_out(
     rest: Mapping[str, torch.Tensor], report: Report, prefixes: Sequence[str], alike: set[str]
 ) -> list[tuple[str, str]]:
-    """Records why weights that the model doesn't have are left out; returns those without a valid reason as problems."""
+    """Records why weights that the model doesn't have are left out; returns those without a good reason."""
     problems = []
     filled = {name.rpartition(".")[0] for name in report.matched} - {""}
     for name in rest:

@@ -11,11 +11,12 @@ OFFICIAL, OURS = "official", "ours"
 
 class Format(NamedTuple):
     """A kind of file with weights, and how to recognise it."""
-    name: str  # as users read it, without article
+
+    name: str  # for messages, without article
     landmarks: tuple[str, ...]  # regular expressions, each of which is found in some name
     layout: str | None  # that of the encoder's names; None: another network, which is refused
     prefix: str = ""  # what stands before the encoder's names
-    advice: str = ""  # to those who are refused
+    advice: str = ""  # what to do, if the format is refused
 
     def matches(self, names: Iterable[str]) -> bool:
         text = "\n".join(names)
@@ -34,7 +35,7 @@ BEFORE_ENCODER = re.compile(rf"(|.*\.)(?:{PUBLISHED}|{OWN})")
 DETECTION = r"^(proposal_generator|roi_heads|sem_seg_head|head\.cls_score)\.|_bias\.table$|\.rel_pos_h$"
 FPN, SFP = "backbone.bottom_up.", "backbone.net."  # Detectron2's pyramid, ViTDet's simple one: where the encoder is
 
-# The first row counts whose prefix fits, and whose landmarks are all found.
+# The first row is used whose prefix matches, and whose landmarks are all found.
 FORMATS = (
     Format(
         "UperNet segmentation checkpoint",

@@ -33,7 +33,7 @@ def describe_file(path: str | Path, key: str = "") -> dict[str, str]:
         "kind": weights.format.name,
         **({"under": weights.under} if weights.under else {}),
         "encoder": str(shape),
-        "attention heads": str(shape.num_heads or "not told by the file"),
+        "attention heads": str(shape.num_heads or "unknown"),
         "input channels": str(shape.in_channels),
         "depthwise convolution": f"{shape.kernel_size}×{shape.kernel_size}",
         "position embedding": describe_position(shape),

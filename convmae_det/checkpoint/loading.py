@@ -26,16 +26,16 @@ def load_weights(
     Args:
         model: changed in place
         path: of the file
-        key: chooses one of several encoders in the file, such as "teacher": the keys and prefix that lead to it, or some
-            of their words
+        key: chooses one of several encoders in the file, such as "teacher": the keys and prefix that lead to it, or
+            some of their words
         strictness: which parameters of the model must be in the file
 
     Returns:
         What became of each weight.
 
     Raises:
-        InputError: the file can't be read, is of another network, or leaves a parameter of the encoder, or one of a head
-            that it has, without a value. The model is then unchanged.
+        InputError: the file can't be read, is of another network, or leaves a parameter of the encoder, or one of a
+            head that it has, without a value. The model is then unchanged.
     """
     return assign_weights(model, read_weights(path, key), strictness)
 

@@ -56,7 +56,7 @@ def find_local_file(path: str) -> Path:
             from detectron2.utils.file_io import PathManager  # files on the disk are read without Detectron2
 
             path = PathManager.get_local_path(path)
-        except Exception as error:  # whatever the handler of that kind of URL raises
+        except Exception as error:  # each kind of URL has its own errors
             raise InputError(f"{path} can't be downloaded ({shorten_error(error)}): download it yourself") from error
     file = Path(path).expanduser()
     try:
@@ -98,7 +98,7 @@ def describe_other_content(start: bytes) -> str:
 def is_text(start: bytes) -> bool:
     """Whether a file that begins with `start` is text in UTF-8."""
     try:
-        start[:-3].decode()  # a character may be cut in two at the end
+        start[:-3].decode()  # the last character may be incomplete
     except UnicodeDecodeError:
         return False
     return not re.search(rb"[\x00-\x08\x0e-\x1f]", start)
@@ -137,7 +137,7 @@ def find_damaged_entry(archive: zipfile.ZipFile) -> str | None:
     """Finds the first entry with a wrong checksum, or marked as a folder, whose tensor torch would take for empty."""
     entries = archive.infolist()
     folder = next((entry.filename for entry in entries if entry.external_attr & 0x10 and not entry.is_dir()), None)
-    checked = any(entry.CRC for entry in entries)  # torch can be told to leave checksums out
+    checked = any(entry.CRC for entry in entries)  # torch can be set to write no checksums
     return folder or (archive.testzip() if checked else None)
 
 
@@ -184,7 +184,7 @@ def check_finite(content: dict[str, Any], path: str | Path) -> None:
         InputError: one is.
     """
     for name, tensor in iterate_tensors(content):
-        if tensor.is_floating_point() and not tensor.float().isfinite().all():  # as they are trained, in float32
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():  # in float32, as in training
             raise InputError(f"{path} holds numbers that are not finite, in {name!r}: take an earlier checkpoint")
 
 

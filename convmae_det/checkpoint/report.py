@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 @dataclass
 class Report:
-    """The result of loading: names are those of the model or, in `left_out`, of the file if the model has no such parameter."""
+    """The result of loading. Names are the model's; in `left_out`, the file's where the model has no such parameter."""
 
     path: str
     kind: str  # of the file, with its preset or widths

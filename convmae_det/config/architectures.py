@@ -1,4 +1,4 @@
-"""What a META_ARCHITECTURE of Detectron2's or ours is for."""
+"""What each META_ARCHITECTURE of Detectron2 or ours is for."""
 
 from yacs.config import CfgNode
 
@@ -11,4 +11,5 @@ CLASS_KEYS = {
 
 
 def is_detector(cfg: CfgNode) -> bool:
+    """Whether the configuration describes a detector."""
     return cfg.MODEL.META_ARCHITECTURE != "MaskedAutoencoder"

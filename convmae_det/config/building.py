@@ -46,6 +46,7 @@ def backbone_arguments(cfg: CfgNode) -> dict[str, Any]:
         encoder=encoder
         | dict(
             learned_position=True,
+            crop_position=crops_position(node.RELATIVE_POSITION),
             conv_norm_eps=conv_norm_eps(node.RELATIVE_POSITION),
             relative_position=node.RELATIVE_POSITION,
             relative_grid=square_grid(node.IMAGE_SIZE),
@@ -57,6 +58,19 @@ def backbone_arguments(cfg: CfgNode) -> dict[str, Any]:
         freeze_stages=node.FREEZE_STAGES,
         activation_checkpoint=node.ACTIVATION_CHECKPOINT,
     )
+
+
+def training_pad(cfg: CfgNode) -> int:
+    """The side in pixels, a multiple of 32, of the square that holds every image of large-scale jitter; 0 without."""
+    return -(-cfg.INPUT.LSJ.IMAGE_SIZE // 32) * 32 if cfg.INPUT.LSJ.ENABLED else 0
+
+
+def crops_position(relative_position: str) -> bool:
+    """Whether a map smaller than the detector's position embedding takes its corner: so padded images are trained.
+
+    The second published code, which alone has decomposed relative positions, resizes the embedding.
+    """
+    return relative_position != "decomposed"
 
 
 def conv_norm_eps(relative_position: str) -> float:

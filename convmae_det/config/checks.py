@@ -1,6 +1,6 @@
-"""Every rule about values of the configuration, and the one form of their sentences: "KEY is VALUE; it must …".
+"""All rules about values of the configuration, whose errors have one form: "KEY is VALUE; it must …".
 
-What depends on data that are loaded, such as the number of classes, is checked where they are. Nothing here needs
+What depends on loaded data, such as the number of classes, is checked where they are loaded. Nothing here needs
 Detectron2.
 """
 
@@ -20,7 +20,7 @@ CHANNELS = {"RGB": 3, "BGR": 3, "L": 1, "RGBA": 4}  # of each INPUT.FORMAT
 FLIPS = ("none", "horizontal", "vertical")
 MASK_FORMATS = ("polygon", "bitmask")
 CROPS = ("relative", "relative_range", "absolute", "absolute_range")
-MAX_SCALE = 100  # of large-scale jitter, times the crop; the image is as large before it is cropped
+MAX_SCALE = 100  # of large-scale jitter, relative to the crop: limits the size of the image before cropping
 SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR")
 CLIP_TYPES = ("value", "norm", "full_model")
 RELATIVE_POSITIONS = ("shared", "decomposed", "none")
@@ -30,22 +30,35 @@ PATCH = 16  # pixels along the side of a stage-3 token
 
 
 def require(holds: object, key: str, value: object, must: str) -> None:
-    """Raises InputError, "`key` is `value`; it must `must`", unless the rule `holds`."""
+    """Checks a rule.
+
+    Args:
+        holds: whether the rule holds
+        key: the key or option that the rule is about
+        value: its value
+        must: the rule, as the end of the sentence "it must …"
+
+    Raises:
+        InputError: the rule doesn't hold.
+    """
     if not holds:
         raise InputError(f"{key} is {value!r}; it must {must}")
 
 
 def check_at_least(cfg: CfgNode, key: str, least: float, why: str = "") -> None:
+    """Checks that the value of `key` is a number of at least `least`; `why` ends the sentence of the error."""
     value = attrgetter(key)(cfg)
     require(is_number(value) and value >= least, key, value, f"be at least {least}{why}")
 
 
 def check_above(cfg: CfgNode, key: str, bound: float, why: str = "") -> None:
+    """Checks that the value of `key` is a number above `bound`; `why` ends the sentence of the error."""
     value = attrgetter(key)(cfg)
     require(is_number(value) and value > bound, key, value, f"be above {bound}{why}")
 
 
 def check_one_of(cfg: CfgNode, key: str, choices: Sequence[str]) -> None:
+    """Checks that the value of `key` is one of `choices`."""
     value = attrgetter(key)(cfg)
     require(value in choices, key, value, f"be one of {', '.join(choices)}")
 
@@ -63,6 +76,7 @@ def are_numbers(values: object, count: int | None = None) -> bool:
 
 
 def is_rising(values: Sequence[float]) -> bool:
+    """Whether each value is above the one before."""
     return all(low < high for low, high in itertools.pairwise(values))
 
 
@@ -70,7 +84,7 @@ def is_rising(values: Sequence[float]) -> bool:
 
 
 def check_fine_tuning(cfg: CfgNode, processes: int) -> None:
-    """All that can be said of fine-tuning a detector in so many processes before anything is read or built."""
+    """Checks everything about fine-tuning a detector in `processes` that can be checked before reading data."""
     require(
         is_detector(cfg),
         "MODEL.META_ARCHITECTURE",
@@ -88,7 +102,7 @@ def check_fine_tuning(cfg: CfgNode, processes: int) -> None:
 
 
 def check_pretraining(cfg: CfgNode, processes: int) -> None:
-    """All that can be said of pretraining in so many processes before anything is read or built."""
+    """Checks everything about pretraining in `processes` that can be checked before reading data."""
     require(
         not is_detector(cfg),
         "MODEL.META_ARCHITECTURE",
@@ -102,6 +116,7 @@ def check_pretraining(cfg: CfgNode, processes: int) -> None:
 
 
 def check_process_timeout(cfg: CfgNode) -> None:
+    """Checks SOLVER.PROCESS_TIMEOUT."""
     check_above(cfg, "SOLVER.PROCESS_TIMEOUT", 0, " seconds")
 
 
@@ -109,7 +124,7 @@ def check_process_timeout(cfg: CfgNode) -> None:
 
 
 def check_solver(cfg: CfgNode) -> None:
-    """What the schedule, the optimizer, the average of the weights and mixed precision are made of."""
+    """Checks the schedule, the optimizer, the average of the weights and mixed precision."""
     _check_length(cfg)
     _check_rates(cfg)
     _check_average(cfg)
@@ -144,7 +159,7 @@ def _check_rates(cfg: CfgNode) -> None:
     check_above(cfg, "SOLVER.BASE_LR", 0)
     holds = is_number(end) and 0 <= end <= rate
     require(holds, "SOLVER.BASE_LR_END", end, f"lie between 0 and SOLVER.BASE_LR, {rate}")
-    check_at_least(cfg, "SOLVER.REFERENCE_BATCH_SIZE", 0, "; 0 leaves the learning rate as it is")
+    check_at_least(cfg, "SOLVER.REFERENCE_BATCH_SIZE", 0, "; 0 doesn't scale the learning rate")
     check_above(cfg, "SOLVER.GAMMA", 0)
     betas, decay = cfg.SOLVER.BETAS, cfg.SOLVER.LAYER_DECAY
     holds = are_numbers(betas, 2) and all(0 <= beta < 1 for beta in betas)
@@ -160,7 +175,7 @@ def _check_average(cfg: CfgNode) -> None:
 
 
 def check_batch(cfg: CfgNode, processes: int) -> None:
-    """One optimizer step's images, over all `processes` and accumulation steps."""
+    """Checks that the images of an optimizer step can be divided among `processes` and accumulation steps."""
     check_at_least(cfg, "SOLVER.ACCUMULATION_STEPS", 0, "; 0 follows from SOLVER.MAX_IMS_PER_PASS")
     check_at_least(cfg, "SOLVER.MAX_IMS_PER_PASS", 0, "; 0 sets no limit")
     images, parts = cfg.SOLVER.IMS_PER_BATCH, max(cfg.SOLVER.ACCUMULATION_STEPS, 1)
@@ -177,27 +192,29 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
 
 
 def check_loader(cfg: CfgNode) -> None:
+    """Checks DATALOADER.NUM_WORKERS."""
     check_at_least(cfg, "DATALOADER.NUM_WORKERS", 0)
 
 
 def check_order(cfg: CfgNode) -> None:
-    """Detectron2's other orders of the images, which a detector's training data can't have."""
+    """Checks that Detectron2's other orders of the images are off: a detector's training data have a fixed one."""
     for key, only in (("SAMPLER_TRAIN", "TrainingSampler"), ("ASPECT_RATIO_GROUPING", False)):
         value = cfg.DATALOADER[key]
         require(value == only, f"DATALOADER.{key}", value, f"be {only}, for the order of the images is fixed")
 
 
 def check_names(key: str, names: Sequence[str]) -> None:
-    """`names`: DATASETS.TRAIN or DATASETS.TEST, as `key` says."""
+    """Checks that `names`, the value of `key` (DATASETS.TRAIN or DATASETS.TEST), isn't empty."""
     require(len(names) > 0, key, names, "name a registered data set, or one that DATASETS lists")
 
 
 def check_format(image_format: str) -> None:
+    """Checks INPUT.FORMAT."""
     require(image_format in tuple(CHANNELS), "INPUT.FORMAT", image_format, f"be one of {', '.join(CHANNELS)}")
 
 
 def check_channels(cfg: CfgNode) -> None:
-    """INPUT.FORMAT, and MODEL.PIXEL_MEAN and PIXEL_STD with a number for each of its channels."""
+    """Checks INPUT.FORMAT, and that MODEL.PIXEL_MEAN and PIXEL_STD have a number for each of its channels."""
     check_format(cfg.INPUT.FORMAT)
     channels, mean = CHANNELS[cfg.INPUT.FORMAT], cfg.MODEL.PIXEL_MEAN
     must = f"have as many numbers as INPUT.FORMAT {cfg.INPUT.FORMAT} has channels, {channels}"
@@ -206,7 +223,7 @@ def check_channels(cfg: CfgNode) -> None:
 
 
 def check_pixels(cfg: CfgNode) -> None:
-    """MODEL.PIXEL_MEAN and PIXEL_STD; their length is the model's number of channels."""
+    """Checks MODEL.PIXEL_MEAN and PIXEL_STD; their length is the model's number of channels."""
     mean, deviation = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
     require(are_numbers(mean) and len(mean) > 0, "MODEL.PIXEL_MEAN", mean, "have a number for each channel")
     holds = are_numbers(deviation, len(mean)) and min(deviation) > 0
@@ -214,10 +231,10 @@ def check_pixels(cfg: CfgNode) -> None:
 
 
 def check_input(cfg: CfgNode, is_train: bool) -> None:
-    """How a detector's images are read and augmented, in training or when it is tested."""
+    """Checks how a detector's images are read and augmented, in training or in evaluation."""
     check_channels(cfg)
     if not is_train:
-        check_at_least(cfg, "INPUT.MIN_SIZE_TEST", 0, " pixels; 0 leaves images as they are")
+        check_at_least(cfg, "INPUT.MIN_SIZE_TEST", 0, " pixels; 0 doesn't resize images")
         check_at_least(cfg, "INPUT.MAX_SIZE_TEST", 1, " pixel")
         return
     check_shortest_edge(cfg)
@@ -228,6 +245,7 @@ def check_input(cfg: CfgNode, is_train: bool) -> None:
 
 
 def check_jitter(cfg: CfgNode) -> None:
+    """Checks INPUT.LSJ."""
     if not cfg.INPUT.LSJ.ENABLED:
         return
     check_at_least(cfg, "INPUT.LSJ.IMAGE_SIZE", 1, " pixel")
@@ -239,6 +257,7 @@ def check_jitter(cfg: CfgNode) -> None:
 
 
 def check_shortest_edge(cfg: CfgNode) -> None:
+    """Checks INPUT.MIN_SIZE_TRAIN and INPUT.MAX_SIZE_TRAIN."""
     check_at_least(cfg, "INPUT.MAX_SIZE_TRAIN", 1, " pixel")
     check_one_of(cfg, "INPUT.MIN_SIZE_TRAIN_SAMPLING", ("choice", "range"))
     sizes = cfg.INPUT.MIN_SIZE_TRAIN
@@ -250,6 +269,7 @@ def check_shortest_edge(cfg: CfgNode) -> None:
 
 
 def check_crop(cfg: CfgNode) -> None:
+    """Checks INPUT.CROP."""
     check_one_of(cfg, "INPUT.CROP.TYPE", CROPS)
     kind, size = cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE
     if kind.startswith("relative"):
@@ -264,7 +284,7 @@ def check_crop(cfg: CfgNode) -> None:
 
 
 def check_pretraining_input(cfg: CfgNode) -> None:
-    """How images are read and augmented in pretraining."""
+    """Checks how images are read and augmented in pretraining."""
     check_channels(cfg)
     check_size("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE)
     scale = cfg.INPUT.PRETRAIN_CROP_SCALE
@@ -278,7 +298,7 @@ def check_pretraining_input(cfg: CfgNode) -> None:
 
 
 def check_evaluation(cfg: CfgNode) -> None:
-    """When, and in which precision, a detector is evaluated during training."""
+    """Checks when, and in which precision, a detector is evaluated during training."""
     for key in ("TEST.EVAL_PERIOD", "TEST.EVAL_EPOCHS", "TEST.PATIENCE"):
         check_at_least(cfg, key, 0, ", and 0 is never")
     evaluated = (cfg.TEST.EVAL_PERIOD or cfg.TEST.EVAL_EPOCHS) and cfg.DATASETS.TEST
@@ -292,7 +312,7 @@ def check_evaluation(cfg: CfgNode) -> None:
 
 
 def check_encoder(cfg: CfgNode) -> None:
-    """What an encoder is made of."""
+    """Checks the keys that describe the encoder."""
     node = cfg.MODEL.CONVMAE
     check_one_of(cfg, "MODEL.CONVMAE.ARCH", list(PRESETS))
     preset = PRESETS[node.ARCH]
@@ -319,7 +339,7 @@ def check_encoder(cfg: CfgNode) -> None:
 
 
 def check_backbone(cfg: CfgNode) -> None:
-    """What the detector's backbone is made of, beside an encoder."""
+    """Checks the keys that describe the detector's backbone, except its encoder."""
     node = cfg.MODEL.CONVMAE
     check_size("MODEL.CONVMAE.IMAGE_SIZE", node.IMAGE_SIZE)
     check_one_of(cfg, "MODEL.CONVMAE.RELATIVE_POSITION", RELATIVE_POSITIONS)
@@ -333,12 +353,15 @@ def check_backbone(cfg: CfgNode) -> None:
             f"MODEL.CONVMAE.SQUARE_PAD is {padded}, smaller than the images: it must be at least "
             f"INPUT.MAX_SIZE_TEST and INPUT.LSJ.IMAGE_SIZE, here {largest}"
         )
+    level = node.PAD_VALUE
+    holds = is_number(level) and (level == -1 or 0 <= level <= 255)
+    require(holds, "MODEL.CONVMAE.PAD_VALUE", level, "lie between 0 and 255, or be -1 for zeros after normalisation")
     require(node.FREEZE_STAGES in range(4), "MODEL.CONVMAE.FREEZE_STAGES", node.FREEZE_STAGES, "be 0, 1, 2 or 3")
     check_windows(cfg)
 
 
 def check_windows(cfg: CfgNode) -> None:
-    """The schedule of windows in stage 3."""
+    """Checks the schedule of windows in stage 3."""
     node = cfg.MODEL.CONVMAE
     depth = (node.DEPTHS or PRESETS[node.ARCH]["depths"])[2]
     outside = [index for index in node.GLOBAL_BLOCKS if not 0 <= index < depth]
@@ -350,7 +373,7 @@ def check_windows(cfg: CfgNode) -> None:
 
 
 def check_masked_autoencoder(cfg: CfgNode) -> None:
-    """Masking, and what the decoder is made of."""
+    """Checks masking and the decoder."""
     node = cfg.MODEL.MAE
     require(0 < node.MASK_RATIO < 1, "MODEL.MAE.MASK_RATIO", node.MASK_RATIO, "lie between 0 and 1, such as 0.75")
     check_one_of(cfg, "MODEL.MAE.MASKING", MASKINGS)
@@ -368,6 +391,6 @@ def check_masked_autoencoder(cfg: CfgNode) -> None:
 
 
 def check_size(key: str, size: int) -> None:
-    """The side of a square image, which `key` sets: stage 3 cuts it into patches."""
+    """Checks the side of a square image, the value of `key`: stage 3 cuts it into patches."""
     holds = is_number(size) and size > 0 and size % PATCH == 0
     require(holds, key, size, f"be a positive multiple of {PATCH} pixels")

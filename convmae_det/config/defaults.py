@@ -15,7 +15,7 @@ NETWORKS = ("convmae_det.modeling.backbone", "convmae_det.modeling.masked_autoen
 
 
 def add_convmae_config(cfg: CfgNode) -> None:
-    """Adds the keys below to `cfg`, in place, and makes Detectron2 know the networks that they describe by name.
+    """Adds the keys below to `cfg`, in place, and registers the networks that they describe with Detectron2.
 
     The recipe's numbers are those of arXiv 2205.03892.
     """
@@ -30,9 +30,9 @@ def add_convmae_config(cfg: CfgNode) -> None:
 
 
 def _register_networks() -> None:
-    """Imports NETWORKS; by name and when they are wanted, since otherwise nothing of them is known here."""
+    """Imports NETWORKS, by name and only now, because config/ must not depend on modeling/."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # said by PyTorch of Detectron2's code
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's, about Detectron2's code
         for module in NETWORKS:
             importlib.import_module(module)
 
@@ -55,7 +55,9 @@ def _add_encoder(cfg: CfgNode) -> None:
     node.WINDOW_SHIFT = True  # every second local block moves its windows by half their size
     node.RELATIVE_POSITION = "shared"  # shared (two tables for all blocks), decomposed (as ViTDet's, each block), none
     node.OUT_FEATURES = ["e1", "e2", "e3", "e4"]  # strides 4, 8, 16, 32
-    node.SQUARE_PAD = 0  # pixels: pad every image to this square; 0: only to a multiple of 32
+    node.SQUARE_PAD = 0  # pixels: pad every image to this square; 0: to that of INPUT.LSJ.IMAGE_SIZE in training, and
+    # elsewhere only to a multiple of 32: a smaller image has the positions that training showed it
+    node.PAD_VALUE = -1.0  # grey level of 0–255 to pad with before normalisation; below 0: zeros after it
     node.FREEZE_STAGES = 0  # 0..3: this many first stages, with their embeddings, are not trained
 
     cfg.MODEL.COMPILE = False  # torch.compile the encoder, and the decoder of pretraining: faster after a slow start
@@ -106,9 +108,9 @@ def _add_solver(cfg: CfgNode) -> None:
     solver.WARMUP_EPOCHS = 0  # passes over DATASETS.TRAIN; above 0 it wins over WARMUP_ITERS
     solver.WARMUP_ITERS = 250
     solver.IMS_PER_BATCH = 16  # images in one optimizer step, over all processes and accumulation steps
-    solver.ACCUMULATION_STEPS = 1  # the batch is run in this many equal parts, gradients averaged; 0: as few as ...
-    solver.MAX_IMS_PER_PASS = 0  # ... keep to this many images in one pass of a process; 0: all of them at once
-    solver.REFERENCE_BATCH_SIZE = 16  # BASE_LR is meant for this many images and scales with IMS_PER_BATCH; 0: as it is
+    solver.ACCUMULATION_STEPS = 1  # run the batch in this many equal parts, gradients averaged; 0: the least number ...
+    solver.MAX_IMS_PER_PASS = 0  # ... with at most this many images in one pass of a process; 0: no limit
+    solver.REFERENCE_BATCH_SIZE = 16  # BASE_LR is for this many images and scales with IMS_PER_BATCH; 0: not scaled
     solver.BASE_LR = 1e-4
     solver.BASE_LR_END = 0.0  # WarmupCosineLR: the final rate
     solver.BETAS = [0.9, 0.999]  # AdamW
@@ -117,7 +119,7 @@ def _add_solver(cfg: CfgNode) -> None:
     solver.EMA = type(cfg)()
     solver.EMA.DECAY = 0.0  # above 0, such as 0.9999: also keep, evaluate and save a moving average of the weights
     solver.MAX_TO_KEEP = 0  # checkpoints of CHECKPOINT_PERIOD, the newest; older ones are deleted; 0: all are kept
-    solver.PROCESS_TIMEOUT = 1800  # seconds after which a process that waits for another in vain ends the run
+    solver.PROCESS_TIMEOUT = 1800  # seconds that a process waits for another before it ends the run
     solver.AMP.DTYPE = "auto"  # of autocast where SOLVER.AMP.ENABLED: bfloat16; float16 with loss scaling (GPU); auto:
     # bfloat16 where device and processor have instructions for it, else float16 on a GPU, else float32 throughout
 
@@ -127,12 +129,12 @@ def _add_evaluation(cfg: CfgNode) -> None:
     test.EVAL_EPOCHS = 0.0  # evaluate after every so many passes over DATASETS.TRAIN; above 0 it wins over EVAL_PERIOD
     test.BEST_METRIC = ""  # chooses model_best.pth: bbox/AP50, ema/segm/AP, ... of metrics.json; empty: mask (box) AP
     test.PRECISION = "trained"  # of evaluation and prediction: auto, float32, bfloat16, float16 (GPU), as for training,
-    # or trained: what SOLVER.AMP comes to on this machine, but nothing that it would have to emulate
+    # or trained: what SOLVER.AMP means on this machine, but no type that it would have to emulate
     test.PATIENCE = 0  # end training after this many evaluations in a row without a better BEST_METRIC; 0: never
 
 
 def _set_detector_defaults(cfg: CfgNode) -> None:
-    """Mask R-CNN on the four-scale features, with LayerNorm throughout (the paper, section 4.2; ViTDet's heads)."""
+    """Sets a Mask R-CNN on the four-scale features, with LayerNorm throughout (paper, section 4.2; ViTDet's heads)."""
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # the scripts also take "auto"
     cfg.MODEL.WEIGHTS = ""
     cfg.MODEL.MASK_ON = True

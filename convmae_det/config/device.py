@@ -1,4 +1,4 @@
-"""The device that MODEL.DEVICE stands for on this machine."""
+"""Finds the device that MODEL.DEVICE stands for on this machine."""
 
 import os
 import re
@@ -10,9 +10,9 @@ from .checks import require
 
 
 def find_available_device(device: str) -> str:
-    """MODEL.DEVICE as a device that this machine has: cpu, cuda or cuda:N.
+    """Returns MODEL.DEVICE as a device that this machine has: cpu, cuda or cuda:N.
 
-    One line on stderr says that it is the CPU for want of a GPU.
+    If it is the CPU because there is no GPU, one line on stderr says so.
 
     Raises:
         InputError: an unknown device, or a GPU beyond the last.
@@ -32,4 +32,5 @@ def find_available_device(device: str) -> str:
 
 
 def count_gpus() -> int:
+    """Counts the GPUs that PyTorch can use."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

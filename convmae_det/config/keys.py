@@ -1,4 +1,4 @@
-"""Keys of a configuration, set from a file and from KEY VALUE pairs: they must exist, and values be of their type."""
+"""Sets keys of a configuration from a file and from KEY VALUE pairs: they must exist, and values have their type."""
 
 import difflib
 import itertools
@@ -19,7 +19,7 @@ MAX_SHOWN = 200  # characters of a value in an error
 
 
 def split_pairs(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """KEY VALUE pairs, and the other words. A file that is called like a key is a file."""
+    """Splits words into KEY VALUE pairs and others. The name of an existing file is never a key."""
     pairs, others = [], []
     remaining = iter(words)
     for word in remaining:
@@ -31,9 +31,13 @@ def split_pairs(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def set_keys(cfg: CfgNode, config_file: str, pairs: Sequence[str]) -> set[str]:
-    """Sets the keys of a file, unless `config_file` is empty, and then those of KEY VALUE `pairs`. Returns them.
+    """Sets the keys of a file, unless `config_file` is empty, and then those of KEY VALUE `pairs`.
 
-    Raises InputError for a file that can't be read, a key that doesn't exist, or a value of the wrong type.
+    Returns:
+        The keys that were set.
+
+    Raises:
+        InputError: a file that can't be read, a key that doesn't exist, or a value of the wrong type.
     """
     settings = [(key, value, config_file) for key, value in (read_yaml(config_file) if config_file else ())]
     if len(pairs) % 2:
@@ -50,7 +54,13 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     """Sets the dotted `key`, which must exist, to a value of its type or to text that stands for one.
 
     Args:
+        cfg: changed in place
+        key: such as SOLVER.BASE_LR
+        value: of the key's type, or text
         source: the file or the command line that the user would have to correct
+
+    Raises:
+        InputError: no such key, or a value of the wrong type.
     """
     known = dict(flatten_keys(cfg))
     if key not in known:
@@ -77,13 +87,13 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
 
 
 def _decoded(text: Any, current: Any) -> Any:
-    """The value that text stands for; a whole number as a float in place of one."""
+    """Decodes text; an int becomes a float where the current value is one."""
     value = CfgNode._decode_cfg_value(text)
     return float(value) if isinstance(current, float) and type(value) is int else value
 
 
 def _is_like(value: Any, current: Any) -> bool:
-    """Whether numbers are finite and of a size that anything has and, in lists, of the kind of those that are there."""
+    """Whether numbers are finite and of reasonable size and, in lists, of the kind of the current ones."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, int):

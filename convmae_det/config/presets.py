@@ -1,4 +1,4 @@
-"""The encoders by name (the paper's table 1; tiny is ours, to try things with)."""
+"""The encoders by name (the paper's table 1; tiny is ours, for experiments)."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""YAML files as plain values.
+"""Reads YAML files as plain values.
 
-A file may be a stranger's: no code in it is run, it is not trusted to be small, and it makes no file elsewhere be read.
+A file may come from a stranger: no code in it is run, its size is limited, and it can't make other files be read.
 """
 
 import difflib
@@ -22,11 +22,11 @@ BASE = "_BASE_"
 CONFIG = "config.yaml"  # of a run, in its OUTPUT_DIR
 ADVICE = f"take the {CONFIG} that a run wrote"
 MAX_VALUES = 100_000  # in one file; ours have some 400
-MAX_BASES = 50  # files that one builds on
+MAX_BASES = 50  # files that one file builds on
 
 
 class PlainLoader(yaml.SafeLoader):
-    """yaml.SafeLoader, but a short file can't stand for a huge tree, or one without end, by referring to its parts."""
+    """yaml.SafeLoader, except that references can't turn a short file into a huge or endless tree."""
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
@@ -36,9 +36,13 @@ class PlainLoader(yaml.SafeLoader):
 
 
 def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
-    """In the tree below `node`, each as often as it is referred to. Raises yaml.YAMLError: too many, or no end."""
+    """Counts the values below `node`, each as often as it is referred to.
+
+    Raises:
+        yaml.YAMLError: too many, or endless.
+    """
     if id(node) not in counted:
-        counted[id(node)] = MAX_VALUES  # of one that is reached from itself
+        counted[id(node)] = MAX_VALUES  # kept if the node contains itself
         inner = node.value if isinstance(node, yaml.CollectionNode) else []
         pairs = itertools.chain(*inner) if isinstance(node, yaml.MappingNode) else inner
         counted[id(node)] = 1 + sum(_count_values(part, counted) for part in pairs)
@@ -49,13 +53,17 @@ def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
 
 
 def read_plain_yaml(path: str | Path) -> object:
-    """What a YAML file holds. Raises InputError: it can't be read, or more than plain values stand in it."""
+    """Reads the content of a YAML file.
+
+    Raises:
+        InputError: it can't be read, or contains more than plain values.
+    """
     try:
         with Path(path).expanduser().open(encoding="utf-8") as file:
             return yaml.load(file, PlainLoader)
     except OSError as error:
         raise InputError(f"{path} can't be read ({error.strerror}): check the path") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of dates that there are not
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also for invalid dates
         where = getattr(error, "problem_mark", None)
         where = f"{where.name}, line {where.line + 1}," if where else path
         problem = getattr(error, "problem", None) or shorten_error(error)
@@ -63,13 +71,13 @@ def read_plain_yaml(path: str | Path) -> object:
 
 
 def read_yaml(path: str) -> Iterator[tuple[str, object]]:
-    """The dotted keys and values of a YAML file and those that its _BASE_ names.
-
-    Args:
-        path: a file, or one of the project's own, such as convmae_det://mask_rcnn_convmae_b.yaml
+    """Reads the dotted keys and values of a YAML file and those that its _BASE_ names.
 
     A _BASE_ is one of the project's own, or a path relative to the file that names it, or a list of these. The files
     must lie in the folder of `path`, the working directory or our configs/, or in folders inside.
+
+    Args:
+        path: a file, or one of the project's own, such as convmae_det://mask_rcnn_convmae_b.yaml
 
     Raises:
         InputError: see `read_plain_yaml`; a _BASE_ elsewhere, or in a loop; or keys that aren't nested.
@@ -80,9 +88,9 @@ def read_yaml(path: str) -> Iterator[tuple[str, object]]:
 
 
 def find_configs_folder() -> Path:
-    """Where the project's own configurations are.
+    """Finds the project's own configurations.
 
-    In a clone, whichever is installed, its configs/; else those that were installed as convmae_det.configs.
+    In a clone, whichever package is installed, they are its configs/; else those installed as convmae_det.configs.
     """
     clone = Path(__file__).parents[2]
     if (clone / "setup.cfg").is_file():
@@ -91,22 +99,30 @@ def find_configs_folder() -> Path:
 
 
 def locate_config(path: str) -> str:
-    """The path of one of the project's own configurations, if `path` is the name of one; else `path`.
+    """Returns the path of one of the project's own configurations, if `path` is the name of one; else `path`.
 
-    Raises InputError for a name that none of them has.
+    Raises:
+        InputError: no configuration has this name.
     """
     if not path.startswith(OURS):
         return path
     folder = find_configs_folder()
     files = {f"{OURS}{file.relative_to(folder).as_posix()}": file for file in sorted(folder.rglob("*.yaml"))}
-    if path not in files:  # nor is a path that leaves the folder
+    if path not in files:  # also for paths outside the folder
         near = difflib.get_close_matches(path, files) or files
         raise InputError(f"{path} is none of the project's configurations: choose {', '.join(near)}")
     return str(files[path])
 
 
 def _read_tree_with_bases(path: str, folders: list[str], read: list[str], above: tuple[str, ...]) -> dict:
-    """`read`: all files so far, to which this one is added; `above`: those that lead here by _BASE_."""
+    """Reads a file and its bases.
+
+    Args:
+        path: of the file
+        folders: where bases may lie
+        read: all files so far, to which this one is added
+        above: the files that lead here by _BASE_
+    """
     file = os.path.realpath(path)
     read.append(file)
     if file in above or len(read) > MAX_BASES:
@@ -160,7 +176,7 @@ def _merge(tree: dict, into: dict, path: str) -> None:
 
 
 def flatten_keys(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted keys and values of nested dicts."""
+    """Yields the dotted keys and values of nested dicts."""
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from flatten_keys(value, f"{prefix}{name}.")
@@ -169,9 +185,10 @@ def flatten_keys(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def read_run_config(path: str | Path) -> CfgNode:
-    """The config.yaml that a run leaves beside its weights, in which every key stands. No other file is read.
+    """Reads the config.yaml that a run leaves beside its weights, which has every key. No other file is read.
 
-    Raises InputError: it can't be read, is not such a file, or names a _BASE_.
+    Raises:
+        InputError: it can't be read, is not such a file, or names a _BASE_.
     """
     tree = read_plain_yaml(path)
     if isinstance(tree, dict) and BASE in tree:

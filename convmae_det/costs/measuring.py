@@ -73,7 +73,7 @@ def measure_process_peak(*words: str) -> int:
     """
     finished = subprocess.run([sys.executable, *words], capture_output=True, text=True)
     if finished.returncode:
-        last = (finished.stderr.strip() or "it was killed, perhaps for want of memory").splitlines()[-1]
+        last = (finished.stderr.strip() or "it was killed, perhaps because memory ran out").splitlines()[-1]
         raise InputError(last.removeprefix("error: "))
     return int(finished.stdout.split()[-1])
 

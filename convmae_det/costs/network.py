@@ -30,7 +30,7 @@ from ..solver.optimizer import build_optimizer
 from .measuring import describe_machine, measure_cuda_peak, measure_process_peak, measure_seconds
 from .operations import REST, OperationCounter
 
-# parts of a network, in this order: how the names of their parameters begin, and what they are called
+# parts of a network, in this order: a pattern for the names of their parameters, and the part's name
 PARTS = (
     (r"(.+\.)?encoder\.stage(\d)\.", r"stage \2"),
     (r"(.+\.)?encoder\.", "encoder's norm"),
@@ -84,7 +84,7 @@ class Workload:
         """Runs what needs the most memory of all passes."""
         run = self.make_pass(size)
         run()
-        if self.train:  # the optimizer's state is made by the first step
+        if self.train:  # the first step allocates the optimizer's state
             run()
 
 

@@ -40,15 +40,15 @@ def count_attention(result: torch.Tensor, args: Sequence) -> int:
     return 2 * math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
-# By the name of an operation in torch.ops: a formula of its result and its arguments. The linear layers with an
-# underscore are oneDNN's and MKL's. Attention has an operation for each of its kernels, more of them in each version.
+# By the name of an operation in torch.ops: the formula for its result and its arguments. The linear layers with an
+# underscore are oneDNN's and MKL's. Attention has an operation for each of its kernels, and new ones in each version.
 FORMULAS = (
     (r"mm|bmm|mv|dot|vdot|linear|_linear_pointwise|_mkl_linear", count_product),
     (r"addmm_?|baddbmm_?|addmv_?", count_added_product),
     (r"convolution", count_convolution),
     (r"_?scaled_dot_product_(?!\w*backward)\w*", count_attention),
 )
-# What is a product going by its name, such as _int_mm, conv2d_relu or convolution_backward.
+# Names of products, such as _int_mm, conv2d_relu or convolution_backward.
 PRODUCTS = re.compile(
     r"(\w*_)?([a-z]*mm|[a-z]*mv|v?dot|addr|ger|(bi|tri)?linear|matmul|einsum|tensordot|conv\d?d?|convolution|attention|"
     r"cdist|lstm|gru|rnn)(_\w*)?"

@@ -36,7 +36,7 @@ def read_config(config_file: str, pairs: Sequence[str] = ()) -> CfgNode:
 def _set_classes(cfg: CfgNode, given: set[str]) -> None:
     """Sets the detector's classes from the data sets. `given` holds the keys that the user has set."""
     key = CLASS_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
-    # Who knows the classes, or needs none, may have a use for the model without the data that it was trained on.
+    # Where the classes are known, or none are needed, the model can be used without its training data.
     register_coco_format(cfg.DATASETS.COCO_FORMAT, missing_ok=bool(cfg.DATASETS.CATEGORIES) or key is None)
     if key is None:
         return

@@ -41,7 +41,7 @@ OVERSAMPLING = 4  # shapes are drawn at 4 times the resolution and averaged
 MAX_SHAPES = 6
 MIN_DIAMETER = 14  # pixels
 MAX_DIAMETER = 0.5  # of the image's side
-MIN_VISIBLE_AREA = 30  # pixels; a shape with less in sight is not drawn,
+MIN_VISIBLE_AREA = 30  # pixels; a shape with less visible area is not drawn,
 MIN_VISIBLE_FRACTION = 0.4  # nor is one that is covered or cut off further than this
 PLACEMENT_TRIES = 20
 # for images smaller than 64 pixels the largest shape would hardly be larger than the smallest
@@ -49,12 +49,13 @@ RANGES = {"train": (1, 10**6), "val": (1, 10**6), "size": (64, 1024), "seed": (0
 
 MUTED, VIVID = ((0.05, 0.45), (0.25, 0.95)), ((0.5, 1.0), (0.5, 1.0))  # saturation and value of colours
 
-VERSION = "1.0"  # raise it with every change of the drawings, so that data sets on disk are drawn again
+VERSION = "1.0"  # increase it with every change of the drawings: data sets on disk are then drawn again
 GENERATOR = "convmae_det.data.shapes"
 
 
 class Shape(NamedTuple):
     """A shape in an image, by its whole outline."""
+
     category: str
     outline: np.ndarray  # (P, 2) float64, x and y in pixels
 
@@ -74,7 +75,7 @@ def sample_shape(rng: np.random.Generator, size: int) -> Shape:
     squashed = np.stack([np.cos(angles), rng.uniform(0.6, 1) * np.sin(angles)], axis=1) * radii[:, None]
     turn = rng.uniform(0, 2 * np.pi)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    # uniform in the logarithm: small and large shapes meet all levels of a feature pyramid
+    # uniform in the logarithm, so that all levels of a feature pyramid are used
     diameter = np.exp(rng.uniform(np.log(MIN_DIAMETER), np.log(MAX_DIAMETER * size)))
     return Shape(category, rng.uniform(0, size, 2) + diameter / 2 * squashed @ rotation)
 
@@ -117,9 +118,9 @@ def trace_visible_polygons(coverage: np.ndarray) -> list[list[float]]:
     Returns:
         One polygon [x0, y0, x1, y1, ...] for each visible part, in COCO's pixels: pixel i spans i to i + 1.
     """
-    # COCO rasterises on a grid of 1/5 pixel; outlines that stay clear of the pixels' centres come back exactly
+    # COCO rasterises on a grid of 1/5 pixel; outlines away from the pixels' centres give the same pixels again
     clear = np.where(coverage > 0.5, np.maximum(coverage, 0.6), np.minimum(coverage, 0.4))
-    # the margin closes outlines at the image's border; it shifts by 1, the centre of a pixel lies at + 0.5
+    # the margin closes outlines at the image's border; it shifts by 1, the centre of a pixel is at + 0.5
     generator = contour_generator(z=np.pad(clear, 1), fill_type=FillType.OuterOffset)
     polygons = []
     for points, offsets in zip(*generator.filled(0.5, np.inf), strict=True):

@@ -30,7 +30,7 @@ from ..config.checks import check_at_least, check_batch, check_loader
 from ..errors import InputError
 
 
-@functools.lru_cache(maxsize=2)  # one epoch, and the next that other batches may have begun already
+@functools.lru_cache(maxsize=2)  # the current epoch, and the next, which other batches may have begun
 def compute_epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
     """Computes the permutation, (size,) int64, in which an epoch visits the data set."""
     return np.random.default_rng((seed, epoch)).permutation(size)
@@ -41,7 +41,7 @@ def seed_generators(seed: int, position: int) -> None:
     python_seed, numpy_seed, torch_seed = np.random.SeedSequence(seed, spawn_key=(position,)).generate_state(3)
     random.seed(int(python_seed))
     np.random.seed(numpy_seed)
-    torch.default_generator.manual_seed(int(torch_seed))  # torch.manual_seed would touch the GPUs' generators too
+    torch.default_generator.manual_seed(int(torch_seed))  # torch.manual_seed would seed the GPUs' generators, too
 
 
 @contextlib.contextmanager
@@ -145,7 +145,7 @@ def pack_batch(samples: list) -> list | bytes:
         return [
             InputError(
                 f"DATALOADER.NUM_WORKERS {worker.num_workers} need more shared memory or open files than "
-                f"there are ({error}): enlarge /dev/shm (docker run --shm-size 8g), raise ulimit -n, or lower the "
+                f"are available ({error}): enlarge /dev/shm (docker run --shm-size 8g), raise ulimit -n, or lower the "
                 "number"
             )
         ]
@@ -160,7 +160,7 @@ def unpack_batch(batch: list | bytes) -> list:
     try:
         return pickle.loads(batch) if isinstance(batch, bytes) else batch
     except (OSError, EOFError) as error:
-        raise RuntimeError(f"DataLoader worker exited before its batch was taken over ({error})") from error
+        raise RuntimeError(f"DataLoader worker exited before its batch was received ({error})") from error
 
 
 class ErrorRaisingLoader:
@@ -224,6 +224,6 @@ def build_stream_loader(
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=pack_batch,
         worker_init_fn=ignore_signals,
-        generator=torch.Generator(),  # a new iterator draws a seed for its workers; not from the model's generator
+        generator=torch.Generator(),  # each iterator draws a seed for its workers, not from the model's generator
     )
     return ErrorRaisingLoader(loader)

@@ -1,4 +1,4 @@
-"""Fine-tuning a detector from a configuration: what it adds to `Trainer`."""
+"""Fine-tuning a detector: what it adds to `Trainer`."""
 
 import logging
 import os
@@ -55,14 +55,14 @@ class DetectionTrainer(Trainer):
         return all_hooks
 
     def _evaluate(self) -> dict:
-        """The results of :meth:`test`, and under "ema" those of the averaged weights."""
-        if self.iter == self.max_iter - 1:  # EvalHook takes a last iteration that failed for the end of training
+        """Returns the results of :meth:`test`, and under "ema" those of the averaged weights."""
+        if self.iter == self.max_iter - 1:  # the last iteration failed: EvalHook evaluates then, too
             return {}
         averaged = {}
         if average := self._trainer.average:
             logger.info("Evaluating the averaged weights")
             averaged["ema"] = self.test(self.cfg, average.module)
-            logger.info("Evaluating the weights as they are")
+            logger.info("Evaluating the weights without averaging")
         self._last_eval_results = self.test(self.cfg, self.model) | averaged
         return self._last_eval_results
 
@@ -90,9 +90,10 @@ class DetectionTrainer(Trainer):
 
     @classmethod
     def evaluate(cls, cfg: CfgNode, resume: bool = False) -> dict:
-        """:meth:`test` of the weights MODEL.WEIGHTS, or of the last checkpoint in OUTPUT_DIR if `resume`.
+        """Evaluates the weights MODEL.WEIGHTS, or the last checkpoint in OUTPUT_DIR if `resume`; see :meth:`test`.
 
-        Raises InputError: there are none, or they are not the whole model's.
+        Raises:
+            InputError: there are none, or they are not the whole model's.
         """
         check_names("DATASETS.TEST", cfg.DATASETS.TEST)
         checkpoints = Checkpointer(nn.Module(), cfg.OUTPUT_DIR)

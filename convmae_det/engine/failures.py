@@ -30,7 +30,7 @@ def is_known_failure(error: BaseException | None) -> bool:
 def describe_failure(error: BaseException, cfg: CfgNode | None) -> str | None:
     """The sentence that the user needs; None for an error that is not known.
 
-    Asks the other processes whether they are there if one of them is gone, for at most ROLL_CALL seconds.
+    Asks the other processes whether they are there if one of them is gone, for at most ANSWER_TIMEOUT seconds.
     """
     if isinstance(error, (InputError, TrainingError)):
         return str(error)

@@ -39,8 +39,8 @@ INTERRUPTED = 130  # the shell's exit status for a program ended by Ctrl-C
 def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
     """Calls ``main(cfg, args)`` in every process that `args` (Detectron2's usual arguments) or torchrun asks for.
 
-    Returns the exit status: 0, or 1 after an InputError, a TrainingError or what `describe_failure` knows, or 130 after Ctrl-C
-    or, while it trains, SIGTERM. Of these, one line on stderr says what happened; other exceptions pass.
+    Returns the exit status: 0, or 1 after an InputError, a TrainingError or what `describe_failure` knows, or 130 after
+    Ctrl-C or, while it trains, SIGTERM. Of these, one line on stderr says what happened; other exceptions pass.
     """
     cfg = None
     try:
@@ -99,8 +99,8 @@ def start_processes(
         raise
     except dist.DistError as error:
         raise InputError(
-            f"the {args.num_machines} machines don't meet at {args.dist_url} ({shorten_error(error)}): let --dist-url name "
-            "a free port of the first, and start all of them within SOLVER.PROCESS_TIMEOUT"
+            f"the {args.num_machines} machines don't meet at {args.dist_url} ({shorten_error(error)}): let --dist-url "
+            "name a free port of the first, and start all of them within SOLVER.PROCESS_TIMEOUT"
         ) from error
     finally:
         for number, handler in replaced.items():

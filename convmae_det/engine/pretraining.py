@@ -1,4 +1,4 @@
-"""Pretraining from a configuration: what it adds to `Trainer`."""
+"""Pretraining: what it adds to `Trainer`."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class PretrainingTrainer(Trainer):
-    """Masked autoencoding of the images in DATASETS.TRAIN; annotations play no part."""
+    """Masked autoencoding of the images in DATASETS.TRAIN; annotations are ignored."""
 
     build_train_dataset = staticmethod(build_pretraining_dataset)
 
@@ -43,7 +43,7 @@ class PretrainingTrainer(Trainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: object = None) -> dict:
-        """Nothing: masked autoencoding has no test set."""
+        """Returns nothing: masked autoencoding has no test set."""
         return {}
 
     def build_hooks(self) -> list[HookBase]:
@@ -54,11 +54,12 @@ class PretrainingTrainer(Trainer):
 
 
 def open_skipped_image_log(cfg: CfgNode) -> SkippedImageLog:
+    """Opens the log of skipped images in OUTPUT_DIR."""
     return SkippedImageLog(os.path.join(cfg.OUTPUT_DIR, "skipped_images.log"))
 
 
 class SkippedImageRecorder:
-    """A loader whose batches leave the names of the images that were skipped in a file."""
+    """A loader that records the names of skipped images of each batch in a file."""
 
     def __init__(self, loader: Iterable[list[dict]], skipped: SkippedImageLog):
         self.loader, self.skipped = loader, skipped

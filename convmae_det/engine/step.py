@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 class TrainingStep(SimpleTrainer):
     """Detectron2's SimpleTrainer with accumulation, mixed precision on any device, and a stop before bad updates.
 
-    Each call of :meth:`run_step` takes `accumulation_steps` batches from the loader, each a list of dicts of which the
-    model makes a dict of losses, and makes one update with the mean of their gradients. What is drawn at random inside
-    the model is a function of seed, iteration, micro-batch and process, not of what was drawn before.
+    Each call of :meth:`run_step` takes `accumulation_steps` batches from the loader, each a list of dicts from which
+    the model computes a dict of losses, and makes one update with the mean of their gradients. Random draws inside the
+    model are a function of seed, iteration, micro-batch and process, not of earlier draws.
     """
 
     def __init__(
@@ -45,11 +45,17 @@ class TrainingStep(SimpleTrainer):
         average: AveragedModel | None = None,
         seed: int = 0,
     ):
-        """The loader may be given later, as `data_loader`.
+        """Takes what a step needs; the loader may be set later, as `data_loader`.
 
         Args:
+            model: in training mode; DistributedDataParallel or not
+            data_loader: of micro-batches
+            optimizer: of all trained parameters
+            accumulation_steps: micro-batches in a step
             autocast_dtype: None: no mixed precision; float16: with loss scaling, on a GPU
+            clip_gradients: changes the gradients of a list of parameters in place
             average: follows the weights
+            seed: of the random draws in the model
         """
         super().__init__(model, data_loader, optimizer)
         self.accumulation_steps = accumulation_steps
@@ -88,7 +94,7 @@ class TrainingStep(SimpleTrainer):
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters])
         scale = self.scaler.get_scale()  # the same in all processes, as gradients are; 1 without loss scaling
-        if scale <= 1:  # a larger one may have made finite gradients overflow: that update is skipped, the scale halved
+        if scale <= 1:  # a larger one may cause the overflow: the update is skipped, the scale halved
             at_scale = f" at loss scale {scale:g}" if self.scaler.is_enabled() else ""
             self._require_finite({f"gradient norm{at_scale}": norm}, batches)
         if self.clip_gradients:
@@ -107,7 +113,7 @@ class TrainingStep(SimpleTrainer):
         with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
             try:
                 return self.model(batch)
-            except FloatingPointError:  # Detectron2's RPN looks at its proposals
+            except FloatingPointError:  # raised by Detectron2's RPN, which checks its proposals
                 return {"predictions": torch.tensor(math.nan)}
 
     def _backward(self, losses: dict[str, torch.Tensor]) -> None:
@@ -127,7 +133,7 @@ class TrainingStep(SimpleTrainer):
             rate = max(group["lr"] for group in self.optimizer.param_groups)
             raise TrainingError(
                 f"training diverged at iteration {self.iter}, learning rate {rate:.4g}: {'; '.join(reports)}. The "
-                "weights are as they were and the last checkpoint is good: look at these images, then go on with "
+                "weights are unchanged and the last checkpoint is good: look at these images, then continue with "
                 "--resume and a lower SOLVER.BASE_LR, or with SOLVER.CLIP_GRADIENTS.ENABLED True"
             )
 
@@ -145,18 +151,18 @@ class TrainingStep(SimpleTrainer):
             assign_weights(self.average, weights, Strictness.EXACT)
         elif self.average is not None:
             logger.warning(
-                "The run had no SOLVER.EMA.DECAY so far: the average of the weights starts from what they are now"
+                "The run had no SOLVER.EMA.DECAY so far: the average of the weights starts from their current values"
             )
             self.start_average()
 
     def start_average(self) -> None:
-        """Once the model is loaded: the average is what the model is, the grids of its position tables included."""
+        """Copies the loaded model to the average, including the grids of its position tables."""
         if self.average is not None:
             model = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
             self.average.module.load_state_dict(model.state_dict())
 
 
 def compute_mean_losses(losses: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Each loss's mean over those micro-batches that have it."""
+    """Computes the mean of each loss over those micro-batches that have it."""
     names = dict.fromkeys(name for loss in losses for name in loss)
     return {name: torch.stack([loss[name] for loss in losses if name in loss]).mean() for name in names}

@@ -1,7 +1,7 @@
-"""Training from a configuration: Detectron2's DefaultTrainer with our step, schedule, optimizer and checkpoints.
+"""Training: Detectron2's DefaultTrainer with our step, schedule, optimizer and checkpoints.
 
-`Trainer` is all that the two tasks share. A task says what the training data is (`build_train_dataset`,
-`build_train_loader`) and how a model is evaluated (`test`).
+`Trainer` is what both tasks share. A task defines the training data (`build_train_dataset`, `build_train_loader`) and
+how a model is evaluated (`test`).
 """
 
 import logging
@@ -44,14 +44,14 @@ LOG_PERIOD = 20  # iterations between lines in the log and in metrics.json
 
 
 class Trainer(DefaultTrainer):
-    """``Trainer(cfg)``, then :meth:`resume_or_load`, then :meth:`train`.
+    """Trains a model: ``Trainer(cfg)``, then :meth:`resume_or_load`, then :meth:`train`.
 
-    `cfg` becomes, with its schedule resolved and its seed drawn, the config.yaml in OUTPUT_DIR. A resumed run has the
-    data, random draws and learning rates that it would have had without the break, for the same configuration.
+    `cfg`, with its schedule resolved and its seed drawn, is written to config.yaml in OUTPUT_DIR. A resumed run has the
+    data, random draws and learning rates that it would have had without interruption, for the same configuration.
     """
 
     def __init__(self, cfg: CfgNode):
-        TrainerBase.__init__(self)  # not DefaultTrainer's, which reads data before it is known from which iteration on
+        TrainerBase.__init__(self)  # not DefaultTrainer's, which builds the loader before the first iteration is known
         self.check_config(cfg)
         self.dataset = self.build_train_dataset(cfg)
         self.cfg = resolve_schedule(cfg, len(self.dataset))
@@ -84,17 +84,21 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def check_config(cls, cfg: CfgNode) -> None:
-        """Raises InputError for whatever can be known to be wrong before data are read and earlier files moved."""
+        """Checks everything that can be checked before data are read and earlier files moved.
+
+        Raises:
+            InputError: a value that can't be used, by its key.
+        """
         raise NotImplementedError
 
     @classmethod
     def build_train_dataset(cls, cfg: CfgNode) -> Sequence:
-        """The training images; the length of what is returned is an epoch."""
+        """Loads the training images; the length of the result is an epoch."""
         raise NotImplementedError
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
-        """Endless micro-batches, ACCUMULATION_STEPS of them an iteration, from iteration `start_iteration` on."""
+        """Builds a loader of endless micro-batches, ACCUMULATION_STEPS an iteration, from `start_iteration` on."""
         raise NotImplementedError
 
     @classmethod
@@ -114,9 +118,9 @@ class Trainer(DefaultTrainer):
         return [*all_hooks, InterruptionHook()]
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Goes on from the last checkpoint in OUTPUT_DIR if `resume` and there is one.
+        """Continues from the last checkpoint in OUTPUT_DIR if `resume` and there is one.
 
-        Else it starts from MODEL.WEIGHTS, or at random without one.
+        Otherwise it starts from MODEL.WEIGHTS, or from random weights without one.
 
         Raises:
             InputError: the file doesn't exist, or its weights don't fit.
@@ -137,7 +141,11 @@ class Trainer(DefaultTrainer):
         logger.info(f"Resuming at iteration {self.start_iter} from {path}")
 
     def train(self) -> dict | None:
-        """Trains to the end; returns the last evaluation's results, if there was one."""
+        """Trains to the end.
+
+        Returns:
+            The results of the last evaluation, if there was one.
+        """
         if self.start_iter >= self.max_iter:
             logger.info(
                 f"{self.cfg.OUTPUT_DIR} holds a run that ended after {self.start_iter} iterations: it is complete"
@@ -156,7 +164,7 @@ class Trainer(DefaultTrainer):
         return getattr(self, "_last_eval_results", None)
 
     def before_train(self) -> None:
-        """Detectron2 would keep each number of a million iterations; its writers look back no further than this."""
+        """Limits the event storage to what its writers need: Detectron2 would keep every number of the whole run."""
         self.storage._history.default_factory = partial(HistoryBuffer, max_length=1000)
         super().before_train()
 
@@ -170,12 +178,12 @@ class Trainer(DefaultTrainer):
         self._register_writer()
 
     def _register_writer(self) -> None:
-        """Opens files in OUTPUT_DIR, so not any earlier than that is needed."""
+        """Registers the writers, as late as possible, since they open files in OUTPUT_DIR."""
         complete_last_line(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"))
         self.register_hooks([hooks.PeriodicWriter(self.build_writers(), LOG_PERIOD)])
 
     def _evaluate_again(self) -> None:
-        """The final evaluation, and what follows from it: it may have been interrupted."""
+        """Repeats the final evaluation, which may have been interrupted, and what follows from it."""
         if not any(isinstance(hook, EvaluationHook) for hook in self._hooks):
             return
         if comm.is_main_process():
@@ -186,21 +194,21 @@ class Trainer(DefaultTrainer):
             self.after_train()
 
     def save_final(self) -> None:
-        """model_final.pth, by which a run is known to be complete, and before it the averaged weights if there are."""
+        """Writes the averaged weights, if there are any, and then model_final.pth, which marks a run as complete."""
         self.save_average()
         self.checkpointer.save("model_final", iteration=self.iter)
 
     def save_average(self) -> None:
-        """model_final_ema.pth, of weights alone."""
+        """Writes model_final_ema.pth, weights alone."""
         if self._trainer.average is not None:
             weights = self._trainer.average.module.state_dict()
             write_checkpoint({"model": weights}, os.path.join(self.cfg.OUTPUT_DIR, "model_final_ema.pth"))
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Takes what a checkpoint says of training.
+        """Restores the state of training from a checkpoint.
 
-        Learning rates, weight decay and the like stay those of the configuration, so that it can be changed for the
-        rest of a run; the seed is that of the run, so that its stream of data goes on.
+        Learning rates, weight decay and the like stay those of the configuration, so that they can be changed for the
+        rest of a run; the seed becomes that of the run, so that its stream of data continues.
         """
         groups, base_lrs = self.optimizer.param_groups, self.scheduler.base_lrs
         configured = [{key: value for key, value in group.items() if key != "params"} for group in groups]
@@ -220,7 +228,11 @@ class Trainer(DefaultTrainer):
 
 
 def load_initial_weights(model: nn.Module, path: str) -> None:
-    """Weights to start training from, which may leave heads at random; InputError for what can't be loaded."""
+    """Loads weights to start training from, which may leave heads at random.
+
+    Raises:
+        InputError: they can't be loaded.
+    """
     if path:
         load_weights(model, path)
     else:

@@ -7,7 +7,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 
-# Where Detectron2's compiled evaluation is missing, faster-coco-eval stands in if installed: several times as fast
+# Where Detectron2's compiled evaluation is missing, faster-coco-eval replaces it if installed: several times as fast
 # as pycocotools, with equal results (benchmarks/benchmark.py evaluate).
 if coco_evaluation.COCOeval_opt is coco_evaluation.COCOeval:
     with contextlib.suppress(ImportError):
@@ -24,7 +24,7 @@ def list_tasks(cfg: CfgNode) -> tuple[str, ...]:
 
 
 class Evaluator(COCOEvaluator):
-    """Detectron2's evaluator, except that a detector that finds nothing, such as an untrained one, has an AP of 0, not NaN."""
+    """Detectron2's evaluator, but a detector that finds nothing, such as an untrained one, has an AP of 0, not NaN."""
 
     def _derive_coco_results(self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None) -> dict:
         results = super()._derive_coco_results(coco_eval, iou_type, class_names)

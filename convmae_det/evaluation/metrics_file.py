@@ -8,13 +8,13 @@ from ..errors import InputError
 
 Curve = list[tuple[int, float]]  # iterations, rising, and values
 
-TRAINING_METRICS = {"total_loss", "time", "lr", "bbox/AP"}  # one of these is in what any training writes
+TRAINING_METRICS = {"total_loss", "time", "lr", "bbox/AP"}  # any training writes at least one of these
 
 
 def read_metrics(path: str) -> dict[str, Curve]:
     """Reads the curve of each number in a metrics.json.
 
-    A resumed run writes some iterations a second time; these replace the first ones. Incomplete lines, which a killed run
+    Where a resumed run wrote an iteration a second time, the second values count. Incomplete lines, which a killed run
     leaves, are ignored.
 
     Args:

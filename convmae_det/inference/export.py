@@ -11,7 +11,8 @@ masks     (n, M, M)        float32 probabilities over the box, M = 28 by default
 ========  ===============  ==============================================================================
 
 Normalisation, padding, the score threshold and the suppression of duplicates are inside. Beside the network a file
-carries :func:`describe_detector`. Detectron2 makes its own part ready for tracing; ours is where `modeling` mentions it.
+contains the result of :func:`describe_detector`. Detectron2 patches its own part for tracing; `modeling` says where
+ours needs care.
 """
 
 import contextlib
@@ -43,10 +44,14 @@ Runner = Callable[[torch.Tensor], Sequence[torch.Tensor]]  # image → outputs, 
 
 
 class ExportableDetector(nn.Module):
-    """A GeneralizedRCNN between tensors: image → boxes, classes, scores and, if it has them, masks (see above)."""
+    """A GeneralizedRCNN on tensors: image → boxes, classes, scores and, if it has them, masks (see above)."""
 
     def __init__(self, model: nn.Module):
-        """Raises InputError for another architecture, or one with keypoints."""
+        """Takes a detector, in evaluation mode from now on.
+
+        Raises:
+            InputError: another architecture, or keypoints.
+        """
         super().__init__()
         if not isinstance(model, GeneralizedRCNN) or getattr(model.roi_heads, "keypoint_on", False):
             raise InputError(
@@ -65,7 +70,7 @@ class ExportableDetector(nn.Module):
 
 
 def describe_detector(cfg: CfgNode) -> str:
-    """JSON of what a program needs to know of the detector: input channels, sizes for resizing, names of classes."""
+    """Describes the detector as JSON: input channels, sizes for resizing, names of classes."""
     return json.dumps(
         {
             "channels": cfg.INPUT.FORMAT,
@@ -77,7 +82,7 @@ def describe_detector(cfg: CfgNode) -> str:
 
 
 def to_torchscript(detector: ExportableDetector, image: torch.Tensor, text: str) -> bytes:
-    """A file of the network traced on `image` (C, H, W) uint8, for the device that it is on; `text` describes it."""
+    """Traces the network on `image` (C, H, W) uint8, for its device. Returns the file's content, with `text` in it."""
     file = io.BytesIO()
     with suppress_tracing_warnings():
         traced = torch.jit.trace(detector, (image,), check_trace=False)
@@ -86,9 +91,13 @@ def to_torchscript(detector: ExportableDetector, image: torch.Tensor, text: str)
 
 
 def to_onnx(detector: ExportableDetector, image: torch.Tensor, text: str) -> bytes:
-    """A file of the network, of standard operators, traced on `image` (C, H, W) uint8; both are on the CPU.
+    """Traces the network on `image` (C, H, W) uint8, both on the CPU, as standard operators.
 
-    Raises InputError: ONNX isn't installed, or the network is too large for one file.
+    Returns:
+        The file's content, with `text` in it.
+
+    Raises:
+        InputError: ONNX isn't installed, or the network is too large for one file.
     """
     onnx = import_onnx("onnx")
     size = sum(tensor.nbytes for tensor in detector.state_dict().values())
@@ -113,7 +122,7 @@ def to_onnx(detector: ExportableDetector, image: torch.Tensor, text: str) -> byt
 
 
 def build_torchscript_runner(content: bytes, device: str) -> Runner:
-    """Runs an exported file."""
+    """Builds a function that runs an exported file."""
     with suppress_tracing_warnings():
         network = torch.jit.load(io.BytesIO(content), map_location=device)
 
@@ -125,17 +134,25 @@ def build_torchscript_runner(content: bytes, device: str) -> Runner:
 
 
 def build_onnx_runner(content: bytes) -> Runner:
-    """Runs an exported file, on the CPU. Raises InputError: onnxruntime isn't installed."""
+    """Builds a function that runs an exported file on the CPU.
+
+    Raises:
+        InputError: onnxruntime isn't installed.
+    """
     onnxruntime = import_onnx("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors; it warns of every constant that it folds
+    options.log_severity_level = 3  # errors only: it warns about every constant that it folds
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda image: [torch.from_numpy(output) for output in session.run(None, {"image": image.cpu().numpy()})]
 
 
 def import_onnx(name: str) -> ModuleType:
-    """The package onnx or onnxruntime. Raises InputError if it isn't installed."""
+    """Imports the package onnx or onnxruntime.
+
+    Raises:
+        InputError: it isn't installed.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -145,7 +162,7 @@ def import_onnx(name: str) -> ModuleType:
 
 
 class Comparison(NamedTuple):
-    """Detections of two runs of one network, paired, and the largest differences within the pairs."""
+    """Detections of two runs of one network, in pairs, and the largest differences within the pairs."""
 
     expected: int  # number of detections
     found: int
@@ -154,7 +171,7 @@ class Comparison(NamedTuple):
     scores: float
     masks: float | None  # probability; None without masks
 
-    # Rounding that differs tips a decision of duplicate suppression now and then: one detection in fifty may be alone.
+    # Rounding sometimes changes what duplicate suppression removes: one detection in fifty may be unpaired.
     UNPAIRED = 0.02
     BOXES, SCORES, MASKS = 0.1, 1e-3, 1e-2
 
@@ -177,9 +194,9 @@ class Comparison(NamedTuple):
 
 
 def compare_detections(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> Comparison:
-    """Pairs the detections of two runs, each as :class:`ExportableDetector` gives them, in whatever order they are.
+    """Pairs the detections of two runs, each as :class:`ExportableDetector` returns them, in any order.
 
-    A pair is of one class, and each is the other's nearest by its box; nearest within a pixel.
+    The two of a pair have the same class, their boxes differ by less than a pixel, and each is the other's nearest.
     """
     (boxes, classes, scores, *masks), (other_boxes, other_classes, other_scores, *other_masks) = expected, found
     distance = (boxes[:, None] - other_boxes).abs().amax(2)
@@ -206,7 +223,7 @@ def compare_detections(expected: Sequence[torch.Tensor], found: Sequence[torch.T
 
 @contextlib.contextmanager
 def suppress_tracing_warnings() -> Iterator[None]:
-    """Without what tracing warns of: branches that are the same for every image, and its own deprecation."""
+    """Suppresses warnings of tracing: branches that are the same for every image, and its own deprecation."""
     loggers = [logging.getLogger(name) for name in ("torch.fx._symbolic_trace", "torch.onnx")]
     levels = [logger.level for logger in loggers]
     try:

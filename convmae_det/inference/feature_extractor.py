@@ -21,7 +21,7 @@ from ..checkpoint.fitting import Strictness, Weights
 from ..checkpoint.formats import OFFICIAL
 from ..checkpoint.loading import assign_weights, read_weights
 from ..config.architectures import is_detector
-from ..config.building import conv_norm_eps, encoder_arguments, window_arguments
+from ..config.building import conv_norm_eps, crops_position, encoder_arguments, window_arguments
 from ..config.checks import check_windows
 from ..config.presets import PRESETS
 from ..config.reading import CONFIG, read_run_config
@@ -32,7 +32,7 @@ from ..modeling.window_schedule import attention_windows
 NAME_CONFIG = f"name the {CONFIG} of the run that wrote the weights with config="
 GRID = (14, 14)  # of the position embedding without weights: that of pretraining on 224×224 pixels
 
-# The schedules of the two published detectors, by the relative position bias that tells them apart.
+# The schedules of the two published detectors, by their relative position bias.
 PUBLISHED_SCHEDULES: dict[str, dict[str, Any]] = {
     "shared": dict(global_blocks=[], window_shift=False),
     "decomposed": dict(global_blocks=[1, 4, 7, 10], window_shift=False),
@@ -55,7 +55,17 @@ class FeatureExtractor(nn.Module):
         mean: Sequence[float] | None = IMAGENET_DEFAULT_MEAN,
         std: Sequence[float] | None = IMAGENET_DEFAULT_STD,
     ):
-        """`mean`, `std` of each channel, values being 0–1; None where nobody knows."""
+        """Takes an encoder.
+
+        Args:
+            encoder: without a final norm
+            features: names of the maps to return
+            mean: of each channel, values being 0–1; None: unknown
+            std: of each channel, values being 0–1; None: unknown
+
+        Raises:
+            InputError: `features` are not names of maps.
+        """
         super().__init__()
         unknown = [name for name in features if name not in STRIDES]
         if unknown or not features or isinstance(features, str):
@@ -69,7 +79,11 @@ class FeatureExtractor(nn.Module):
         self.strides = {name: STRIDES[name] for name in self.features}
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Raises InputError: `images` is no batch, not floating point, or has another number of channels."""
+        """Computes the maps of a batch of images.
+
+        Raises:
+            InputError: `images` is no batch, not floating point, or has another number of channels.
+        """
         self._check(images)
         height, width = images.shape[-2:]
         largest = max(STRIDES.values())
@@ -97,16 +111,21 @@ def create_encoder(
     in_channels: int | None = None,
     drop_path_rate: float = 0.0,
 ) -> FeatureExtractor:
-    """The encoder `arch` with the weights `pretrained`, in training mode, all parameters trainable.
+    """Creates the encoder `arch` with the weights `pretrained`, in training mode, all parameters trainable.
 
-    `arch`: tiny, small, base, large or huge, or for other widths a dict like those of config/presets.py;
-    None: that of `pretrained`, without it base. `pretrained`: a file in any format that docs/checkpoints.md lists, of
-    pretraining or a detector. `config`: the config.yaml of the run that wrote it, needed for what weights don't tell,
-    the windows of a detector and the heads of other widths; None: the one beside `pretrained`, if there is.
-    `in_channels` None: those of `pretrained`, without it 3. `drop_path_rate`: stochastic depth, for training.
+    Args:
+        arch: tiny, small, base, large or huge, or for other widths a dict like those of config/presets.py; None: that
+            of `pretrained`, or base without it
+        pretrained: a file in any format that docs/checkpoints.md lists, of pretraining or a detector
+        config: the config.yaml of the run that wrote it, needed for what weights don't contain, the windows of a
+            detector and the heads of other widths; None: the one beside `pretrained`, if there is one
+        features: names of the maps to return
+        in_channels: None: those of `pretrained`, or 3 without it
+        drop_path_rate: of stochastic depth, for training
 
-    Raises InputError: no such architecture; a file that can't be read, is of another architecture, or needs a `config`
-    that isn't there or describes another network.
+    Raises:
+        InputError: no such architecture; a file that can't be read, is of another architecture, or needs a `config`
+            that doesn't exist or describes another network.
     """
     preset = find_preset(arch)
     if not 0 <= drop_path_rate < 1:
@@ -132,6 +151,11 @@ def create_encoder(
 
 
 def find_preset(arch: str | Mapping | None) -> Mapping | None:
+    """Returns the widths, depths, heads and MLP ratios that `arch` stands for; None for None.
+
+    Raises:
+        InputError: no such architecture.
+    """
     keys = ", ".join(PRESETS["base"])
     if isinstance(arch, Mapping) and set(arch) != set(PRESETS["base"]):
         raise InputError(f"arch is {dict(arch)}; a dict must have the keys {keys}, and no others")
@@ -143,11 +167,16 @@ def find_preset(arch: str | Mapping | None) -> Mapping | None:
 
 
 def has_same_widths(shape: EncoderShape, preset: Mapping) -> bool:
+    """Whether a preset has the widths, depths and MLP ratios of a shape."""
     return all(tuple(preset[key]) == tuple(getattr(shape, key)) for key in ("embed_dims", "depths", "mlp_ratios"))
 
 
 def check_shape(shape: EncoderShape, preset: Mapping | None, in_channels: int | None, path: str) -> None:
-    """Raises InputError where the file's encoder isn't what the caller said."""
+    """Checks that the file's encoder is what the caller asked for.
+
+    Raises:
+        InputError: it isn't.
+    """
     if preset is not None and not has_same_widths(shape, preset):
         raise InputError(f"{path} is an encoder {shape}, not what arch says: leave arch out, or name that one")
     if in_channels not in (None, shape.in_channels):
@@ -155,11 +184,16 @@ def check_shape(shape: EncoderShape, preset: Mapping | None, in_channels: int | 
 
 
 def is_of_detector(weights: Weights) -> bool:
+    """Whether the weights are those of a detector."""
     return (weights.prefix or "").startswith("backbone.") or weights.shape.relative_position != "none"
 
 
 def find_run_config(path: str | Path | None, weights: Weights) -> CfgNode | None:
-    """The configuration at `path`; for None, the one beside the weights if there is one that describes them."""
+    """Reads the configuration at `path`; for None, the one beside the weights if there is one that describes them.
+
+    Raises:
+        InputError: the file at `path` can't be read or describes another network.
+    """
     try:
         cfg = read_run_config(path or Path(weights.path).expanduser().with_name(CONFIG))
     except InputError:
@@ -175,11 +209,15 @@ def find_run_config(path: str | Path | None, weights: Weights) -> CfgNode | None
 
 
 def build_plain_arguments(shape: EncoderShape, preset: Mapping | None, cfg: CfgNode | None, path: str) -> dict:
-    """Arguments of the encoder that a file holds, as in pretraining: global attention, the file's position table."""
+    """Builds arguments of the file's encoder as in pretraining: global attention, the file's position table.
+
+    Raises:
+        InputError: the number of attention heads is unknown.
+    """
     known = encoder_arguments(cfg) if cfg else preset or PRESETS.get(shape.preset or "", {})
     heads = shape.num_heads or known.get("num_heads")
     if not heads:
-        raise InputError(f"{path} doesn't tell how many attention heads its encoder has: {NAME_CONFIG}")
+        raise InputError(f"{path} doesn't contain the number of attention heads of its encoder: {NAME_CONFIG}")
     return dict(
         embed_dims=shape.embed_dims,
         depths=shape.depths,
@@ -192,7 +230,11 @@ def build_plain_arguments(shape: EncoderShape, preset: Mapping | None, cfg: CfgN
 
 
 def build_detection_arguments(weights: Weights, cfg: CfgNode | None) -> dict:
-    """What a detector's encoder has beside :func:`build_plain_arguments`; nothing for weights of pretraining."""
+    """Builds what a detector's encoder has beside :func:`build_plain_arguments`; empty for weights of pretraining.
+
+    Raises:
+        InputError: the windows are unknown.
+    """
     shape = weights.shape
     if not is_of_detector(weights):
         return {}
@@ -203,12 +245,13 @@ def build_detection_arguments(weights: Weights, cfg: CfgNode | None) -> dict:
         schedule = {**PUBLISHED_SCHEDULES[shape.relative_position], "window_size": shape.window_size}
     else:
         raise InputError(
-            f"{weights.path} is of a detector, and the windows of its attention are not told by weights: {NAME_CONFIG}"
+            f"{weights.path} is of a detector, but weights don't contain the windows of its attention: {NAME_CONFIG}"
         )
     return dict(
         learned_position=True,
         windows=attention_windows(shape.depths[2], **schedule),
         conv_norm_eps=conv_norm_eps(shape.relative_position),
+        crop_position=crops_position(shape.relative_position),
         relative_position=shape.relative_position,
         relative_grid=(shape.global_grid,) * 2 if shape.global_grid else None,
     )
@@ -217,7 +260,7 @@ def build_detection_arguments(weights: Weights, cfg: CfgNode | None) -> dict:
 def find_pixel_statistics(
     cfg: CfgNode | None, in_channels: int
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Mean and standard deviation of each channel, values being 0–1."""
+    """Returns mean and standard deviation of each channel, values being 0–1; None where they are unknown."""
     if cfg is not None:
         mean, std = (tuple(value / 255 for value in cfg.MODEL[key]) for key in ("PIXEL_MEAN", "PIXEL_STD"))
         return mean, std

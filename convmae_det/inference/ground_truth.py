@@ -1,4 +1,4 @@
-"""The annotated objects of images, to be shown beside what a detector finds in them."""
+"""The annotated objects of images, shown beside what a detector finds in them."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -19,26 +19,34 @@ class GroundTruth:
     """The images and objects of an annotation file in COCO's format."""
 
     def __init__(self, path: str):
-        """Raises InputError if the file can't be used."""
+        """Reads the file.
+
+        Raises:
+            InputError: it can't be used.
+        """
         check_annotation_file(path, is_train=False)
         self.path = path
         self.images = {os.path.normpath(image["file_name"]): image for image in load_coco_json(path, "")}
 
     def find(self, entry: Input) -> dict:
-        """The image that the file is, empty if there is none: as many folders of its path as are annotated decide."""
+        """Finds the annotated image of a file by the end of its path, as long as possible; empty if there is none."""
         parts = Path(str(entry.source)).parts
         names = (os.path.join(*parts[start:]) for start in range(len(parts)))
         return next((self.images[name] for name in names if name in self.images), {})
 
     def select_listed(self, inputs: Sequence[Input]) -> list[Input]:
-        """Those inputs that the annotations list. Raises InputError if there is none."""
+        """Selects those inputs that the annotations list.
+
+        Raises:
+            InputError: there is none.
+        """
         found = [entry for entry in inputs if not entry.is_video and self.find(entry)]
         if not found:
             raise InputError(f"none of the inputs is an image that {self.path} lists: leave out --annotations")
         return found
 
     def image_ids(self, inputs: Sequence[Input]) -> Iterator[int]:
-        """Of :meth:`select_listed` inputs, in turn."""
+        """Yields the ids of :meth:`select_listed` inputs, in their order."""
         return (self.find(entry)["image_id"] for entry in inputs)
 
     def draw(self, pixels: np.ndarray, entry: Input, predictor: Predictor) -> np.ndarray:

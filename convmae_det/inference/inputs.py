@@ -1,4 +1,4 @@
-"""The files and webcams that words on a command line stand for, and the image ids of what is found in them."""
+"""Finds the files and webcams that words on a command line stand for, and assigns image ids."""
 
 import glob
 import itertools
@@ -43,7 +43,7 @@ def find_inputs(words: Sequence[str], output: str) -> list[Input]:
     for entry in inputs:
         target = os.path.join(output, entry.output_name) + (".mp4" if entry.is_video else ".jpg")
         if target in sources:
-            raise InputError(f"--output {output} would put a picture in the place of {target}: choose another folder")
+            raise InputError(f"--output {output} would replace {target} by a picture: choose another folder")
     return inputs
 
 
@@ -62,7 +62,7 @@ def _expand(word: str, output: str) -> list[str | int]:
         raise InputError(f"{word} {problem}: name an image, a folder, a pattern, a video or the number of a webcam")
     kept = [path for path in found if not _is_inside(path, output)]
     if not kept:
-        raise InputError(f"{word} holds nothing but what lies in --output {output}: choose another folder for that")
+        raise InputError(f"{word} contains only files in --output {output}: choose another output folder")
     return kept
 
 
@@ -81,7 +81,7 @@ def _is_inside(path: str, folder: str) -> bool:
 
 
 def _named(sources: Sequence[str | int]) -> list[Input]:
-    """No two have the same output name: files keep their folders, and their suffix where only that differs."""
+    """Assigns unique output names: files keep their folders, and their suffix where only that differs."""
     files = [source for source in sources if isinstance(source, str)]
     root = os.path.commonpath([os.path.dirname(path) for path in files]) if files else ""
     names = [os.path.relpath(x, root) if isinstance(x, str) else f"webcam{x}" for x in sources]
@@ -92,7 +92,7 @@ def _named(sources: Sequence[str | int]) -> list[Input]:
 
 
 def assign_image_ids(inputs: Sequence[Input]) -> Iterator[int]:
-    """Of the inputs in turn: the numbers that all file names are, else 1, 2, …"""
+    """Yields the ids of the inputs, in their order: their file names if all are numbers, else 1, 2, …"""
     stems = [Path(entry.file_name).stem for entry in inputs]
     if all(stem.isdecimal() and not entry.is_video for stem, entry in zip(stems, inputs, strict=True)):
         numbers = list(map(int, stems))

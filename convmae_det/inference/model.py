@@ -1,4 +1,4 @@
-"""Models out of Detectron2's registries, from a configuration, and with trained weights."""
+"""Builds models from a configuration with Detectron2's registries, also with trained weights."""
 
 import logging
 
@@ -10,6 +10,7 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import nn
 
 from ..checkpoint import Strictness, load_weights
+from ..config.building import training_pad
 from ..errors import InputError, shorten_error
 from ..modeling import backbone, masked_autoencoder  # noqa: F401  (registered by being imported)
 from ..modeling.decoder import Decoder
@@ -17,6 +18,7 @@ from ..modeling.encoder import Encoder
 from ..ops.compilation import compile_modules
 from ..ops.layers import pad_regions
 from ..precision import keep_outputs_in_float32
+from .padding import pad_as_trained
 
 logger = logging.getLogger(__name__)
 
@@ -24,22 +26,23 @@ HEADS = (MaskRCNNConvUpsampleHead, FastRCNNConvFCHead, KRCNNConvDeconvUpsampleHe
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """Detectron2's build_model, ready to run: with what makes it fast and, in mixed precision, exact enough.
+    """Builds a model with Detectron2, and applies what makes it fast and, in mixed precision, exact enough.
 
     Raises:
-        InputError: Detectron2, or torch, can't make anything of a value.
+        InputError: Detectron2, or torch, can't use a value.
     """
     try:
         model = build_registered(cfg)
     except InputError:
         raise
-    except Exception as error:  # registries, assertions and allocators have their own kinds
+    except Exception as error:  # registries, assertions and allocators raise many kinds
         raise InputError(
-            f"no model can be built from the values under MODEL ({type(error).__name__}: {shorten_error(error)}): compare "
-            "those that you set with the files in configs/"
+            f"no model can be built from the values under MODEL ({type(error).__name__}: {shorten_error(error)}): "
+            "compare those that you set with the files in configs/"
         ) from error
     keep_outputs_in_float32(model)
     pad_regions(model, HEADS)
+    pad_as_trained(model, training_pad(cfg), cfg.MODEL.CONVMAE.PAD_VALUE)
     if cfg.MODEL.COMPILE:
         compile_modules(model, (Encoder, Decoder))  # the heads of a detector work on lists of boxes
     counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]
@@ -48,10 +51,10 @@ def build_model(cfg: CfgNode) -> nn.Module:
 
 
 def build_trained_model(cfg: CfgNode, path: str) -> nn.Module:
-    """The model with the weights of a file.
+    """Builds the model and loads the weights of a file.
 
     Raises:
-        InputError: a weight of the model is not in there; or as :func:`build_model`.
+        InputError: the file lacks a weight of the model; or as :func:`build_model`.
     """
     model = build_model(cfg)
     load_weights(model, path, strictness=Strictness.WHOLE)

@@ -39,12 +39,13 @@ class Predictor:
     """Finds objects in images, exactly as ``train_net.py --eval-only`` does.
 
     Images are batched only with others that the model pads to the same size: padding takes part in global attention,
-    so that otherwise results would depend on an image's company.
+    so that otherwise results would depend on the other images.
 
     Attributes:
         class_names: list of str, one for each value of `pred_classes`
         category_ids: list of int, the classes' original ids, from DATASETS.CATEGORIES; 1 … N where that is empty
-        cfg, model: of Detectron2, on the device and in evaluation mode
+        cfg: the configuration of Detectron2
+        model: on the device and in evaluation mode
         precision: the precision.Precision that the model runs in
     """
 
@@ -71,7 +72,7 @@ class Predictor:
                 float16; None: TEST.PRECISION
 
         Raises:
-            InputError: a file that can't be read, a key or value that won't do, a configuration that isn't a
+            InputError: a file that can't be read, an invalid key or value, a configuration that isn't a
                 detector's, or weights that lack a part of it.
         """
         if score_threshold is not None and not 0 <= score_threshold <= 1:
@@ -90,7 +91,7 @@ class Predictor:
         self.model = build_trained_model(self.cfg, str(weights)).eval()
 
     def __call__(self, images: Picture | list[Picture] | tuple[Picture, ...]) -> Instances | list[Instances]:
-        """The objects in an image, or of each image of a list or tuple, in its order.
+        """Finds the objects in an image, or in each image of a list or tuple, in its order.
 
         Args:
             images: paths; arrays, (H, W, 3) RGB, (H, W) grey or (H, W, 4) RGBA, of uint8; or Pillow's images
@@ -109,7 +110,7 @@ class Predictor:
         return [results[index] for index in range(len(images))]
 
     def prepare(self, image: Picture) -> dict:
-        """What the model takes.
+        """Converts an image to the model's input.
 
         Returns:
             "image", (C, h, w) uint8, resized as INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST say; "height" and "width",
@@ -126,10 +127,10 @@ class Predictor:
         return {"image": tensor, "height": height, "width": width}
 
     def stream(self, inputs: Iterable[dict]) -> Iterator[tuple[dict, Instances]]:
-        """Each input of :meth:`prepare`, with whatever else is in it, and the objects found.
+        """Yields each input of :meth:`prepare`, with whatever else it contains, and the objects found.
 
         `inputs` may be endless; a few batches are read ahead. Inputs of the same size keep their order, and with a
-        batch of one all do; others may overtake each other.
+        batch size of one all do; others may overtake each other.
         """
         waiting: dict[tuple[int, int], list[dict]] = {}  # by padded size
         for image in inputs:
@@ -138,12 +139,12 @@ class Predictor:
             if len(waiting[size]) == self.batch_size:
                 yield from self._run(waiting.pop(size))
             elif sum(map(len, waiting.values())) == MAX_WAITING * self.batch_size:
-                yield from self._run(waiting.pop(next(iter(waiting))))  # who has waited longest
+                yield from self._run(waiting.pop(next(iter(waiting))))  # the longest waiting ones
         for group in waiting.values():
             yield from self._run(group)
 
     def _padded_size(self, image: dict) -> tuple[int, int]:
-        """The model's padding of an image alone, in multiples of its coarsest stride."""
+        """Computes the size to which the model pads an image alone, in multiples of its coarsest stride."""
         backbone: Any = self.model.backbone
         stride = backbone.size_divisibility
         height, width = image["image"].shape[1:]
@@ -158,7 +159,7 @@ class Predictor:
         return list(zip(batch, results, strict=True))
 
     def to_coco(self, instances: Instances, image_id: int) -> list[dict]:
-        """The objects in COCO's results format, as pycocotools' loadRes takes it.
+        """Converts the objects to COCO's results format, which pycocotools' loadRes reads.
 
         Returns:
             For each "image_id", "bbox" x y w h in pixels, "category_id", one of `category_ids`, "score" and, with
@@ -168,9 +169,11 @@ class Predictor:
         return [entry | {"category_id": self.category_ids[entry["category_id"]]} for entry in entries]
 
     def draw(self, image: Picture, instances: Instances, score_threshold: float | None = None) -> Image.Image:
-        """The image with the objects drawn on it; small ones are enlarged so that the labels can be read.
+        """Draws the objects on the image; small images are enlarged so that the labels can be read.
 
         Args:
+            image: as for :meth:`__call__`
+            instances: found in it
             score_threshold: of what is drawn; None: that of the predictor, or 0.5 if it has none
         """
         if score_threshold is None:
@@ -180,7 +183,11 @@ class Predictor:
 
 
 def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
-    """Names and original ids of the detector's classes. InputError: not a detector, or not as many as it has."""
+    """Reads names and original ids of the detector's classes.
+
+    Raises:
+        InputError: not a detector, or not as many as it has.
+    """
     key = CLASS_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
     if key is None:
         raise InputError(
@@ -196,7 +203,11 @@ def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
 
 
 def load_pixels(image: Picture, format: str = "RGB") -> np.ndarray:
-    """(H, W, C) uint8 of whatever a user may hold; `format` and errors as for `data.image.read_image`."""
+    """Converts an image of any kind to (H, W, C) uint8; `format` as for `data.image.read_image`.
+
+    Raises:
+        InputError: it can't be read, or isn't an image.
+    """
     if isinstance(image, (str, os.PathLike)):
         return read_image(image, format)
     if isinstance(image, np.ndarray):

@@ -1,4 +1,4 @@
-"""A pretrained model at work on image files: what it makes of the patches that are hidden from it."""
+"""Runs a pretrained model on image files: what it reconstructs of the patches that are hidden from it."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,11 @@ from ..visualization.reconstructions import reconstruction_panels, seeded_noise
 
 
 def find_images(places: Sequence[str]) -> list[str]:
-    """Lists image files: those that are named, and what folders hold at any depth. Raises InputError if none is."""
+    """Lists image files: those that are named, and those in folders at any depth.
+
+    Raises:
+        InputError: there are none.
+    """
     if not places:
         raise InputError("no image is named: end the command line in image files or folders of them")
     listed = [list_images(os.path.realpath(place)) if os.path.isdir(place) else [place] for place in places]
@@ -51,7 +55,7 @@ def reconstruct_files(
 
 
 def _read_square(path: str, cfg: CfgNode) -> torch.Tensor:
-    """The middle of an image, as the model takes it: (channels, size, size) uint8."""
+    """Reads the middle of an image as the model's input: (channels, size, size) uint8."""
     pixels = torch.from_numpy(read_image(path, cfg.INPUT.FORMAT)).permute(2, 0, 1)
     if len(pixels) != len(cfg.MODEL.PIXEL_MEAN):
         raise InputError(

@@ -1,4 +1,4 @@
-"""A detector at work on files: all objects in COCO's results format, and pictures of them, in a folder."""
+"""Runs a detector on files: all objects in COCO's results format, and pictures of them, in a folder."""
 
 import itertools
 import json
@@ -26,10 +26,12 @@ OVERVIEW = 12  # images
 
 
 class Results:
-    """What is found, and the folder that it is written to.
+    """The objects that are found, and the folder that they are written to.
 
-    Attributes: `objects`, entries of COCO's results format with their "file_name" and, in a video, "frame"; `images`,
-    the number of images and frames; `failures`, that of inputs that could not be read.
+    Attributes:
+        objects: entries of COCO's results format with their "file_name" and, in a video, "frame"
+        images: number of images and frames
+        failures: number of inputs that could not be read
     """
 
     def __init__(
@@ -64,10 +66,11 @@ class Results:
         return self.truth.image_ids(inputs) if self.truth else assign_image_ids(inputs)
 
     def add(self, image: dict, instances: Instances) -> np.ndarray | None:
-        """Takes note of an image's objects, and draws them.
+        """Records an image's objects, and draws them.
 
         Args:
             image: "input", "image_id" and, of a video, "pixels", (H, W, 3) uint8 RGB, and "frame"
+            instances: found in it
 
         Returns:
             (h, w, 3) uint8 RGB; None if no pictures are wanted
@@ -88,18 +91,22 @@ class Results:
         return np.asarray(draw_sheet([panels], self._titles)) if self.truth else drawn
 
     def skip(self, error: InputError) -> None:
-        """Says why an input is left out."""
+        """Counts an input that is left out, and prints why."""
         tqdm.write(f"skipped: {error}", file=sys.stderr)
         self.failures += 1
 
     def make_path(self, entry: Input, suffix: str) -> Path:
-        """Of the picture or video of an input; its folder is made."""
+        """Returns the path for the picture or video of an input, and makes its folder."""
         path = self.folder / f"{entry.output_name}{suffix}"
         _make_folder(path.parent)
         return path
 
     def write(self) -> str:
-        """Writes results.json and, of what was drawn, overview.png. Returns what to tell the user."""
+        """Writes results.json and, if pictures were drawn, overview.png.
+
+        Returns:
+            What to print for the user.
+        """
         path = self.folder / "results.json"
         with atomic_write(path) as file:
             file.write(json.dumps(self.objects).encode())
@@ -112,9 +119,11 @@ class Results:
 
 
 def predict_inputs(inputs: Sequence[Input], results: Results, max_frames: int | None = None) -> None:
-    """Finds the objects in all inputs, images before videos, with progress; draws them. What can't be read is skipped.
+    """Finds and draws the objects in all inputs, images before videos, with progress. Unreadable inputs are skipped.
 
     Args:
+        inputs: files and webcams
+        results: where objects are recorded
         max_frames: of each video or webcam; None: all
     """
     ids = results.image_ids(inputs)
@@ -173,7 +182,11 @@ def _predict_video(entry: Input, results: Results, ids: Iterator[int], max_frame
 
 
 def _find_classes(words: Sequence[str], predictor: Predictor) -> torch.Tensor:
-    """The classes, as `pred_classes` counts them, that names or ids stand for; all without any. InputError: unknown."""
+    """Converts names or ids of classes to indices as in `pred_classes`; none: all.
+
+    Raises:
+        InputError: an unknown class.
+    """
     names, ids = predictor.class_names, predictor.category_ids
     numbers = {str(id): index for index, id in enumerate(ids)} | {name: index for index, name in enumerate(names)}
     unknown = [word for word in words if word not in numbers]

@@ -1,4 +1,4 @@
-"""Exported detectors that have been compared with the network that they come from."""
+"""Exports detectors, and compares the result with the original network."""
 
 from collections.abc import Callable
 
@@ -21,12 +21,12 @@ def export_detector(
     Args:
         cfg: of the detector, on the device for which it is traced; for ONNX the CPU
         weights: the path of its checkpoint
-        image_file: a photo with objects; it is traced on, and compared on
+        image_file: a photo with objects, used for tracing and for the comparison
         format: one of FORMATS
-        report: is told what is being done, and how the results compare
+        report: called with progress, and with the result of the comparison
 
     Returns:
-        What a file holds; inference/export.py says what it takes and gives.
+        The content of the file; inference/export.py describes its inputs and outputs.
 
     Raises:
         InputError: nothing is found in the image, or the detections differ from those of eager mode by more than

@@ -1,4 +1,4 @@
-"""Weights handed on: to a detector that plain Detectron2 loads, or back to programs of the published layout."""
+"""Converts weights: to a detector that plain Detectron2 loads, or to the published layout."""
 
 import dataclasses
 import re
@@ -19,12 +19,12 @@ LAYOUTS = ("official", "encoder")  # beside that of a model
 def convert_weights(
     weights: Weights, config_file: str = "", pairs: Sequence[str] = (), to: str | None = None
 ) -> tuple[dict[str, torch.Tensor], Report]:
-    """Fits weights to the model of a configuration, or gives them another layout.
+    """Fits weights to the model of a configuration, or converts them to another layout.
 
     Args:
         weights: of any format that is read
-        config_file: of the model that is to take them; empty: that of a detector keep their sizes, and others are made
-            to fit the default detector
+        config_file: of the model that is to load them; empty: weights of a detector keep their sizes, others are fitted
+            to the default detector
         pairs: KEY VALUE pairs that follow the configuration
         to: one of LAYOUTS: the published one, or our encoder alone, without pyramid, heads and decoder
 
@@ -49,7 +49,7 @@ def convert_weights(
 
 
 def _build_target_of_file(weights: Weights, pairs: Sequence[str]) -> dict[str, torch.Tensor]:
-    """The shapes and types of a model in which everything has the file's size; the encoder's are complete."""
+    """Builds shapes and types of a model in which everything has the file's size; the encoder's are complete."""
     prefix = weights.prefix or "encoder."
     backbone = _build_empty_model(weights, "", ["MODEL.CONVMAE.RELATIVE_POSITION", "none", *pairs]).backbone.bottom_up
     target = {prefix + name: tensor for name, tensor in backbone.encoder.state_dict().items()}
@@ -61,7 +61,7 @@ def _build_target_of_file(weights: Weights, pairs: Sequence[str]) -> dict[str, t
 
 
 def _build_empty_model(weights: Weights, config_file: str, pairs: Sequence[str]) -> Any:
-    """The model of the configuration, or the default detector on the file's encoder; shapes without memory."""
+    """Builds the model of the configuration, or the default detector on the file's encoder, without memory."""
     cfg = read_config(config_file, pairs if config_file else [*_list_encoder_settings(weights, pairs), *pairs])
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
@@ -69,7 +69,7 @@ def _build_empty_model(weights: Weights, config_file: str, pairs: Sequence[str])
 
 
 def _list_encoder_settings(weights: Weights, pairs: Sequence[str]) -> list[str]:
-    """KEY VALUE pairs that describe the file's encoder."""
+    """Lists KEY VALUE pairs that describe the file's encoder."""
     shape = weights.shape
     settings = {f"MODEL.CONVMAE.{key}": value for key, value in shape.list_settings().items()}
     settings["MODEL.PIXEL_MEAN"], settings["MODEL.PIXEL_STD"] = [0.0] * shape.in_channels, [1.0] * shape.in_channels

@@ -33,6 +33,14 @@ class ConvMAEBackbone(Backbone):
         square_pad: int = 0,
         freeze_stages: int = 0,
     ):
+        """Wraps an encoder.
+
+        Args:
+            encoder: of dense maps
+            out_features: some of e1, e2, e3, e4
+            square_pad: pixels: Detectron2 pads every image to this square; 0: to a multiple of 32
+            freeze_stages: this many first stages are not trained
+        """
         super().__init__()
         self.encoder = encoder
         self._out_features = list(out_features)

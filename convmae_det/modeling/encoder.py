@@ -46,6 +46,7 @@ class Encoder(nn.Module):
         conv_norm_eps: float = 1e-5,
         drop_path_rate: float = 0.0,
         learned_position: bool = False,
+        crop_position: bool = False,
         windows: Sequence[Window | None] | None = None,
         relative_position: str = "none",
         relative_grid: tuple[int, int] | None = None,
@@ -62,6 +63,7 @@ class Encoder(nn.Module):
             conv_norm_eps: of the norms in the convolution blocks
             drop_path_rate: of the last block, rising linearly from 0 at the first
             learned_position: whether the position embedding is trained
+            crop_position: a smaller map takes the corner of the position embedding; else that is resized
             windows: of each stage-3 block, None for global attention; None: all attend globally
             relative_position: none, shared or decomposed
             relative_grid: (h, w) of the global blocks' relative positions; None: `grid`
@@ -82,7 +84,7 @@ class Encoder(nn.Module):
             num_heads,
             mlp_ratios[2],
             drop_paths[second:],
-            PositionEmbedding(embed_dims[2], grid, learned_position),
+            PositionEmbedding(embed_dims[2], grid, learned_position, crop_position),
             windows or [None] * depths[2],
             relative_position,
             relative_grid or grid,

@@ -37,8 +37,18 @@ class PositionEmbedding(nn.Module):
     weights around it were trained with.
     """
 
-    def __init__(self, dim: int, grid: tuple[int, int], learned: bool):
+    def __init__(self, dim: int, grid: tuple[int, int], learned: bool, crop: bool = False):
+        """Starts from sin-cos.
+
+        Args:
+            dim: channels, a multiple of 4
+            grid: (h, w) of the table
+            learned: whether it is trained
+            crop: a smaller map takes the table's upper left corner, as if it were padded to the table's grid; else the
+                table is resized to it
+        """
         super().__init__()
+        self.crop = crop
         if learned:
             self.table = nn.Parameter(sincos(dim, grid))
         else:
@@ -46,7 +56,12 @@ class PositionEmbedding(nn.Module):
 
     def forward(self, grid: tuple[int, int]) -> torch.Tensor:
         """(1, *grid, C)"""
-        return resize_embedding(self.table, grid)
+        if not self.crop:
+            return resize_embedding(self.table, grid)
+        surplus = [self.table.shape[1] - grid[0], self.table.shape[2] - grid[1]]
+        rows, columns = ((n + abs(n)) // 2 for n in surplus)  # 0 if it is negative: then the table is enlarged
+        table = resize_embedding(self.table, (grid[0] + rows, grid[1] + columns))
+        return crop(table, (0, columns, 0, rows))
 
     def _load_from_state_dict(self, state_dict: Mapping[str, torch.Tensor], prefix: str, *args: Any) -> None:
         table = state_dict.get(prefix + "table")

@@ -1,7 +1,7 @@
 """AdamW with layer-wise learning rates, and gradient clipping.
 
 The rate of encoder layer l is BASE_LR · LAYER_DECAY ** (depth + 1 − l), where depth is the number of stage-3 blocks:
-the convolution stages, which see the image first, learn slowest, and all that lies above the encoder at full rate.
+the convolution stages, which see the image first, learn slowest, and everything above the encoder at the full rate.
 """
 
 import logging
@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 logger = logging.getLogger(__name__)
 
-# Parameters with more than one axis that are offsets all the same, by the last part of their name.
+# Parameters with more than one axis that are offsets like biases, by the last part of their name.
 UNDECAYED = ("table", "rel_pos_h", "rel_pos_w", "mask_token")
 
 
@@ -96,13 +96,13 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.AdamW:
     headers = ["group", "parameters", "learning rate", "weight decay"]
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "right", "right"))
     logger.info(f"AdamW, after the warm-up:\n{table}")
-    # one kernel that reads weights, gradients and moments once, where there is one
+    # where supported, one kernel reads weights, gradients and moments once
     fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
     return torch.optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), fused=fused)
 
 
 def build_gradient_clipper(cfg: CfgNode) -> Callable[[list[nn.Parameter]], object] | None:
-    """Builds the function that clips the gradients of a list of parameters as SOLVER.CLIP_GRADIENTS says; None if disabled.
+    """Builds the function that clips gradients as SOLVER.CLIP_GRADIENTS says; None if it is disabled.
 
     CLIP_TYPE `value` limits every entry, `norm` the norm of each parameter, `full_model` that of all together.
     """

@@ -17,8 +17,8 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
 
     MAX_EPOCHS becomes MAX_ITER (unless that is set), WARMUP_EPOCHS becomes WARMUP_ITERS, STEP_FRACTIONS becomes STEPS
     (unless that is set), BASE_LR and BASE_LR_END are scaled to the batch, ACCUMULATION_STEPS 0 becomes the least number
-    that MAX_IMS_PER_PASS allows. Resolving the result again, for any number of images, changes nothing, so that users can
-    start from the config.yaml of a run.
+    that MAX_IMS_PER_PASS allows. Resolving the result again, for any number of images, changes nothing, so that users
+    can start from the config.yaml of a run.
 
     Raises:
         InputError: values that make no schedule, by their key; a data set without images.
@@ -46,7 +46,7 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     logger.info(_describe_schedule(cfg.SOLVER, solver, num_images))
     if wanted_warmup > solver.WARMUP_ITERS:
         logger.warning(
-            f"The warm-up of {wanted_warmup} iterations is cut to {solver.WARMUP_ITERS}: training is no longer"
+            f"The warm-up of {wanted_warmup} iterations is cut to {solver.WARMUP_ITERS}: training is not longer"
         )
     if cfg.is_frozen():
         resolved.freeze()
@@ -54,7 +54,7 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
 
 
 def _resolve_steps(solver: CfgNode) -> None:
-    """Computes the steps in iterations, without those that a short training doesn't reach or that rounding makes equal."""
+    """Computes the steps in iterations; those are left out that a short training doesn't reach or that are equal."""
     if solver.LR_SCHEDULER_NAME != "WarmupMultiStepLR":
         return
     steps = solver.STEPS or {round(fraction * solver.MAX_ITER) for fraction in solver.STEP_FRACTIONS}

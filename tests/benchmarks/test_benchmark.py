@@ -54,7 +54,8 @@ def test_the_processor_is_named(monkeypatch):
     machine = measuring.describe_machine("cpu")
     assert machine["torch"] == torch.__version__
     assert machine["device"] == (
-        f"{measuring.find_processor_name()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+        f"{measuring.find_processor_name()}, {torch.backends.cpu.get_cpu_capability()}, "
+        f"{torch.get_num_threads()} threads"
     )
     monkeypatch.setattr(Path, "read_text", lambda path: "processor : 0\nmodel name\t: A CPU @ 2 GHz: new\n" * 2)
     assert measuring.find_processor_name() == "A CPU @ 2 GHz: new"

@@ -68,7 +68,7 @@ def test_a_file_is_compared_and_written(folder, capsys, format):
 
 def test_a_file_that_differs_is_not_written(folder, monkeypatch, capsys):
     """As it would be if the trace had fixed what depends on the image."""
-    honest = export.run_torchscript
+    honest = export.build_torchscript_runner
 
     def dishonest(content, device):
         network = honest(content, device)

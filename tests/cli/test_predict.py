@@ -102,7 +102,7 @@ def test_a_second_run_finds_the_same(run, folder):
     first = results("images/found")
     assert run("images", "images/**/*.???", output="images/found") == 0
     assert results("images/found") == first
-    with pytest.raises(InputError, match="nothing but what lies in --output"):
+    with pytest.raises(InputError, match="contains only files in --output"):
         run("images/found", output="images/found")
 
 

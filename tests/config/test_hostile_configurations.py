@@ -139,7 +139,7 @@ def test_names_of_images_that_lead_elsewhere(annotations, monkeypatch, checked_f
         lambda: load_dataset_dicts("mine", is_train=False, cfg=cfg),
         lambda: list_image_names("mine", cfg),
     ):
-        with pytest.raises(InputError, match="mine.json: image 2 .*(leads out of the image folder|outside the folder)"):
+        with pytest.raises(InputError, match="mine.json: image 2 .*(is outside the image folder|outside the folder)"):
             load()
 
 

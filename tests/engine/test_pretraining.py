@@ -305,8 +305,15 @@ def test_compiled_modules_keep_weights_and_names(pretrain, tmp_path, monkeypatch
         (["MODEL.MAE.DECODER_NUM_HEADS", 5], "MODEL.MAE.DECODER_NUM_HEADS is 5, which doesn't divide"),
         (["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "float16"], "SOLVER.AMP.DTYPE float16 needs a GPU"),
         (["SOLVER.ACCUMULATION_STEPS", 3], "SOLVER.IMS_PER_BATCH is 4; it must be a multiple of 3"),
-        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "MODEL.META_ARCHITECTURE is 'GeneralizedRCNN'; it must be MaskedAutoencoder"),
-        (["INPUT.FORMAT", "L"], "MODEL.PIXEL_MEAN is [123.675, 116.28, 103.53]; it must have as many numbers as INPUT.FORMAT L has channels, 1"),
+        (
+            ["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"],
+            "MODEL.META_ARCHITECTURE is 'GeneralizedRCNN'; it must be MaskedAutoencoder",
+        ),
+        (
+            ["INPUT.FORMAT", "L"],
+            "MODEL.PIXEL_MEAN is [123.675, 116.28, 103.53]; it must have as many numbers as INPUT.FORMAT L has "
+            "channels, 1",
+        ),
         (["DATASETS.IMAGE_FOLDERS", [["images", "nowhere"]]], "nowhere, the folder of images in DATASETS.IMAGE_FOLD"),
         (["DATASETS.IMAGE_FOLDERS", [["images", "empty"]]], "empty holds no images"),
         (["DATASETS.TRAIN", ("shapes_tran",)], "'shapes_tran' is not registered: did you mean shapes_train"),

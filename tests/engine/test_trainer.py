@@ -147,7 +147,7 @@ def test_auto_without_bfloat16_is_float32_bit_for_bit(make_cfg, processor, tmp_p
     (line,) = lines(caplog, "Precision")
     assert (
         line.getMessage()
-        == "Precision: float32, for this processor has no bfloat16 instructions (SOLVER.AMP.DTYPE auto)"
+        == "Precision: float32, because this processor has no bfloat16 instructions (SOLVER.AMP.DTYPE auto)"
     )
     single, expected = train(make_cfg("OUTPUT_DIR", str(tmp_path / "single")))
     assert recorded.losses == expected.losses

@@ -151,11 +151,11 @@ def test_safetensors_and_another_place_of_the_configuration(run, tmp_path):
 @pytest.mark.parametrize(
     "cfg, complaint",
     [
-        (None, "windows of its attention are not told"),
+        (None, "don.t contain the windows of its attention"),
         (detector(WINDOW_SIZE=5), "another detector than its configuration: .*local_bias"),
         (detector(IMAGE_SIZE=96, GLOBAL_BLOCKS=[0, 1, 2]), "another detector than its configuration: .*local_bias"),
-        (detector(DEPTHS=[1, 1, 4]), "windows of its attention are not told"),  # of another network: not used
-        (autoencoder_cfg(), "windows of its attention are not told"),
+        (detector(DEPTHS=[1, 1, 4]), "don.t contain the windows of its attention"),  # of another network: not used
+        (autoencoder_cfg(), "don.t contain the windows of its attention"),
     ],
 )
 def test_a_detector_without_its_configuration_is_refused(run, cfg, complaint):
@@ -213,7 +213,7 @@ def test_the_architecture_is_that_of_the_file(tmp_path):
 
 def test_heads_of_other_widths_must_be_told(run):
     _, path = run(autoencoder_cfg(), config=False)
-    with pytest.raises(InputError, match="how many attention heads.*config="):
+    with pytest.raises(InputError, match="number of attention heads.*config="):
         create_encoder(pretrained=path)
     assert create_encoder(SHAPE, path).encoder.stage3.blocks[0].attn.num_heads == 2
 

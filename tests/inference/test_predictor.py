@@ -207,7 +207,10 @@ def test_only_objects_from_the_threshold_on_are_drawn(predictor, paths):
         (["DATASETS.CATEGORIES", CATEGORIES[:3], "MODEL.ROI_HEADS.NUM_CLASSES", 4], "3.*MODEL.ROI_HEADS.NUM_CLASSES"),
         (["MODEL.META_ARCHITECTURE", "MaskedAutoencoder"], "describes a MaskedAutoencoder, but prediction needs"),
         (["MODEL.FPN.OUT_CHANNELS", 8], "model.pth"),
-        (["INPUT.FORMAT", "L"], r"PIXEL_MEAN is \[.*\]; it must have as many numbers as INPUT.FORMAT L has channels, 1"),
+        (
+            ["INPUT.FORMAT", "L"],
+            r"PIXEL_MEAN is \[.*\]; it must have as many numbers as INPUT.FORMAT L has channels, 1",
+        ),
         (["INPUT.MAX_SIZE_TEST", 0], "INPUT.MAX_SIZE_TEST is 0"),
     ],
 )

@@ -69,7 +69,7 @@ def _read_json(path: str | os.PathLike) -> Any:
         raise InputError(f"{path} can't be read ({error.strerror}); it must be a readable annotation file.") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}: {error.msg}"
-    except (ValueError, RecursionError) as error:  # no text, a number of thousands of digits, brackets without end
+    except (ValueError, RecursionError) as error:  # not text, a number of thousands of digits, endless brackets
         place = str(error)
     raise InputError(f"{path} is not JSON ({place}); restore the file, which must be in COCO's format.")
 
@@ -109,7 +109,7 @@ def _find_image_problems(content: Any) -> Iterator[str]:
         if not isinstance(image["file_name"], str):
             yield f"image {image['id']} has the file name {image['file_name']!r}, which is not a string"
         if is_outside_folder(image["file_name"]):
-            yield f"image {image['id']} has the file name {image['file_name']!r}, which leads out of the image folder"
+            yield f"image {image['id']} has the file name {image['file_name']!r}, which is outside the image folder"
         sides = [image["width"], image["height"]]
         if not (_are_finite(sides) and min(sides) > 0):
             yield f"image {image['id']} ({image['file_name']}) has width and height {sides}, which are not positive"
@@ -148,7 +148,7 @@ def _find_annotation_problems(annotation: dict, images: dict, categories: set) -
     if not (_are_finite(box) and len(box) == 4 and min(box[2:]) >= 0):
         yield f"has the box {box!r}, but a box is x, y, width, height in pixels, the last two not negative"
     if keypoints and not (_are_finite(keypoints) and len(keypoints) % 3 == 0):
-        yield "has keypoints that are not x, y and visibility in turn"
+        yield "has keypoints that are not a list of x, y, visibility, x, y, visibility, …"
     image = images[annotation["image_id"]]
     yield from find_geometry_problems(annotation, image["height"], image["width"])
 
@@ -159,7 +159,7 @@ def find_geometry_problems(annotation: dict, height: float, width: float) -> Ite
     pycocotools, in C, would crash on these or read memory outside the mask.
     """
     if not _are_near(annotation["bbox"], height, width):
-        yield f"has the box {list(annotation['bbox'])!r}, which lies far outside its image, {width}×{height}"
+        yield f"has the box {list(annotation['bbox'])!r}, which is far outside its image, {width}×{height}"
     segmentation, size = annotation.get("segmentation"), [height, width]
     if isinstance(segmentation, dict):
         found, counts = segmentation.get("size"), segmentation.get("counts")

@@ -21,10 +21,10 @@ from .annotation_file import check_annotation_file, is_outside_folder, read_imag
 from .coco_format import register_coco_format
 from .summary import describe_unusable_images, is_unusable, log_summary
 
-register_shapes()  # known from here on, as Detectron2's own data sets are from its import on
+register_shapes()  # when imported, as Detectron2's own data sets
 
-# Bytes. Up to here an annotation file is checked before it is loaded, which takes about a second; the files of COCO
-# itself are larger, and looked into only if loading them fails.
+# Bytes. Up to this size an annotation file is checked before it is loaded, which takes about a second; the files of
+# COCO itself are larger, and are checked only if loading them fails.
 CHECKED_FIRST = 64 * 2**20
 
 
@@ -44,9 +44,9 @@ def load_dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNo
     """
     names = [names] if isinstance(names, str) else list(names)
     check_names(f"DATASETS.{'TRAIN' if is_train else 'TEST'}", names)
-    register_coco_format(cfg.DATASETS.COCO_FORMAT, only=names)  # a process started for a GPU of its own knows none
+    register_coco_format(cfg.DATASETS.COCO_FORMAT, only=names)  # a process started for another GPU has none
     parts: list[Any] = [_load(name, cfg, is_train=is_train, evaluated=not is_train) for name in names]
-    if not isinstance(parts[0], list):  # a torch data set takes care of itself
+    if not isinstance(parts[0], list):  # torch data sets are not checked
         return cast(Sequence, ConcatDataset(parts)) if len(parts) > 1 else parts[0]
     for name, part in zip(names, parts, strict=True):
         removed = list(describe_unusable_images(part)) if _excludes_empty_images(part, is_train, cfg) else []
@@ -107,13 +107,13 @@ def _load(name: str, cfg: CfgNode, *, is_train: bool, evaluated: bool) -> Sequen
     check = functools.partial(_check_annotation_file, name, is_train, masks)
     check(CHECKED_FIRST)
     min_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if is_train and cfg.MODEL.KEYPOINT_ON else 0
-    try:  # with its check of consistency comes a table that ours replaces
+    try:  # its check of consistency would print a table that ours replaces
         dicts = get_detection_dataset_dicts(
             [name], filter_empty=False, min_keypoints=min_keypoints, check_consistency=False
         )
     except Exception:
         check()
-        raise  # not the file's fault
+        raise  # the file is not the cause
     _check_names(name, dicts)
     return dicts
 
@@ -161,7 +161,7 @@ def _check_paths(name: str) -> None:
         if path is None or (os.path.isdir(path) if key.endswith("_root") else os.path.isfile(path)):
             continue
         problem = f"{path}, the {'folder' if key.endswith('_root') else 'annotation file'} of the data set {name},"
-        root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))  # Detectron2's own reading of it
+        root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))  # as Detectron2 reads it
         inside = os.path.relpath(path, root)
         if inside.startswith(os.pardir):
             raise InputError(f"{problem} doesn't exist: register the data set with the path where it is.")

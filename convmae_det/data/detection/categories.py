@@ -15,7 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ...errors import InputError
 
 KEY = b'"categories"'
-FIRST_LOOK = 2**16  # bytes after the key; more are read only if the categories go on
+FIRST_LOOK = 2**16  # bytes after the key; more are read only if the categories are longer
 
 
 def read_categories(path: str | os.PathLike) -> list[list]:

@@ -11,7 +11,7 @@ from detectron2.data.datasets import load_coco_json
 from ...errors import InputError
 from .categories import read_categories
 
-# A warning that ids are mapped to the numbers of classes. They are mapped back in predictions, so nobody need mind.
+# Hides a warning that ids are mapped to the numbers of classes: predictions are mapped back.
 logging.getLogger("detectron2.data.datasets.coco").addFilter(
     lambda record: "apply a mapping" not in record.getMessage()
 )

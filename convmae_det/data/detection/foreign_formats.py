@@ -72,7 +72,7 @@ def convert_voc(
     """
     source = Source(images, labels, ".xml", chosen)
     _check_folders(source)
-    for path in sorted(labels.glob("*.xml")):  # supervision wouldn't say which file it can't read
+    for path in sorted(labels.glob("*.xml")):  # supervision's errors don't name the file
         _check_voc(path)
     dataset = _read("from_pascal_voc", labels, source)
     return _to_coco(dataset, source, categories or sorted(dataset.classes), lambda path, size: _voc_outlines(path))
@@ -81,7 +81,7 @@ def convert_voc(
 def _check_folders(source: Source) -> None:
     for path in (source.images, source.labels):
         if not path.is_dir():
-            raise InputError(f"{path} is not a folder: name the folder in which the files themselves lie")
+            raise InputError(f"{path} is not a folder: name the folder that directly contains the files")
 
 
 def _read(method: str, named: Path, source: Source, **options: str) -> Any:
@@ -136,7 +136,7 @@ def _select(files: Sequence[str], source: Source) -> list[Path]:
     """Selects the images to convert, sorted by name. Two with the same stem would share their labels."""
     paths = sorted(map(Path, files))
     if not paths:
-        raise InputError(f"{source.images} holds no images that supervision knows; folders in it are not looked into")
+        raise InputError(f"{source.images} holds no images that supervision knows; folders in it are not searched")
     stem, count = Counter(path.stem for path in paths).most_common(1)[0]
     if count > 1:
         twins = " and ".join(path.name for path in paths if path.stem == stem)
@@ -160,7 +160,7 @@ def _select(files: Sequence[str], source: Source) -> list[Path]:
 def _to_coco(dataset: Any, source: Source, names: Sequence[str], outlines: Outlines) -> dict:
     names, images, annotations = list(names), [], []
     for path in _select(dataset.image_paths, source):
-        height, width = read_size(path)  # upright, as it is for training
+        height, width = read_size(path)  # rotated, as in training
         images.append({"id": len(images) + 1, "file_name": path.name, "width": width, "height": height})
         objects, label_file = dataset.annotations[str(path)], source.labels / f"{path.stem}{source.ending}"
         polygons = outlines(label_file, (width, height)) if label_file.exists() else []

@@ -9,7 +9,7 @@ from ...config.checks import check_input
 
 
 class Resize(T.Augmentation):
-    """One of Detectron2's resizing augmentations, except that every image keeps at least a pixel of width and height."""
+    """One of Detectron2's resizing augmentations, but every image keeps at least a pixel of width and height."""
 
     def __init__(self, resize: T.Augmentation):
         super().__init__()
@@ -17,7 +17,7 @@ class Resize(T.Augmentation):
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         resize = self.resize.get_transform(image)
-        if not isinstance(resize, T.ResizeTransform):  # INPUT.MIN_SIZE_TEST 0 leaves images as they are
+        if not isinstance(resize, T.ResizeTransform):  # INPUT.MIN_SIZE_TEST 0 doesn't resize
             return resize
         return T.ResizeTransform(resize.h, resize.w, max(1, resize.new_h), max(1, resize.new_w), resize.interp)
 

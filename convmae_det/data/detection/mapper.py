@@ -26,7 +26,7 @@ class DetectionMapper(DatasetMapper):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
-        augmentations = build_augmentations(cfg, is_train)  # first, since it checks what the next line takes on trust
+        augmentations = build_augmentations(cfg, is_train)  # first, because it checks what the next line assumes
         return super().from_config(cfg, is_train) | {
             "augmentations": augmentations,
             "recompute_boxes": is_train and cfg.MODEL.MASK_ON,
@@ -98,7 +98,7 @@ class DetectionMapper(DatasetMapper):
             self._check_geometry(dataset_dict)
             super()._transform_annotations(dataset_dict, transforms, image_shape)
             instances = dataset_dict["instances"]
-            instances.gt_boxes.clip(image_shape)  # those of masks may lie outside; raises for what is not finite
+            instances.gt_boxes.clip(image_shape)  # boxes of masks may extend outside; raises if not finite
             dataset_dict["instances"] = instances[instances.gt_boxes.nonempty()]
         except (ValueError, TypeError, LookupError, AttributeError, AssertionError, ShapelyError) as error:
             raise InputError(

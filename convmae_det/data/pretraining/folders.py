@@ -24,10 +24,10 @@ from ...errors import InputError
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = b".avif .bmp .gif .jp2 .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split()  # bytes, as names are read
+SUFFIXES = b".avif .bmp .gif .jp2 .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split()  # bytes, like file names
 
-# Nanoseconds. The coarsest file systems give times in steps of two seconds, so a file may still be added to a folder
-# changed this recently without its time telling.
+# Nanoseconds. The coarsest file systems store times in steps of two seconds, so a file may still be added to a folder
+# that changed this recently without a change of its time.
 SETTLED = 2 * 10**9
 
 
@@ -145,7 +145,7 @@ def _walk(folder: str) -> Listing:
     with tqdm(desc=f"Listing {folder}", unit=" files", delay=1, disable=None) as progress:
         while waiting:
             path = waiting.pop()
-            identity, changed = _state(path)  # before its content, so that a change meanwhile will show
+            identity, changed = _state(path)  # read before the content, so that a later change is noticed
             folders.append(path + b"\0")
             times.append(changed)
             if identity is None or identity in entered:
@@ -173,7 +173,7 @@ def _content(folder: bytes, progress: tqdm) -> tuple[list[bytes], list[bytes]]:
             if entry.is_symlink():
                 mode = _mode_behind(entry.path)
                 is_folder, is_file, is_gone = stat.S_ISDIR(mode), stat.S_ISREG(mode), not mode
-            else:  # told by the listing itself
+            else:  # known from the listing, without another system call
                 is_folder, is_file, is_gone = entry.is_dir(), entry.is_file(), False
             is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
             if is_folder or (is_gone and not is_image):
@@ -213,17 +213,17 @@ def _cache_file(folder: str) -> Path:
 
 def _read_cache(path: Path) -> Listing | None:
     """Reads the listing in a cache file; None if it can't be read or isn't current."""
-    if not os.path.exists(path):  # nor if its folder is another user's, of which Path.exists makes an error
+    if not os.path.exists(path):  # False also for another user's folder, where Path.exists raises
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
             listing = Listing(**arrays)
         current = listing.is_current()
     except Exception as error:  # a damaged file fails in many ways
-        logger.warning("%s can't be used (%s); the images are listed anew.", path, error)
+        logger.warning("%s can't be used (%s); the images are listed again.", path, error)
         return None
     if current:
-        logger.info("The images are those listed in %s, since no folder has changed; delete it to list anew.", path)
+        logger.info("The images are those listed in %s, since no folder has changed; delete it to list again.", path)
     return listing if current else None
 
 
@@ -234,4 +234,4 @@ def _write_cache(path: Path, listing: Listing) -> None:
             np.savez(Path(scratch, path.name), **listing._asdict())
             os.replace(Path(scratch, path.name), path)
     except OSError as error:
-        logger.warning("%s can't be written (%s); the images will be listed anew each time.", path, error.strerror)
+        logger.warning("%s can't be written (%s); the images will be listed each time.", path, error.strerror)

@@ -24,7 +24,7 @@ from .folders import ImageFiles, list_images, register_image_folders
 
 logger = logging.getLogger(__name__)
 
-# Images tried for one sample. With half of a data set damaged, all of them fail once in four thousand million samples.
+# Images tried for one sample. With half of a data set damaged, all of them fail once in four billion samples.
 MAX_ATTEMPTS = 32
 
 FLIPS = {"none": None, "horizontal": -1, "vertical": -2}  # axes
@@ -42,7 +42,7 @@ def build_pretraining_dataset(cfg: CfgNode) -> ConcatDataset:
             processes don't find the same images.
     """
     find, dataset = ErrorReturningMapper(_find_images), None
-    for turn in (True, False):  # the main process's, then that of the others, which profit from what it has cached
+    for turn in (True, False):  # first the main process, then the others, which use its cache
         if comm.is_main_process() == turn:
             dataset = find(cfg)
         for error in comm.all_gather(dataset if isinstance(dataset, InputError) else None):
@@ -147,7 +147,7 @@ def choose_crop(height: int, width: int, scale: Sequence[float]) -> tuple[int, i
             top = int(torch.randint(height - part_height + 1, (1,)))
             left = int(torch.randint(width - part_width + 1, (1,)))
             return top, left, part_height, part_width
-    low, high = ASPECT_RATIOS  # the whole image, or of one too long the middle
+    low, high = ASPECT_RATIOS  # the whole image, or the middle of one that is too long
     part_width = min(width, round(height * high))
     part_height = min(height, round(width / low))
     return (height - part_height) // 2, (width - part_width) // 2, part_height, part_width
@@ -211,7 +211,7 @@ class SkippedImageLog:
                 "%s can't be read and is skipped; see %s.", line.decode(errors="backslashreplace"), self.path
             )
         os.makedirs(os.path.dirname(self.path) or os.curdir, exist_ok=True)
-        with open(self.path, "ab", buffering=0) as file:  # all lines in one go
+        with open(self.path, "ab", buffering=0) as file:  # all lines in one write
             file.write(b"".join(line + b"\n" for line in new))
         self._lines.update(new)
 

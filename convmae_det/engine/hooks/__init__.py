@@ -1,1 +1,1 @@
-"""What happens between the steps of training."""
+"""Hooks that run between the steps of training."""

@@ -1,4 +1,4 @@
-"""The weights with the best metric so far, and the end of training when they stay the best for long."""
+"""Keeps the weights with the best metric so far, and ends training when they stay the best for long."""
 
 import os
 
@@ -12,19 +12,26 @@ from .evaluation import is_due_at_start
 
 
 class BestCheckpoint(hooks.BestCheckpointer):
-    """Detectron2's, whose file holds weights alone and the metric that they were chosen for.
+    """Detectron2's hook, except that its file contains weights alone and the metric that they were chosen for.
 
-    A resumed run thus knows the metric, and doesn't go on from there. It belongs after the evaluation, on the main
-    process.
+    A resumed run reads the best metric from the file, and doesn't resume from it. The hook goes after the evaluation,
+    on the main process.
     """
 
     def __init__(self, period: int, metric: str, model: nn.Module, path: str):
-        """`period`: of the evaluations; `metric`: the name in metrics.json; `model`: whose weights are written."""
+        """Takes what to save and when.
+
+        Args:
+            period: iterations between evaluations
+            metric: its name in metrics.json
+            model: whose weights are written
+            path: of the file
+        """
         super().__init__(period, self, metric, file_prefix=path)
         self.metric, self.model, self.path = metric, model, path
 
     def before_train(self) -> None:
-        """The file, not the checkpoint that is resumed from, says what it holds."""
+        """Reads the best metric from the file, not from the checkpoint that is resumed."""
         if self.trainer.start_iter > 0 and os.path.exists(self.path):
             best = read_checkpoint(self.path).get("best", {})
             if best.get("metric") == self.metric:
@@ -33,25 +40,31 @@ class BestCheckpoint(hooks.BestCheckpointer):
             self._best_checking()
 
     def save(self, path: str, iteration: int) -> None:
-        """What the base class calls, as that of a checkpointer, before it takes note of the new value."""
+        """Writes the file; the base class calls it as a checkpointer's method, before it stores the new best value."""
         value, _ = self.trainer.storage.latest()[self.metric]
         best = {"metric": self.metric, "value": value, "iterations": min(iteration + 1, self.trainer.max_iter)}
         write_checkpoint({"model": self.model.state_dict(), "best": best}, path)
 
 
 class TrainingStopped(BaseException):
-    """The message says why. It is no Exception, lest Detectron2 log it as a failure."""
+    """Ends training early; the message says why. It is no Exception, so that Detectron2 doesn't log it as a failure."""
 
 
 class EarlyStoppingHook(HookBase):
     """Ends training once `patience` evaluations in a row have not been better than the best.
 
-    All processes end after the same iteration. How many evaluations there have been follows from the iteration of the
-    best, so that a resumed run knows it.
+    All processes end after the same iteration. The number of evaluations since the best follows from its iteration, so
+    that a resumed run knows it.
     """
 
     def __init__(self, patience: int, period: int, best: BestCheckpoint | None):
-        """`best`: None on all processes but the main one."""
+        """Takes the limit.
+
+        Args:
+            patience: evaluations
+            period: iterations between evaluations
+            best: None on all processes but the main one
+        """
         self.patience, self.period, self.best = patience, period, best
 
     def before_train(self) -> None:
@@ -67,11 +80,11 @@ class EarlyStoppingHook(HookBase):
         if reason := self._reason(self.trainer.iter + 1):
             if comm.is_main_process():
                 self.trainer.save_final()
-            comm.synchronize()  # a launcher ends the others when one has ended
+            comm.synchronize()  # when one process ends, a launcher ends the others
             raise TrainingStopped(f"{reason}: the run is complete")
 
     def _reason(self, iterations: int) -> str | None:
-        """Why to stop after so many iterations, the same on all processes; None: go on."""
+        """Returns why to stop after this many iterations, the same on all processes; None: continue."""
         reason, best = None, self.best
         if best and best.best_iter is not None:
             since = iterations // self.period - (best.best_iter + 1) // self.period

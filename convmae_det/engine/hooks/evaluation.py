@@ -1,4 +1,4 @@
-"""When a detector is evaluated during training, and which of its metrics chooses the best weights."""
+"""When a detector is evaluated during training, and which metric chooses the best weights."""
 
 import math
 from collections.abc import Iterator
@@ -13,9 +13,10 @@ from ...evaluation.coco import MEASURES, list_tasks
 
 
 def resolve_evaluation(cfg: CfgNode, num_images: int) -> None:
-    """EVAL_EPOCHS becomes EVAL_PERIOD, in place, for `num_images` training images.
+    """Converts EVAL_EPOCHS to EVAL_PERIOD, in place, for `num_images` training images.
 
-    Raises InputError, naming the key, for values under TEST that can't be meant.
+    Raises:
+        InputError: values under TEST that can't be used, by their key.
     """
     check_evaluation(cfg)
     test = cfg.TEST
@@ -26,9 +27,10 @@ def resolve_evaluation(cfg: CfgNode, num_images: int) -> None:
 
 
 def choose_best_metric(cfg: CfgNode) -> str:
-    """The name in metrics.json of the metric that chooses model_best.pth; "" without DATASETS.TEST.
+    """Chooses the metric for model_best.pth, by its name in metrics.json; "" without DATASETS.TEST.
 
-    Raises InputError for a name that there won't be, with those that there will.
+    Raises:
+        InputError: a name that is not computed; lists those that are.
     """
     if not cfg.DATASETS.TEST:
         return ""
@@ -45,7 +47,7 @@ def choose_best_metric(cfg: CfgNode) -> str:
 
 
 def _list_metric_groups(cfg: CfgNode) -> Iterator[tuple[str, list[str]]]:
-    """What stands before /AP in the names of metrics, and the classes that have one of their own."""
+    """Yields what stands before /AP in the names of metrics, and the classes that have a metric of their own."""
     for weights in ("", "ema/") if cfg.SOLVER.EMA.DECAY else ("",):
         for dataset in cfg.DATASETS.TEST:
             classes = MetadataCatalog.get(dataset).get("thing_classes", [])
@@ -55,15 +57,15 @@ def _list_metric_groups(cfg: CfgNode) -> Iterator[tuple[str, list[str]]]:
 
 
 def is_due_at_start(trainer: TrainerBase, period: int) -> bool:
-    """Whether the checkpoint that is resumed from is of an iteration with an evaluation.
+    """Whether the checkpoint that is resumed is from an iteration with an evaluation.
 
-    That comes after the checkpoint, so it is not known whether the run got to its end.
+    The evaluation comes after the checkpoint, so it is not known whether the run completed it.
     """
     return period > 0 and 0 < trainer.start_iter < trainer.max_iter and trainer.start_iter % period == 0
 
 
 class EvaluationHook(hooks.EvalHook):
-    """Detectron2's, which also makes up for the evaluation that an interruption may have cut off."""
+    """Detectron2's hook, which also repeats an evaluation that may have been interrupted."""
 
     def before_train(self) -> None:
         if is_due_at_start(self.trainer, self._period):

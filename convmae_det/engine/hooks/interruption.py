@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, as clusters and Ctrl-C send them, end training with a checkpoint."""
+"""Ends training with a checkpoint at SIGTERM and SIGINT, which clusters and Ctrl-C send."""
 
 import os
 import signal
@@ -11,10 +11,10 @@ NOTICE = b"\nInterrupted: a checkpoint is written after this iteration. Ctrl-C a
 
 
 class InterruptionHook(HookBase):
-    """Ends training in an orderly way at the first SIGTERM or SIGINT that any process receives.
+    """Ends training at the first SIGTERM or SIGINT that any process receives.
 
-    All finish their iteration, a checkpoint is written and KeyboardInterrupt raised; a second SIGINT raises it at once.
-    It goes before the evaluation: a signal doesn't wait for the one that would come next.
+    All processes finish their iteration, a checkpoint is written and KeyboardInterrupt raised; a second SIGINT raises
+    it at once. The hook goes before the evaluation, so that a signal doesn't wait for the next one.
     """
 
     def __init__(self):
@@ -23,15 +23,15 @@ class InterruptionHook(HookBase):
 
     def before_train(self) -> None:
         self.process = os.getpid()
-        if threading.current_thread() is threading.main_thread():  # others can't receive any
+        if threading.current_thread() is threading.main_thread():  # only this thread receives signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 self.replaced[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: object) -> None:
         if os.getpid() != self.process:
-            return  # a loader's worker, forked from here: Ctrl-C reaches it too, but it is needed until the end
+            return  # a worker of the loader, forked from here; it is needed until the end
         first, self.received = not self.received, True
-        if number == signal.SIGINT:  # SIGTERM doesn't count: launchers pass Ctrl-C on as one, in the same instant
+        if number == signal.SIGINT:  # not SIGTERM, which launchers send together with Ctrl-C
             again, self.interrupted = self.interrupted, True
             if again:
                 raise KeyboardInterrupt
@@ -43,7 +43,7 @@ class InterruptionHook(HookBase):
             trainer = self.trainer
             if comm.is_main_process() and trainer.iter + 1 < trainer.max_iter:
                 trainer.checkpointer.save(f"model_{trainer.iter:07d}", iteration=trainer.iter)
-            comm.synchronize()  # a launcher ends the others when one has ended
+            comm.synchronize()  # when one process ends, a launcher ends the others
             raise KeyboardInterrupt
 
     def after_train(self) -> None:

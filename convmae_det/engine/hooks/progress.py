@@ -1,4 +1,4 @@
-"""How fast training goes, how long it waits for data, and how far it is."""
+"""Reports how fast training is, how long it waits for data, and its progress."""
 
 import logging
 import time
@@ -14,11 +14,17 @@ class ProgressHook(HookBase):
     """Writes and logs `epoch`, `images_per_second` and `data_share` every `period` iterations.
 
     They go to the event storage. `data_share` is the share of the time spent waiting for data. Speed and share are
-    those of the last `period` iterations together, so that a long wait among short ones shows.
+    those of the last `period` iterations together, so that a long wait among short ones is visible.
     """
 
     def __init__(self, num_images: int, images_per_step: int, period: int):
-        """`num_images`: in an epoch; `images_per_step`: over all processes and accumulation steps."""
+        """Takes the length of an epoch and a step.
+
+        Args:
+            num_images: in an epoch
+            images_per_step: over all processes and accumulation steps
+            period: iterations between lines in the log
+        """
         self.num_images, self.images_per_step, self.period = num_images, images_per_step, period
         self.seconds, self.waited = deque(maxlen=period), deque(maxlen=period)  # of each iteration
 
