@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..ops.attention import Bias, add_bias, attend, needs_mask
+from ..ops.attention import Bias, attend, attend_by_axes, needs_mask
 from ..ops.maps import crop
 from .positions import decomposed_bias
 
@@ -75,7 +75,7 @@ class Attention(nn.Module):
 
         Args:
             tokens: (B, S, C)
-            bias: added to the logits, broadcastable to (B, heads, S, S)
+            bias: added to the logits, broadcastable to (B, heads, S, S); none beside a decomposed bias
             grid: (h, w) with S = h·w, which a decomposed bias alone needs
 
         Returns:
@@ -84,6 +84,8 @@ class Attention(nn.Module):
         b, s, c = tokens.shape
         query, key, value = self.qkv(tokens).view(b, s, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         if self.rel_pos_h is not None and self.rel_pos_w is not None and grid is not None:
-            bias = add_bias(decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, grid), bias)
-        attended = attend(query, key, value, bias)
+            terms = decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, grid)
+            attended = attend_by_axes(query, key, value, *terms)
+        else:
+            attended = attend(query, key, value, bias)
         return self.proj(attended.transpose(1, 2).reshape(b, s, c))

@@ -3,6 +3,7 @@
 N images, H×W pixels, L = H/16 · W/16 stage-3 tokens, K of them visible, P = 16·16·channels values of a patch.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,19 +80,19 @@ class MaskedAutoencoder(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    def forward(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor]:
+    def forward(self, batch: Sequence[dict] | Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Computes the loss.
 
         Args:
-            batched_inputs: Detectron2's list of dicts; each "image" is (channels, H, W) of one size, in 0–255;
-                "noise" (L,), if given, decides the mask
+            batch: {"images": (N, channels, H, W)} in 0–255, best as uint8; or Detectron2's list of dicts, of which each
+                "image" is (channels, H, W), all of one size. "noise", (N, L) or in each dict (L,), decides the mask
         """
-        images = torch.stack([x["image"].to(self.device, torch.float32) for x in batched_inputs])
-        images = (images - self.pixel_mean) / self.pixel_std
-        noise = None
-        if "noise" in batched_inputs[0]:
-            noise = torch.stack([x["noise"].to(self.device) for x in batched_inputs])
-        return {"loss_reconstruction": self.run(*self.mask(images, noise))[0]}
+        if not isinstance(batch, Mapping):
+            noise = {"noise": torch.stack([x["noise"] for x in batch])} if "noise" in batch[0] else {}
+            batch = {"images": torch.stack([x["image"] for x in batch])} | noise
+        batch = {name: batch[name].to(self.device, non_blocking=True) for name in ("images", "noise") if name in batch}
+        images = (batch["images"].float() - self.pixel_mean) / self.pixel_std
+        return {"loss_reconstruction": self.run(*self.mask(images, batch.get("noise")))[0]}
 
     def reconstruct(self, images: torch.Tensor, noise: torch.Tensor | None = None) -> Reconstruction:
         """Hides a part of images and predicts it; differentiable.

@@ -98,17 +98,22 @@ class RelativePositionBias(nn.Module):
 
 def decomposed_bias(
     query: torch.Tensor, rel_pos_h: torch.Tensor, rel_pos_w: torch.Tensor, grid: tuple[int, int]
-) -> torch.Tensor:
-    """Query-dependent bias split into a row and a column term (ViTDet, arXiv 2203.16527, from MViTv2).
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Computes a query-dependent bias, split into terms of rows and columns (ViTDet, arXiv 2203.16527, from MViTv2).
 
-    query (B, heads, L, d); tables (2h₀−1, d) and (2w₀−1, d), resized linearly to the grid → (B, heads, L, L).
+    Args:
+        query: (B, heads, L, d)
+        rel_pos_h, rel_pos_w: tables (2h₀−1, d) and (2w₀−1, d), which are resized linearly to the grid
+        grid: (h, w)
+
+    Returns:
+        (B, heads, L, h) and (B, heads, L, w), for keys in each row and in each column, to be added
     """
     h, w = grid
     query = query.unflatten(2, (h, w))
     rows = torch.einsum("bnhwd,hkd->bnhwk", query, _displacements(rel_pos_h, h).to(query.dtype))
     columns = torch.einsum("bnhwd,wkd->bnhwk", query, _displacements(rel_pos_w, w).to(query.dtype))
-    bias = rows[..., :, None] + columns[..., None, :]
-    return bias.flatten(4, 5).flatten(2, 3)
+    return rows.flatten(2, 3), columns.flatten(2, 3)
 
 
 def _displacements(table: torch.Tensor, size: int) -> torch.Tensor:

@@ -30,6 +30,35 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: Bi
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
+def attend_by_axes(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+) -> torch.Tensor:
+    """Attention on a grid (h, w) of L = h·w tokens, with a bias that is the sum of a term for a key's row and column.
+
+    Such a bias is a scalar product, too: of the terms with the key's row and column as ones among zeros. As h + w more
+    channels of query and key it needs no matrix of all pairs.
+
+    Args:
+        query, key, value: (B, heads, L, d)
+        rows, columns: (B, heads, L, h) and (B, heads, L, w)
+
+    Returns:
+        (B, heads, L, d)
+    """
+    (*batch, length, d), h, w = key.shape, rows.shape[-1], columns.shape[-1]
+    if not choice.folds_bias(key.device, d + h + w):
+        bias = rows[..., :, None] + columns[..., None, :]
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.flatten(-2))
+    token = torch.arange(length, device=key.device)[:, None]
+    row = token.div(w, rounding_mode="floor") == torch.arange(h, device=key.device)
+    column = token % w == torch.arange(w, device=key.device)
+    places = torch.cat([row, column], dim=1).to(key.dtype).expand(*batch, length, h + w)
+    scale = d**-0.5
+    wide_query = torch.cat([query, rows.to(query.dtype) / scale, columns.to(query.dtype) / scale], dim=-1)
+    wide_key, wide_value = torch.cat([key, places], dim=-1), F.pad(value, (0, h + w))  # kernels want equal widths
+    return F.scaled_dot_product_attention(wide_query, wide_key, wide_value, scale=scale)[..., :d]
+
+
 def grid_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) -> Bias:
     """The biases of a table in the form in which global attention takes them, for all blocks; None: there are none.
 
@@ -54,25 +83,23 @@ def matrix_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor
 
 
 def mask_bias(bias: torch.Tensor | None, mask: torch.Tensor | None, tokens: torch.Tensor) -> torch.Tensor | None:
-    """Biases of attention inside windows, and −∞ where the mask forbids: (N·windows, heads or 1, S, S).
+    """Adds to the biases of attention inside windows a value that no key survives where a mask forbids it.
 
     Args:
         bias: (1, heads, S, S); None: without
         mask: bool (windows, S, S), which key each query may see, the same for all images; None: `bias` as it is
         tokens: (N, h, w, C)
+
+    Returns:
+        (N·windows, heads or 1, S, S)
     """
     if mask is None:
         return bias
-    hidden = torch.zeros_like(mask, dtype=dtype_of_attention(tokens)).masked_fill(~mask, float("-inf"))[:, None]
+    dtype = dtype_of_attention(tokens)
+    forbidden = torch.finfo(dtype).min / 2  # finite, with room for a bias: some kernels give NaN for −∞
+    hidden = torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, forbidden)[:, None]
     bias = hidden if bias is None else bias + hidden
     return bias.repeat(tokens.shape[0], 1, 1, 1)
-
-
-def add_bias(bias: torch.Tensor, other: Bias) -> torch.Tensor:
-    """Adds a bias, of all pairs of tokens, to one that there may be."""
-    if isinstance(other, TableBias):
-        other = look_up(*other)[None].to(bias.dtype)
-    return bias if other is None else bias + other
 
 
 def dtype_of_attention(tokens: torch.Tensor) -> torch.dtype:

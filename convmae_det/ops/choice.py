@@ -19,12 +19,14 @@ FORMS = {
     "linear": ("product", "convolution"),  # torch's matrix product, or the 1×1 convolution that a linear layer also is
     "depthwise": ("plain", "grouped"),  # gradients of a depthwise convolution's weights, or the diagonals of groups
     "attention": ("matrix", "table"),  # relative position biases looked up for all pairs of tokens, or where needed
+    "decomposed": ("matrix", "folded"),  # biases by row and column as a matrix of all pairs, or as more channels
     "pieces": ("whole", "pieces"),  # a large map passes pointwise layers at once, or some thousand tokens at a time
     "regions": ("exact", "padded"),  # a head sees the regions that there are, or up to half as many more
 }
 
 SMALL_CONVOLUTION = 20480  # values up to which PyTorch makes a convolution without oneDNN
 MATRIX_TOKENS = 512  # up to which all biases and logits of an image stay in a cache: 1 MB a head
+MAX_HEAD = 256  # channels of a head in PyTorch's fused kernels for GPUs
 PIECE = 2048  # tokens of which a cache holds what an MLP computes between its input and its result
 RECOMPUTED_TOKENS = 8 * PIECE  # up to which a training step is faster if it keeps what else it would compute twice
 
@@ -84,6 +86,14 @@ def depthwise_group(maps: torch.Tensor) -> int:
 def bias_stays_table(device: torch.device, tokens: int) -> bool:
     """For global attention on a grid of so many tokens, with biases from a table."""
     return runs_eagerly(device) and _chosen("attention", "table", tokens > MATRIX_TOKENS)
+
+
+def folds_bias(device: torch.device, channels: int) -> bool:
+    """Whether biases by row and column become channels of query and key, so many in all.
+
+    On a GPU the fused kernels without a bias take heads of up to MAX_HEAD channels.
+    """
+    return _chosen("decomposed", "folded", device.type == "cpu" or channels <= MAX_HEAD)
 
 
 def piece_of(tokens: torch.Tensor) -> int | None:

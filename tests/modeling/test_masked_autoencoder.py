@@ -240,6 +240,16 @@ def test_activation_checkpointing_changes_nothing():
     assert_close(results[1], results[0], rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_batch_is_one_tensor_or_a_list_of_images(dtype):
+    model = build_model(autoencoder_cfg())
+    images = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8).to(dtype)
+    noise = torch.rand(3, 16)
+    stacked = model({"images": images, "noise": noise})
+    listed = model([{"image": image, "noise": order} for image, order in zip(images, noise, strict=True)])
+    assert_close(stacked, listed, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("arch", PRESETS)
 def test_every_preset_builds(arch):
     cfg = get_cfg()

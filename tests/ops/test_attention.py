@@ -1,0 +1,51 @@
+"""What is added to the logits of attention: biases in its precision, and masks that are finite and forbid."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from convmae_det.ops import choice
+from convmae_det.ops.attention import attend, attend_by_axes, mask_bias, matrix_bias
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_mask_is_finite_and_lets_nothing_through(dtype):
+    """Even beside the largest of biases, whose sign is the mask's."""
+    tokens = torch.randn(1, 2, 4, 3).to(dtype)
+    mask = torch.tensor([[True, True, False, False], [True, True, False, False]] + [[False, False, True, True]] * 2)
+    for scale in (0.0, 100.0, -100.0):
+        bias = mask_bias(torch.full((1, 1, 4, 4), scale, dtype=dtype), mask[None], tokens)
+        assert bias.isfinite().all()
+        weights = (torch.zeros(4, 4) + bias.float()[0, 0]).softmax(-1)
+        assert not weights[~mask].any() and (weights[mask] > 0).all()
+
+
+def test_without_mask_or_bias():
+    tokens, bias = torch.randn(2, 2, 2, 3), torch.randn(1, 2, 4, 4)
+    assert mask_bias(bias, None, tokens) is bias and mask_bias(None, None, tokens) is None
+    masked = mask_bias(None, torch.ones(1, 4, 4, dtype=torch.bool), tokens)
+    query = torch.randn(2, 1, 4, 3)
+    assert_close(attend(query, query, query, masked), attend(query, query, query))
+
+
+def test_biases_are_of_the_precision_of_the_attention():
+    table, tokens = torch.randn(2, 3, 5), torch.randn(1, 2, 3, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert matrix_bias(table, (2, 3), tokens).dtype == torch.bfloat16
+    assert matrix_bias(table, (2, 3), tokens.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("form", choice.FORMS["decomposed"])
+@pytest.mark.parametrize("grid", [(1, 1), (2, 3), (5, 4)])
+def test_terms_of_rows_and_columns_are_a_bias(force, form, grid):
+    """Exactly, in float64, with its gradients."""
+    force(decomposed=form)
+    (h, w), shape = grid, (2, 3, grid[0] * grid[1])
+    parts = [torch.randn(*shape, c, dtype=torch.float64, requires_grad=True) for c in (4, 4, 4, h, w)]
+    query, key, value, rows, columns = parts
+    bias = (rows[..., :, None] + columns[..., None, :]).flatten(-2)
+    expected = ((query @ key.transpose(-1, -2)) / 2 + bias).softmax(-1) @ value
+    found, direction = attend_by_axes(*parts), torch.randn_like(expected)
+    assert_close(found, expected, rtol=0, atol=1e-14)
+    of_ours, of_theirs = (torch.autograd.grad(result, parts, direction) for result in (found, expected))
+    assert_close(of_ours, of_theirs, rtol=0, atol=1e-13)
