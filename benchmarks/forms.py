@@ -16,7 +16,7 @@ from torch import nn
 from convmae_det.costs.measuring import describe_machine, measure_medians
 from convmae_det.modeling.blocks import Mlp
 from convmae_det.ops import choice
-from convmae_det.ops.attention import attend, grid_bias
+from convmae_det.ops.attention import attend, attend_by_axes, grid_bias
 from convmae_det.ops.layers import accelerate, pointwise
 
 SIDES = (8, 14, 20, 24, 32, 48, 64, 96)  # of a square grid of tokens
@@ -50,6 +50,12 @@ def attention(side: int) -> tuple[Callable, tuple, str]:
     return run, (tokens, table), _chosen("attention", choice.bias_stays_table(table.device, side * side))
 
 
+def decomposed(side: int) -> tuple[Callable, tuple, str]:
+    parts = [torch.randn(1, HEADS, side * side, c, requires_grad=True) for c in (*[WIDTH // HEADS] * 3, side, side)]
+    chosen = _chosen("decomposed", choice.folds_bias(parts[0].device, WIDTH // HEADS + 2 * side))
+    return lambda: attend_by_axes(*parts), tuple(parts), chosen
+
+
 def depthwise(side: int) -> tuple[Callable, tuple, str]:
     maps = torch.randn(1, side, side, STAGE1).permute(0, 3, 1, 2).requires_grad_()
     layer = nn.Conv2d(STAGE1, STAGE1, 5, padding=2, groups=STAGE1)
@@ -72,7 +78,7 @@ def _in_pieces(tokens: torch.Tensor, training: bool) -> str:
         return _chosen("pieces", choice.piece_of(tokens) is not None)
 
 
-BUILD = {"linear": linear, "attention": attention, "depthwise": depthwise, "pieces": pieces}
+BUILD = {"linear": linear, "attention": attention, "decomposed": decomposed, "depthwise": depthwise, "pieces": pieces}
 
 
 def _chosen(operation: str, fast: bool) -> str:
@@ -88,7 +94,7 @@ def measure(args: argparse.Namespace) -> dict:
 def compare(operation: str, side: int, args: argparse.Namespace) -> dict:
     run, inputs, chosen = BUILD[operation](side)
     forms = choice.FORMS[operation]
-    if operation == "attention" and side > LARGEST_MATRIX:
+    if operation in ("attention", "decomposed") and side > LARGEST_MATRIX:
         forms = tuple(form for form in forms if form != "matrix")
     turns, counts = {}, {}
     for form in forms:

@@ -79,7 +79,7 @@ def grid_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) 
 
 def matrix_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) -> torch.Tensor:
     """The biases of `table` (heads, 2h−1, 2w−1) for all pairs: (1, heads, L, L), in the dtype of the attention."""
-    return look_up(table, grid)[None].to(dtype_of_attention(tokens))
+    return _align(look_up(table, grid)[None].to(dtype_of_attention(tokens)))
 
 
 def mask_bias(bias: torch.Tensor | None, mask: torch.Tensor | None, tokens: torch.Tensor) -> torch.Tensor | None:
@@ -99,7 +99,13 @@ def mask_bias(bias: torch.Tensor | None, mask: torch.Tensor | None, tokens: torc
     forbidden = torch.finfo(dtype).min / 2  # finite, with room for a bias: some kernels give NaN for −∞
     hidden = torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, forbidden)[:, None]
     bias = hidden if bias is None else bias + hidden
-    return bias.repeat(tokens.shape[0], 1, 1, 1)
+    return _align(bias.repeat(tokens.shape[0], 1, 1, 1))
+
+
+def _align(bias: torch.Tensor) -> torch.Tensor:
+    """The same (…, S) with strides that the kernels want, which else would copy it in each block."""
+    columns = choice.bias_alignment(bias.device)
+    return F.pad(bias, (0, -bias.shape[-1] % columns))[..., : bias.shape[-1]]
 
 
 def dtype_of_attention(tokens: torch.Tensor) -> torch.dtype:

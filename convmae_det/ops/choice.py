@@ -88,6 +88,11 @@ def bias_stays_table(device: torch.device, tokens: int) -> bool:
     return runs_eagerly(device) and _chosen("attention", "table", tokens > MATRIX_TOKENS)
 
 
+def bias_alignment(device: torch.device) -> int:
+    """Of how many columns the rows of a bias in memory must be a multiple."""
+    return 8 if device.type == "cuda" else 1
+
+
 def folds_bias(device: torch.device, channels: int) -> bool:
     """Whether biases by row and column become channels of query and key, so many in all.
 

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from convmae_det.ops import choice
-from convmae_det.ops.attention import attend, attend_by_axes, mask_bias, matrix_bias
+from convmae_det.ops.attention import attend, attend_by_axes, look_up, mask_bias, matrix_bias
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -49,3 +49,18 @@ def test_terms_of_rows_and_columns_are_a_bias(force, form, grid):
     assert_close(found, expected, rtol=0, atol=1e-14)
     of_ours, of_theirs = (torch.autograd.grad(result, parts, direction) for result in (found, expected))
     assert_close(of_ours, of_theirs, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("columns", [1, 8])
+def test_rows_of_biases_are_aligned(monkeypatch, columns):
+    monkeypatch.setattr(choice, "bias_alignment", lambda device: columns)
+    tokens, table = torch.randn(2, 3, 3, 4), torch.randn(2, 5, 5, requires_grad=True)
+    bias = matrix_bias(table, (3, 3), tokens)
+    masked = mask_bias(bias, torch.eye(9, dtype=torch.bool)[None], tokens)
+    for found in (bias, masked):
+        assert found.shape[-2:] == (9, 9) and found.stride(-2) % columns == 0
+    expected = look_up(table, (3, 3))
+    assert_close(bias[0], expected)
+    weight = torch.randn_like(expected)
+    of_ours, of_theirs = (torch.autograd.grad((x * weight).sum(), table)[0] for x in (bias, expected))
+    assert_close(of_ours, of_theirs)
