@@ -16,8 +16,8 @@ from torch import nn
 from convmae_det.costs.measuring import describe_machine, measure_medians
 from convmae_det.modeling.blocks import Mlp
 from convmae_det.ops import choice
-from convmae_det.ops.attention import attend, attend_by_axes, grid_bias
-from convmae_det.ops.layers import accelerate, pointwise
+from convmae_det.ops.attention import attend, attend_by_axes, build_grid_bias
+from convmae_det.ops.layers import accelerate, apply_pointwise
 
 SIDES = (8, 14, 20, 24, 32, 48, 64, 96)  # of a square grid of tokens
 WIDTH, HEADS, STAGE1 = 768, 12, 256
@@ -45,7 +45,7 @@ def attention(side: int) -> tuple[Callable, tuple, str]:
     table = torch.randn(HEADS, 2 * side - 1, 2 * side - 1, requires_grad=True)
 
     def run() -> torch.Tensor:
-        return attend(*tokens.permute(2, 0, 3, 1, 4), grid_bias(table, grid, tokens))
+        return attend(*tokens.permute(2, 0, 3, 1, 4), build_grid_bias(table, grid, tokens))
 
     return run, (tokens, table), _chosen("attention", choice.bias_stays_table(table.device, side * side))
 
@@ -60,7 +60,11 @@ def depthwise(side: int) -> tuple[Callable, tuple, str]:
     maps = torch.randn(1, side, side, STAGE1).permute(0, 3, 1, 2).requires_grad_()
     layer = nn.Conv2d(STAGE1, STAGE1, 5, padding=2, groups=STAGE1)
     accelerate(layer)
-    return lambda: layer(maps), (maps, *layer.parameters()), _chosen("depthwise", choice.depthwise_group(maps) > 0)
+    return (
+        lambda: layer(maps),
+        (maps, *layer.parameters()),
+        _chosen("depthwise", choice.choose_depthwise_group(maps) > 0),
+    )
 
 
 def pieces(side: int) -> tuple[Callable, tuple, str]:
@@ -70,12 +74,12 @@ def pieces(side: int) -> tuple[Callable, tuple, str]:
     accelerate(mlp)
     chosen = {grad: _in_pieces(tokens, grad) for grad in (False, True)}
     name = chosen[True] if chosen[True] == chosen[False] else f"{chosen[False]}, {chosen[True]}"
-    return lambda: pointwise(tokens, norm, mlp), (tokens, *norm.parameters(), *mlp.parameters()), name
+    return lambda: apply_pointwise(tokens, norm, mlp), (tokens, *norm.parameters(), *mlp.parameters()), name
 
 
 def _in_pieces(tokens: torch.Tensor, training: bool) -> str:
     with torch.set_grad_enabled(training):
-        return _chosen("pieces", choice.piece_of(tokens) is not None)
+        return _chosen("pieces", choice.choose_piece(tokens) is not None)
 
 
 BUILD = {"linear": linear, "attention": attention, "decomposed": decomposed, "depthwise": depthwise, "pieces": pieces}
@@ -144,14 +148,14 @@ def forced(operation: str, form: str) -> Iterator[None]:
     """That form of the operation runs, as a user would ask for it."""
     before = os.environ.get("CONVMAE_OPS")
     os.environ["CONVMAE_OPS"] = f"{operation}={form}"
-    choice.overrides.cache_clear()
+    choice.read_overrides.cache_clear()
     try:
         yield
     finally:
         os.environ.pop("CONVMAE_OPS")
         if before is not None:
             os.environ["CONVMAE_OPS"] = before
-        choice.overrides.cache_clear()
+        choice.read_overrides.cache_clear()
 
 
 def report(result: dict) -> None:

@@ -146,7 +146,7 @@ class Block(nn.Module):
         return tokens + self.mlp(self.norm2(tokens))
 
 
-def sincos(dim: int, grid: tuple[int, int]) -> torch.Tensor:
+def build_sincos_table(dim: int, grid: tuple[int, int]) -> torch.Tensor:
     """(1, L, dim): of each token sin and cos of its column, then of its row."""
     omega = [10000 ** (-i / (dim // 4)) for i in range(dim // 4)]
     rows = []
@@ -178,7 +178,7 @@ class Encoder(nn.Module):
         self.patch_embed2 = PatchEmbed(c1, c2, 2)
         self.patch_embed3 = PatchEmbed(c2, c3, 2)
         self.patch_embed4 = nn.Linear(c3, c3)
-        self.pos_embed = nn.Parameter(sincos(c3, grid), requires_grad=False)
+        self.pos_embed = nn.Parameter(build_sincos_table(c3, grid), requires_grad=False)
         self.blocks1 = nn.ModuleList(ConvBlock(c1, mlp_ratios[0], conv_kernel_size) for _ in range(depths[0]))
         self.blocks2 = nn.ModuleList(ConvBlock(c2, mlp_ratios[1], conv_kernel_size) for _ in range(depths[1]))
         self.blocks3 = nn.ModuleList(Block(c3, num_heads, mlp_ratios[2]) for _ in range(depths[2]))
@@ -229,7 +229,7 @@ class MaskedAutoencoder(Encoder):
         self.stage2_output_decode = nn.Conv2d(c2, c3, 2, stride=2)
         self.decoder_embed = nn.Linear(c3, decoder_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_dim))
-        self.decoder_pos_embed = nn.Parameter(sincos(decoder_dim, grid), requires_grad=False)
+        self.decoder_pos_embed = nn.Parameter(build_sincos_table(decoder_dim, grid), requires_grad=False)
         self.decoder_blocks = nn.ModuleList(
             Block(decoder_dim, decoder_heads, mlp_ratios[0]) for _ in range(decoder_depth)
         )

@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks import peers
 from benchmarks import published as convmae
 from convmae_det.config import add_convmae_config
-from convmae_det.config.building import window_arguments
+from convmae_det.config.building import build_window_arguments
 from convmae_det.config.presets import PRESETS
 from convmae_det.costs.measuring import (
     MATMUL,
@@ -29,7 +29,7 @@ from convmae_det.costs.operations import OperationCounter
 from convmae_det.errors import InputError
 from convmae_det.modeling.decoder import Decoder
 from convmae_det.modeling.encoder import Encoder
-from convmae_det.modeling.window_schedule import attention_windows
+from convmae_det.modeling.window_schedule import build_attention_windows
 from convmae_det.ops.compilation import compile_modules
 
 PUBLISHED, OURS = "published form", "convmae_det"
@@ -118,7 +118,7 @@ def build(kind: str, form: str, size: int, arch: str) -> nn.Module:
     cfg = configuration(kind, size, arch)
     model = build_model(cfg)
     if kind != PRETRAINING and form == PUBLISHED:
-        windows = attention_windows(PRESETS[arch]["depths"][2], **window_arguments(cfg))
+        windows = build_attention_windows(PRESETS[arch]["depths"][2], **build_window_arguments(cfg))
         model.backbone.bottom_up = convmae.DetectionBackbone(**PRESETS[arch], grid=grid, windows=windows)
     return model.backbone.bottom_up if kind.startswith("backbone") else model
 

@@ -10,7 +10,7 @@ from .presets import PRESETS
 STRIDE = 16  # pixels along the side of a stage-3 token
 
 
-def encoder_arguments(cfg: CfgNode) -> dict[str, Any]:
+def build_encoder_arguments(cfg: CfgNode) -> dict[str, Any]:
     """The encoder that MODEL.CONVMAE describes, as arguments of :class:`..modeling.encoder.Encoder`.
 
     Raises:
@@ -25,34 +25,34 @@ def encoder_arguments(cfg: CfgNode) -> dict[str, Any]:
         in_channels=len(cfg.MODEL.PIXEL_MEAN),
         conv_kernel_size=node.CONV_KERNEL_SIZE,
         drop_path_rate=node.DROP_PATH_RATE,
-        grid=square_grid(node.PRETRAIN_IMAGE_SIZE),
+        grid=compute_square_grid(node.PRETRAIN_IMAGE_SIZE),
     )
 
 
-def backbone_arguments(cfg: CfgNode) -> dict[str, Any]:
+def build_backbone_arguments(cfg: CfgNode) -> dict[str, Any]:
     """The detector's encoder and what it gives, as arguments of ConvMAEBackbone.
 
     In place of its encoder, arguments of Encoder under "encoder", and of the schedule of windows under "windows".
 
     Raises:
-        InputError: as :func:`encoder_arguments`.
+        InputError: as :func:`build_encoder_arguments`.
     """
-    encoder = encoder_arguments(cfg)
+    encoder = build_encoder_arguments(cfg)
     check_backbone(cfg)
     node = cfg.MODEL.CONVMAE
     if node.RELATIVE_POSITION != "decomposed":  # the second published code keeps the grid of pretraining
-        encoder["grid"] = square_grid(node.IMAGE_SIZE)
+        encoder["grid"] = compute_square_grid(node.IMAGE_SIZE)
     return dict(
         encoder=encoder
         | dict(
             learned_position=True,
             crop_position=crops_position(node.RELATIVE_POSITION),
-            conv_norm_eps=conv_norm_eps(node.RELATIVE_POSITION),
+            conv_norm_eps=choose_conv_norm_eps(node.RELATIVE_POSITION),
             relative_position=node.RELATIVE_POSITION,
-            relative_grid=square_grid(node.IMAGE_SIZE),
+            relative_grid=compute_square_grid(node.IMAGE_SIZE),
             final_norm=False,
         ),
-        windows=window_arguments(cfg),
+        windows=build_window_arguments(cfg),
         out_features=node.OUT_FEATURES,
         square_pad=node.SQUARE_PAD,
         freeze_stages=node.FREEZE_STAGES,
@@ -60,7 +60,7 @@ def backbone_arguments(cfg: CfgNode) -> dict[str, Any]:
     )
 
 
-def training_pad(cfg: CfgNode) -> int:
+def compute_training_pad(cfg: CfgNode) -> int:
     """The side in pixels, a multiple of 32, of the square that holds every image of large-scale jitter; 0 without."""
     return -(-cfg.INPUT.LSJ.IMAGE_SIZE // 32) * 32 if cfg.INPUT.LSJ.ENABLED else 0
 
@@ -73,7 +73,7 @@ def crops_position(relative_position: str) -> bool:
     return relative_position != "decomposed"
 
 
-def conv_norm_eps(relative_position: str) -> float:
+def choose_conv_norm_eps(relative_position: str) -> float:
     """The epsilon of the norms in the convolution blocks.
 
     The second published code, which alone has decomposed relative positions, takes another than the first.
@@ -81,36 +81,36 @@ def conv_norm_eps(relative_position: str) -> float:
     return 1e-6 if relative_position == "decomposed" else 1e-5
 
 
-def window_arguments(cfg: CfgNode) -> dict[str, Any]:
-    """Arguments of :func:`..modeling.window_schedule.attention_windows`, less the number of blocks."""
+def build_window_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Arguments of :func:`..modeling.window_schedule.build_attention_windows`, less the number of blocks."""
     node = cfg.MODEL.CONVMAE
     return dict(global_blocks=list(node.GLOBAL_BLOCKS), window_size=node.WINDOW_SIZE, window_shift=node.WINDOW_SHIFT)
 
 
-def pyramid_arguments(cfg: CfgNode) -> dict[str, Any]:
+def build_pyramid_arguments(cfg: CfgNode) -> dict[str, Any]:
     """What Detectron2's FPN and SimpleFeaturePyramid have in common."""
     return dict(
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS, norm=cfg.MODEL.FPN.NORM, square_pad=cfg.MODEL.CONVMAE.SQUARE_PAD
     )
 
 
-def fpn_arguments(cfg: CfgNode) -> dict[str, Any]:
+def build_fpn_arguments(cfg: CfgNode) -> dict[str, Any]:
     """Arguments of Detectron2's FPN, and under "top_level" its last level: p6, or p7 where RetinaNet asks for it."""
     wants_p7 = cfg.MODEL.META_ARCHITECTURE == "RetinaNet" and "p7" in cfg.MODEL.RETINANET.IN_FEATURES
-    return pyramid_arguments(cfg) | dict(
+    return build_pyramid_arguments(cfg) | dict(
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
         top_level="p7" if wants_p7 else "p6",
     )
 
 
-def masked_autoencoder_arguments(cfg: CfgNode) -> dict[str, Any]:
+def build_masked_autoencoder_arguments(cfg: CfgNode) -> dict[str, Any]:
     """Arguments of Encoder under "encoder" and of Decoder under "decoder", and the rest of MaskedAutoencoder's.
 
     Raises:
-        InputError: as :func:`encoder_arguments`.
+        InputError: as :func:`build_encoder_arguments`.
     """
-    encoder, node = encoder_arguments(cfg), cfg.MODEL.MAE
+    encoder, node = build_encoder_arguments(cfg), cfg.MODEL.MAE
     check_masked_autoencoder(cfg)
     return dict(
         encoder=encoder,
@@ -135,6 +135,6 @@ def masked_autoencoder_arguments(cfg: CfgNode) -> dict[str, Any]:
     )
 
 
-def square_grid(size: int) -> tuple[int, int]:
+def compute_square_grid(size: int) -> tuple[int, int]:
     """The stage-3 grid of a square image of `size` pixels, a multiple of 16."""
     return size // STRIDE, size // STRIDE

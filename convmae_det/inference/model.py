@@ -10,7 +10,7 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import nn
 
 from ..checkpoint import Strictness, load_weights
-from ..config.building import training_pad
+from ..config.building import compute_training_pad
 from ..errors import InputError, shorten_error
 from ..modeling import backbone, masked_autoencoder  # noqa: F401  (registered by being imported)
 from ..modeling.decoder import Decoder
@@ -42,7 +42,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
         ) from error
     keep_outputs_in_float32(model)
     pad_regions(model, HEADS)
-    pad_as_trained(model, training_pad(cfg), cfg.MODEL.CONVMAE.PAD_VALUE)
+    pad_as_trained(model, compute_training_pad(cfg), cfg.MODEL.CONVMAE.PAD_VALUE)
     if cfg.MODEL.COMPILE:
         compile_modules(model, (Encoder, Decoder))  # the heads of a detector work on lists of boxes
     counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]

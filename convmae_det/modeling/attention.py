@@ -2,7 +2,7 @@
 
 Tokens are channels-last: (N, h, w, C) on a grid, or (N, …, C) in any arrangement where attention is global. Which
 tokens a block attends to is its own property, :class:`Window`; what a stage computes once for all its blocks of one
-kind, the relative position bias and the mask of :func:`padding_mask`, is handed to the block as `bias`.
+kind, the relative position bias and the mask of :func:`build_padding_mask`, is handed to the block as `bias`.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from torch import nn
 
 from ..ops.attention import Bias, attend, attend_by_axes, needs_mask
 from ..ops.maps import crop
-from .positions import decomposed_bias
+from .positions import compute_decomposed_bias
 
 
 class Window(NamedTuple):
@@ -45,7 +45,9 @@ class Window(NamedTuple):
         return crop(tokens, (left, right, top, bottom))
 
 
-def padding_mask(window: Window, grid: tuple[int, int], device: torch.device | None = None) -> torch.Tensor | None:
+def build_padding_mask(
+    window: Window, grid: tuple[int, int], device: torch.device | None = None
+) -> torch.Tensor | None:
     """bool (windows, size², size²): which key each query may see; None where nothing is padded.
 
     Real tokens see real tokens; padding sees padding, so that no row of the softmax is empty.
@@ -84,7 +86,7 @@ class Attention(nn.Module):
         b, s, c = tokens.shape
         query, key, value = self.qkv(tokens).view(b, s, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         if self.rel_pos_h is not None and self.rel_pos_w is not None and grid is not None:
-            terms = decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, grid)
+            terms = compute_decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, grid)
             attended = attend_by_axes(query, key, value, *terms)
         else:
             attended = attend(query, key, value, bias)

@@ -14,11 +14,11 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone import vit
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 
-from ..config.building import backbone_arguments, fpn_arguments, pyramid_arguments
+from ..config.building import build_backbone_arguments, build_fpn_arguments, build_pyramid_arguments
 from ..ops.recomputation import recompute_activations
 from .blocks import ConvBlock, TransformerBlock
-from .encoder import STRIDES, Encoder, feature_channels, feature_maps
-from .window_schedule import attention_windows
+from .encoder import STRIDES, Encoder, list_feature_channels, select_feature_maps
+from .window_schedule import build_attention_windows
 
 
 class ConvMAEBackbone(Backbone):
@@ -45,16 +45,16 @@ class ConvMAEBackbone(Backbone):
         self.encoder = encoder
         self._out_features = list(out_features)
         self._out_feature_strides = STRIDES
-        self._out_feature_channels = feature_channels(encoder.embed_dims)
+        self._out_feature_channels = list_feature_channels(encoder.embed_dims)
         self._square_pad = square_pad
         for stage in encoder.stages[:freeze_stages]:
             stage.requires_grad_(False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, Any]:
-        arguments = backbone_arguments(cfg)
+        arguments = build_backbone_arguments(cfg)
         shape = arguments.pop("encoder")
-        windows = attention_windows(shape["depths"][2], **arguments.pop("windows"))
+        windows = build_attention_windows(shape["depths"][2], **arguments.pop("windows"))
         encoder = Encoder(**shape, windows=windows)
         if arguments.pop("activation_checkpoint"):
             recompute_activations(encoder, (ConvBlock, TransformerBlock))
@@ -69,7 +69,7 @@ class ConvMAEBackbone(Backbone):
         return {"size_divisibility": self.size_divisibility, "square_size": self._square_pad}
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return feature_maps(self.encoder(images), self._out_features)
+        return select_feature_maps(self.encoder(images), self._out_features)
 
 
 class SimpleFeaturePyramid(vit.SimpleFeaturePyramid):
@@ -89,7 +89,7 @@ def build_convmae_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ConvMAEBackb
 @BACKBONE_REGISTRY.register()
 def build_convmae_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Detectron2's FPN on the four-scale features; p2–p6, or p2–p7 where RetinaNet asks for p7."""
-    arguments = fpn_arguments(cfg)
+    arguments = build_fpn_arguments(cfg)
     channels = arguments["out_channels"]
     wants_p7 = arguments.pop("top_level") == "p7"
     top_block = LastLevelP6P7(channels, channels, in_feature="p5") if wants_p7 else LastLevelMaxPool()
@@ -104,5 +104,5 @@ def build_convmae_sfp_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SimpleFe
         in_feature="e3",
         scale_factors=(4.0, 2.0, 1.0, 0.5),
         top_block=LastLevelMaxPool(),
-        **pyramid_arguments(cfg),
+        **build_pyramid_arguments(cfg),
     )

@@ -1,6 +1,6 @@
 """The two kinds of blocks, and the MLP of both (paper, section 3.1; figure 2). Tokens are channels-last.
 
-`pointwise(x, norm, mlp)` is mlp(norm(x)).
+`apply_pointwise(x, norm, mlp)` is mlp(norm(x)).
 """
 
 import torch
@@ -8,7 +8,7 @@ from timm.layers import DropPath
 from torch import nn
 
 from ..ops.attention import Bias
-from ..ops.layers import pointwise
+from ..ops.layers import apply_pointwise
 from .attention import Attention, Window
 from .masking import Dense
 
@@ -34,9 +34,9 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, layout: Dense) -> torch.Tensor:
         """Tokens (..., C) as `layout`, one of modeling/masking.py, arranges them → the same shape."""
-        mixed = layout.convolve(self.convolve, pointwise(x, self.norm1, self.pointwise1))
+        mixed = layout.convolve(self.convolve, apply_pointwise(x, self.norm1, self.pointwise1))
         x = x + self.drop_path(self.pointwise2(mixed))
-        return x + self.drop_path(pointwise(x, self.norm2, self.mlp))
+        return x + self.drop_path(apply_pointwise(x, self.norm2, self.mlp))
 
     def convolve(self, dense: torch.Tensor) -> torch.Tensor:
         """(N, h, w, C) → (N, h, w, C). The permuted views are torch's channels_last format: nothing is copied."""
@@ -70,7 +70,7 @@ class TransformerBlock(nn.Module):
     def forward(self, x: torch.Tensor, bias: Bias = None) -> torch.Tensor:
         """Tokens (N, …, C) → the same shape; a window needs (N, h, w, C)."""
         x = x + self.drop_path(self.attend(self.norm1(x), bias))
-        return x + self.drop_path(pointwise(x, self.norm2, self.mlp))
+        return x + self.drop_path(apply_pointwise(x, self.norm2, self.mlp))
 
     def attend(self, tokens: torch.Tensor, bias: Bias) -> torch.Tensor:
         """Attention among all tokens, or inside the windows."""
@@ -92,4 +92,4 @@ class Mlp(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(…, dim) → (…, dim)"""
-        return pointwise(tokens, self.fc1, self.act, self.fc2)
+        return apply_pointwise(tokens, self.fc1, self.act, self.fc2)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..ops.layers import accelerate
-from ..ops.maps import Places, occupied, put_blocks, take_blocks
+from ..ops.maps import Places, mark_occupied, put_blocks, take_blocks
 from .blocks import TransformerBlock
 from .encoder import STRIDE
 from .patch_embed import fold, unfold
@@ -77,7 +77,7 @@ class Decoder(nn.Module):
             (N, M, patch_values)
         """
         embedded = put_blocks(self.embed(latent)[:, :, None, None], visible)
-        shown = occupied(visible).view(*embedded.shape[:3], 1)
+        shown = mark_occupied(visible).view(*embedded.shape[:3], 1)
         tokens = torch.where(shown, embedded, self.mask_token.to(embedded.dtype))
         tokens = tokens + self.position_embedding(visible.grid)
         for block in self.blocks:
@@ -95,21 +95,21 @@ def unpatchify(patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     return unfold(patches.unflatten(1, tuple(grid)), STRIDE).permute(0, 3, 1, 2)
 
 
-def patch_statistics(patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def compute_patch_statistics(patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation (…, 1) of each patch: unbiased variance plus 1e-6, as in MAE's code."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return mean, (variance + 1e-6).sqrt()
 
 
-def target_patches(patches: torch.Tensor, normalise: bool) -> torch.Tensor:
+def build_target_patches(patches: torch.Tensor, normalise: bool) -> torch.Tensor:
     """What the decoder is to predict of `patches` (…, P): themselves, or normalised by their own statistics."""
     if not normalise:
         return patches
-    mean, deviation = patch_statistics(patches)
+    mean, deviation = compute_patch_statistics(patches)
     return (patches - mean) / deviation
 
 
-def reconstruction_loss(
+def compute_reconstruction_loss(
     prediction: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Mean squared error over hidden patches, a float32 scalar: prediction, target (N, patches, P).

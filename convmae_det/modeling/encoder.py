@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import InputError
-from ..ops.attention import Bias, grid_bias, mask_bias, matrix_bias
+from ..ops.attention import Bias, build_grid_bias, build_matrix_bias, mask_bias
 from ..ops.layers import accelerate
-from .attention import Window, padding_mask
+from .attention import Window, build_padding_mask
 from .blocks import ConvBlock, TransformerBlock
 from .masking import Dense
 from .patch_embed import PatchEmbed
@@ -181,35 +181,35 @@ class TransformerStage(nn.Module):
     def forward(self, tokens: torch.Tensor, layout: Dense, grid: tuple[int, int]) -> torch.Tensor:
         tokens = self.linear(self.patch_embed(tokens))
         tokens = tokens + layout.select(self.position_embedding(grid))
-        biases = self.attention_biases(tokens, grid)
+        biases = self.build_attention_biases(tokens, grid)
         for block, window in zip(self.blocks, self.windows, strict=True):
             tokens = block(tokens, biases[window])
         return tokens
 
-    def attention_biases(self, tokens: torch.Tensor, grid: tuple[int, int]) -> dict[Window | None, Bias]:
+    def build_attention_biases(self, tokens: torch.Tensor, grid: tuple[int, int]) -> dict[Window | None, Bias]:
         """Makes what is added to the logits of each kind of attention among the blocks, once for all of them.
 
         Returns:
             By window: relative position bias and padding mask, (1 or N·windows, heads or 1, S, S) or what
             ops/attention.py puts in its place; None: nothing
         """
-        local = matrix_bias(self.local_bias.table, self.local_bias.grid, tokens) if self.local_bias else None
+        local = build_matrix_bias(self.local_bias.table, self.local_bias.grid, tokens) if self.local_bias else None
         biases: dict[Window | None, Bias] = {}
         for window in set(self.windows):
             if window is None:
-                biases[window] = grid_bias(self.global_bias(grid), grid, tokens) if self.global_bias else None
+                biases[window] = build_grid_bias(self.global_bias(grid), grid, tokens) if self.global_bias else None
             else:
-                mask = padding_mask(window, grid, tokens.device) if self.mask_padding else None
+                mask = build_padding_mask(window, grid, tokens.device) if self.mask_padding else None
                 biases[window] = mask_bias(local, mask, tokens)
         return biases
 
 
-def feature_channels(embed_dims: Sequence[int]) -> dict[str, int]:
+def list_feature_channels(embed_dims: Sequence[int]) -> dict[str, int]:
     c1, c2, c3 = embed_dims
     return {"e1": c1, "e2": c2, "e3": c3, "e4": c3}
 
 
-def feature_maps(stages: Sequence[torch.Tensor], names: Sequence[str]) -> dict[str, torch.Tensor]:
+def select_feature_maps(stages: Sequence[torch.Tensor], names: Sequence[str]) -> dict[str, torch.Tensor]:
     """The encoder's [E1, E2, E3], (N, h, w, C) each, → the maps with `names`, (N, C, h, w); E4 is E3's 2×2 max-pool."""
     maps = {f"e{i}": stage.permute(0, 3, 1, 2) for i, stage in enumerate(stages, start=1)}
     if "e4" in names:

@@ -12,14 +12,14 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
-from ..config.building import masked_autoencoder_arguments
+from ..config.building import build_masked_autoencoder_arguments
 from ..errors import InputError
-from ..ops.maps import occupied, put_blocks, take_blocks
+from ..ops.maps import mark_occupied, put_blocks, take_blocks
 from ..ops.recomputation import recompute_activations
 from .blocks import ConvBlock, TransformerBlock
-from .decoder import Decoder, MultiScaleFusion, reconstruction_loss, target_patches
+from .decoder import Decoder, MultiScaleFusion, build_target_patches, compute_reconstruction_loss
 from .encoder import PATCH_SIZES, STRIDE, Encoder
-from .masking import Mask, block_mask, draw_complementary, draw_visible, random_mask
+from .masking import Mask, build_block_mask, build_random_mask, draw_complementary, draw_visible
 from .patch_embed import fold
 
 FUSION_RATIOS = (4, 2)  # the stride of stage 3 relative to stages 1 and 2
@@ -64,7 +64,7 @@ class MaskedAutoencoder(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        arguments = masked_autoencoder_arguments(cfg)
+        arguments = build_masked_autoencoder_arguments(cfg)
         shape = arguments.pop("encoder")
         encoder = Encoder(**shape)
         if arguments.pop("activation_checkpoint"):
@@ -107,8 +107,8 @@ class MaskedAutoencoder(nn.Module):
         prediction = put_blocks(patches[:, :, None, None], mask.predicted).flatten(1, 2)
         hidden = mask.hidden_pixels
         if hidden is None:
-            hidden = occupied(mask.predicted)[..., None].expand_as(prediction)
-        return Reconstruction(loss, prediction, occupied(mask.visible), latent, hidden)
+            hidden = mark_occupied(mask.predicted)[..., None].expand_as(prediction)
+        return Reconstruction(loss, prediction, mark_occupied(mask.visible), latent, hidden)
 
     def run(self, images: torch.Tensor, mask: Mask) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The loss, the predicted patches (N, patches predicted, P) and the latents (N, K, C3)."""
@@ -117,8 +117,8 @@ class MaskedAutoencoder(nn.Module):
         latent = self.encoder.norm(fused).flatten(1, -2)
         prediction = self.decoder(latent, mask.visible, mask.predicted)
         patches = take_blocks(fold(images.permute(0, 2, 3, 1), STRIDE), mask.predicted).flatten(1, 3)
-        target = target_patches(patches.float(), self.norm_pix_loss)
-        return reconstruction_loss(prediction, target, mask.hidden_pixels), prediction, latent
+        target = build_target_patches(patches.float(), self.norm_pix_loss)
+        return compute_reconstruction_loss(prediction, target, mask.hidden_pixels), prediction, latent
 
     def mask(self, images: torch.Tensor, noise: torch.Tensor | None) -> tuple[torch.Tensor, Mask]:
         """What is hidden of the images, which are repeated where each has several complementary masks."""
@@ -132,10 +132,10 @@ class MaskedAutoencoder(nn.Module):
         elif noise.shape != shape:
             raise InputError(f"noise is {tuple(noise.shape)}; these images need {shape}")
         if self.masking == "random":
-            return images, random_mask(noise, self.mask_ratio, grid, images.shape[1])
+            return images, build_random_mask(noise, self.mask_ratio, grid, images.shape[1])
         if self.complementary_masks:
             indices = draw_complementary(noise, self.mask_ratio)
             images = images.repeat_interleave(indices.shape[0] // images.shape[0], dim=0)
         else:
             indices = draw_visible(noise, self.mask_ratio)
-        return images, block_mask(indices, grid, self.masked_conv)
+        return images, build_block_mask(indices, grid, self.masked_conv)

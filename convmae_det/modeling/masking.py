@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 
 from ..errors import InputError
-from ..ops.maps import Places, all_places, occupied, other_places, places_of, put_blocks, take_blocks
+from ..ops.maps import Places, find_other_places, find_places, list_all_places, mark_occupied, put_blocks, take_blocks
 from .patch_embed import fold
 
 Convolution = Callable[[torch.Tensor], torch.Tensor]  # of dense maps (N, h, w, C)
@@ -82,7 +82,7 @@ class VisibleBlocks(Dense):
 
     def __init__(self, indices: torch.Tensor, grid: tuple[int, int]):
         """`indices` (N, K) of the visible blocks in raster order; `grid` (h, w) of stage 3."""
-        self.places = places_of(indices, grid)
+        self.places = find_places(indices, grid)
 
     def enter(self, images: torch.Tensor) -> torch.Tensor:
         return self.select(images)
@@ -146,24 +146,24 @@ class Mask(NamedTuple):
     hidden_pixels: torch.Tensor | None = None  # bool (N, patches predicted, P), over which the loss goes; None: all
 
 
-def block_mask(indices: torch.Tensor, grid: tuple[int, int], masked_conv: bool = True) -> Mask:
+def build_block_mask(indices: torch.Tensor, grid: tuple[int, int], masked_conv: bool = True) -> Mask:
     """Hides all but the blocks with `indices` (N, K) of `grid` (h, w), which the decoder is to predict.
 
     `masked_conv` False: the ablation in which stages 1 and 2 see everything.
     """
     layout = VisibleBlocks(indices, grid) if masked_conv else VisibleTokens(indices, grid)
-    return Mask(layout, layout.places, other_places(layout.places))
+    return Mask(layout, layout.places, find_other_places(layout.places))
 
 
-def random_mask(noise: torch.Tensor, mask_ratio: float, grid: tuple[int, int], channels: int) -> Mask:
+def build_random_mask(noise: torch.Tensor, mask_ratio: float, grid: tuple[int, int], channels: int) -> Mask:
     """Hides 4×4 pixel patches one by one, those with the highest `noise` (N, 16·h·w): an ablation.
 
     Every stage-3 token of `grid` (h, w) sees something, and every 16×16 patch is predicted, of which its hidden pixels
     alone count.
     """
     size = 4 * grid[0], 4 * grid[1]
-    shown = occupied(places_of(draw_visible(noise, mask_ratio), size)).unflatten(1, size)
+    shown = mark_occupied(find_places(draw_visible(noise, mask_ratio), size)).unflatten(1, size)
     layout = ScatteredPatches(shown)
     hidden = ~layout.visible_at(16 * grid[0], 16 * grid[1]).expand(-1, -1, -1, channels)
-    everywhere = all_places(len(noise), grid, noise.device)
+    everywhere = list_all_places(len(noise), grid, noise.device)
     return Mask(layout, everywhere, everywhere, fold(hidden, 16).flatten(1, 2))

@@ -15,7 +15,7 @@ from ..ops.attention import slide
 from ..ops.maps import crop, resize
 
 
-def sincos(dim: int, grid: tuple[int, int]) -> torch.Tensor:
+def build_sincos_table(dim: int, grid: tuple[int, int]) -> torch.Tensor:
     """(1, h, w, dim) float32; channels: sin and cos of the column, then of the row. `dim` is a multiple of 4."""
     frequencies = 1 / 10000.0 ** (torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
     rows, columns = (torch.arange(n, dtype=torch.float64)[:, None] * frequencies for n in grid)
@@ -50,9 +50,9 @@ class PositionEmbedding(nn.Module):
         super().__init__()
         self.crop = crop
         if learned:
-            self.table = nn.Parameter(sincos(dim, grid))
+            self.table = nn.Parameter(build_sincos_table(dim, grid))
         else:
-            self.register_buffer("table", sincos(dim, grid))
+            self.register_buffer("table", build_sincos_table(dim, grid))
 
     def forward(self, grid: tuple[int, int]) -> torch.Tensor:
         """(1, *grid, C)"""
@@ -96,7 +96,7 @@ class RelativePositionBias(nn.Module):
         return resize_bias_table(self.table, grid)
 
 
-def decomposed_bias(
+def compute_decomposed_bias(
     query: torch.Tensor, rel_pos_h: torch.Tensor, rel_pos_w: torch.Tensor, grid: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes a query-dependent bias, split into terms of rows and columns (ViTDet, arXiv 2203.16527, from MViTv2).

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from .attention import Window
 
 
-def attention_windows(
+def build_attention_windows(
     depth: int, global_blocks: Sequence[int], window_size: int, window_shift: bool
 ) -> list[Window | None]:
     """For each block of stage 3 its window, None for global attention.
@@ -16,7 +16,7 @@ def attention_windows(
         window_size: side of the windows of all others, in tokens
         window_shift: local blocks alternate between plain windows and windows moved by half their size
     """
-    global_blocks = global_blocks or default_global_blocks(depth)
+    global_blocks = global_blocks or choose_global_blocks(depth)
     shifts = [0, window_size // 2 if window_shift else 0]
     windows: list[Window | None] = [None] * depth
     local_blocks = [index for index in range(depth) if index not in global_blocks]
@@ -25,6 +25,6 @@ def attention_windows(
     return windows
 
 
-def default_global_blocks(depth: int) -> list[int]:
+def choose_global_blocks(depth: int) -> list[int]:
     """Four blocks, evenly spaced from the first to the last: 0 3 6 10 of 11 (paper, section 3.4)."""
     return sorted({turn * (depth - 1) // 3 for turn in range(4)})

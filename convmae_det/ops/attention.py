@@ -59,7 +59,7 @@ def attend_by_axes(
     return F.scaled_dot_product_attention(wide_query, wide_key, wide_value, scale=scale)[..., :d]
 
 
-def grid_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) -> Bias:
+def build_grid_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) -> Bias:
     """The biases of a table in the form in which global attention takes them, for all blocks; None: there are none.
 
     Args:
@@ -74,12 +74,12 @@ def grid_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) 
         table = table.detach()
     if choice.bias_stays_table(table.device, grid[0] * grid[1]):
         return TableBias(table, grid)
-    return matrix_bias(table, grid, tokens)
+    return build_matrix_bias(table, grid, tokens)
 
 
-def matrix_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) -> torch.Tensor:
+def build_matrix_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) -> torch.Tensor:
     """The biases of `table` (heads, 2h−1, 2w−1) for all pairs: (1, heads, L, L), in the dtype of the attention."""
-    return _align(look_up(table, grid)[None].to(dtype_of_attention(tokens)))
+    return _align(look_up(table, grid)[None].to(find_attention_dtype(tokens)))
 
 
 def mask_bias(bias: torch.Tensor | None, mask: torch.Tensor | None, tokens: torch.Tensor) -> torch.Tensor | None:
@@ -95,7 +95,7 @@ def mask_bias(bias: torch.Tensor | None, mask: torch.Tensor | None, tokens: torc
     """
     if mask is None:
         return bias
-    dtype = dtype_of_attention(tokens)
+    dtype = find_attention_dtype(tokens)
     forbidden = torch.finfo(dtype).min / 2  # finite, with room for a bias: some kernels give NaN for −∞
     hidden = torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, forbidden)[:, None]
     bias = hidden if bias is None else bias + hidden
@@ -104,11 +104,11 @@ def mask_bias(bias: torch.Tensor | None, mask: torch.Tensor | None, tokens: torc
 
 def _align(bias: torch.Tensor) -> torch.Tensor:
     """The same (…, S) with strides that the kernels want, which else would copy it in each block."""
-    columns = choice.bias_alignment(bias.device)
+    columns = choice.choose_bias_alignment(bias.device)
     return F.pad(bias, (0, -bias.shape[-1] % columns))[..., : bias.shape[-1]]
 
 
-def dtype_of_attention(tokens: torch.Tensor) -> torch.dtype:
+def find_attention_dtype(tokens: torch.Tensor) -> torch.dtype:
     """That of the products that autocast, or else the tokens, decide on."""
     device = tokens.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tokens.dtype

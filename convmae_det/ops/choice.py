@@ -68,7 +68,7 @@ def product_is_onednn(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 and _chosen("linear", "convolution", onednn_is_wider())
 
 
-def depthwise_group(maps: torch.Tensor) -> int:
+def choose_depthwise_group(maps: torch.Tensor) -> int:
     """The channels of a group in which oneDNN computes the gradients of a depthwise convolution's weights.
 
     Args:
@@ -88,7 +88,7 @@ def bias_stays_table(device: torch.device, tokens: int) -> bool:
     return runs_eagerly(device) and _chosen("attention", "table", tokens > MATRIX_TOKENS)
 
 
-def bias_alignment(device: torch.device) -> int:
+def choose_bias_alignment(device: torch.device) -> int:
     """Of how many columns the rows of a bias in memory must be a multiple."""
     return 8 if device.type == "cuda" else 1
 
@@ -101,7 +101,7 @@ def folds_bias(device: torch.device, channels: int) -> bool:
     return _chosen("decomposed", "folded", device.type == "cpu" or channels <= MAX_HEAD)
 
 
-def piece_of(tokens: torch.Tensor) -> int | None:
+def choose_piece(tokens: torch.Tensor) -> int | None:
     """How many of the tokens (n, C) pass pointwise layers together; None: all.
 
     In a training step pieces are computed once more in the backward pass.
@@ -112,7 +112,7 @@ def piece_of(tokens: torch.Tensor) -> int | None:
     return PIECE if _chosen("pieces", "pieces", len(tokens) > most) else None
 
 
-def padded_regions(regions: torch.Tensor) -> int:
+def choose_padded_regions(regions: torch.Tensor) -> int:
     """How many regions a head sees in place of the R that are there, (R, …).
 
     A power of two, or halfway to the next, so that the kernels that are compiled for each number are few.
@@ -131,11 +131,13 @@ def onednn_is_wider() -> bool:
     That is so with AVX-512 of another maker than MKL's.
     """
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return wide and torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available() and vendor() != "Intel"
+    return (
+        wide and torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available() and find_vendor() != "Intel"
+    )
 
 
 @functools.cache
-def vendor() -> str:
+def find_vendor() -> str:
     """The processor's maker: Intel, AMD, or "" where it can't be told."""
     try:
         described = Path("/proc/cpuinfo").read_text(errors="replace")
@@ -147,12 +149,12 @@ def vendor() -> str:
 
 def _chosen(operation: str, form: str, by_rule: bool) -> bool:
     """Whether `form` of the `operation` runs: by the rule, unless CONVMAE_OPS says otherwise."""
-    forced = overrides().get(operation)
+    forced = read_overrides().get(operation)
     return by_rule if forced is None else forced == form
 
 
 @functools.cache
-def overrides() -> dict[str, str]:
+def read_overrides() -> dict[str, str]:
     """The forms that CONVMAE_OPS asks for. Raises InputError: it names others than FORMS."""
     pairs = [pair.partition("=") for pair in os.environ.get("CONVMAE_OPS", "").split()]
     for operation, _, form in pairs:

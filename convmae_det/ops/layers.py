@@ -86,7 +86,7 @@ class _DepthwiseConvolution:
     @staticmethod
     def forward(layer: nn.Conv2d, maps: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) → (N, C, h, w)"""
-        group = choice.depthwise_group(maps)
+        group = choice.choose_depthwise_group(maps)
         if group and layer.weight.requires_grad and torch.is_grad_enabled():
             return _GroupedGradients.apply(maps, layer.weight, layer.bias, group)
         return nn.Conv2d.forward(layer, maps)
@@ -121,7 +121,7 @@ def _convolution_gradient(
     return torch.ops.aten.convolution_backward(gradient, maps, weight, [len(weight)], *geometry, mask)[wanted]
 
 
-def pointwise(tokens: torch.Tensor, *layers: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+def apply_pointwise(tokens: torch.Tensor, *layers: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """layers[-1](… layers[0](tokens)) for (…, C) → (…, D).
 
     Args:
@@ -129,7 +129,7 @@ def pointwise(tokens: torch.Tensor, *layers: Callable[[torch.Tensor], torch.Tens
         layers: modules, each called once for a piece of the tokens; an `nn.GELU` is computed again where it is needed
     """
     rows = tokens.flatten(0, -2)
-    size = choice.piece_of(rows)
+    size = choice.choose_piece(rows)
     if size is None:
         return _in_turn(tokens, layers)
     pieces = rows.split(size)
@@ -215,7 +215,7 @@ class _Padding:
 
     def add(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
         (features,) = inputs
-        self.surplus = choice.padded_regions(features) - features.shape[0]
+        self.surplus = choice.choose_padded_regions(features) - features.shape[0]
         if choice.is_transformed() or not self.surplus:
             self.surplus = 0  # nothing that a trace could keep
             return inputs

@@ -21,29 +21,31 @@ class Places(NamedTuple):
     grid: tuple[int, int]
 
 
-def places_of(indices: torch.Tensor, grid: tuple[int, int]) -> Places:
+def find_places(indices: torch.Tensor, grid: tuple[int, int]) -> Places:
     """The places of the blocks with `indices` (N, K), which count the grid (h, w) in raster order."""
     image = torch.arange(indices.shape[0], device=indices.device)[:, None]
     return Places(image, indices // grid[1], indices % grid[1], grid)
 
 
-def occupied(places: Places) -> torch.Tensor:
+def mark_occupied(places: Places) -> torch.Tensor:
     """bool (N, h·w), True where a listed block lies."""
     taken = torch.zeros(len(places.image), *places.grid, dtype=torch.bool, device=places.image.device)
     taken[places.image, places.row, places.column] = True
     return taken.flatten(1)
 
 
-def other_places(places: Places) -> Places:
+def find_other_places(places: Places) -> Places:
     """Those of all blocks that are not listed, in raster order."""
     count = places.grid[0] * places.grid[1] - places.row.shape[1]
-    free_first = occupied(places).byte().argsort(dim=1, stable=True)  # whose number is known beforehand: no waiting
-    return places_of(free_first[:, :count], places.grid)
+    free_first = (
+        mark_occupied(places).byte().argsort(dim=1, stable=True)
+    )  # whose number is known beforehand: no waiting
+    return find_places(free_first[:, :count], places.grid)
 
 
-def all_places(n: int, grid: tuple[int, int], device: torch.device) -> Places:
+def list_all_places(n: int, grid: tuple[int, int], device: torch.device) -> Places:
     """Those of all blocks of N images, in raster order."""
-    return places_of(torch.arange(grid[0] * grid[1], device=device).expand(n, -1), grid)
+    return find_places(torch.arange(grid[0] * grid[1], device=device).expand(n, -1), grid)
 
 
 def take_blocks(dense: torch.Tensor, places: Places) -> torch.Tensor:

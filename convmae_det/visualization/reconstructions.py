@@ -9,7 +9,13 @@ from detectron2.evaluation import inference_context
 from PIL import Image
 
 from ..errors import InputError
-from ..modeling.decoder import patch_statistics, patchify, reconstruction_loss, target_patches, unpatchify
+from ..modeling.decoder import (
+    build_target_patches,
+    compute_patch_statistics,
+    compute_reconstruction_loss,
+    patchify,
+    unpatchify,
+)
 from ..modeling.encoder import PATCH_SIZES, STRIDE
 from ..modeling.masked_autoencoder import MaskedAutoencoder
 from .sheet import draw_sheet
@@ -59,10 +65,10 @@ def reconstruction_panels(
     prediction, hidden = result.prediction[::masks], result.hidden[::masks]
 
     patches = patchify(normalised)
-    target = target_patches(patches, model.norm_pix_loss)
-    losses = [reconstruction_loss(*image).item() for image in zip(prediction, target, hidden, strict=True)]
+    target = build_target_patches(patches, model.norm_pix_loss)
+    losses = [compute_reconstruction_loss(*image).item() for image in zip(prediction, target, hidden, strict=True)]
     if model.norm_pix_loss:
-        mean, deviation = patch_statistics(patches)
+        mean, deviation = compute_patch_statistics(patches)
         prediction = prediction * deviation + mean
     grid = images.shape[-2] // STRIDE, images.shape[-1] // STRIDE
     predicted = unpatchify(prediction, grid) * model.pixel_std + model.pixel_mean

@@ -9,9 +9,9 @@ from reference import operations
 from torch import nn
 
 from benchmarks import count, steps
-from convmae_det.config.building import window_arguments
+from convmae_det.config.building import build_window_arguments
 from convmae_det.config.presets import PRESETS
-from convmae_det.modeling.window_schedule import attention_windows
+from convmae_det.modeling.window_schedule import build_attention_windows
 
 SMALL = argparse.Namespace(
     task="count", arch="tiny", batch=1, size=64, dtype="float32", device="cpu", threads=1, compile=False, cache=0.0
@@ -25,8 +25,8 @@ def test_all_operations_are_counted_at_their_stage(form, kind):
     if kind == steps.PRETRAINING:
         expected = operations.autoencoder(grid, published=form == steps.PUBLISHED, **shape)
     else:
-        schedule = window_arguments(steps.configuration(kind, 64, "tiny"))
-        expected = operations.encoder(grid=grid, windows=attention_windows(shape["depths"][2], **schedule), **shape)
+        schedule = build_window_arguments(steps.configuration(kind, 64, "tiny"))
+        expected = operations.encoder(grid=grid, windows=build_attention_windows(shape["depths"][2], **schedule), **shape)
     stages = count.count(kind, form, 64, SMALL)
     assert {stage: 1e9 * figures["gflop"] for stage, figures in stages.items() if figures["gflop"]} == (
         pytest.approx(dict(expected))

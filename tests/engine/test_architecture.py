@@ -61,7 +61,7 @@ def test_from_image_to_loss(tmp_path):
 
 def test_from_image_to_average_precision(shapes_cfg, monkeypatch):
     """With a map of so many tokens that attention takes its biases from the table."""
-    monkeypatch.setattr(choice, "overrides", lambda: {"attention": "table"})
+    monkeypatch.setattr(choice, "read_overrides", lambda: {"attention": "table"})
     cfg = shapes_cfg()
     model = randomise(build_model(cfg)).eval()
     batches, evaluator = iter(build_test_loader(cfg, "shapes_val")), Evaluator("shapes_val", ("bbox", "segm"))

@@ -31,7 +31,7 @@ def forms(request, monkeypatch):
     """What the machine would choose, and every form that isn't plain."""
     if request.param == "fast":
         fast = {operation: forms[1] for operation, forms in choice.FORMS.items()}
-        monkeypatch.setattr(choice, "overrides", lambda: fast)
+        monkeypatch.setattr(choice, "read_overrides", lambda: fast)
 
 
 def test_low_rank_adapters(forms, encoder):

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks import published as plain
-from convmae_det.modeling.attention import Attention, Window, padding_mask
+from convmae_det.modeling.attention import Attention, Window, build_padding_mask
 from convmae_det.modeling.blocks import TransformerBlock
 from convmae_det.modeling.encoder import TransformerStage
 from convmae_det.modeling.positions import PositionEmbedding
@@ -83,7 +83,7 @@ def test_padding_of_windows_changes_no_real_token(grid, window, seed):
     tokens = torch.randn(2, *grid, 8, dtype=torch.float64, requires_grad=True)
     noise = torch.randn_like(tokens)
 
-    bias = stage.attention_biases(tokens, grid)[window]
+    bias = stage.build_attention_biases(tokens, grid)[window]
     ours = block(tokens, bias)
     logits = outside_window(window, grid) + bias_by_displacement(table, grid, window.size)
     theirs = reference(tokens.flatten(1, 2), lambda x: reference.attn(x, logits)).view(ours.shape)
@@ -100,7 +100,7 @@ def test_the_receptive_field_is_the_window(grid, window, data):
     stage = stage_of([window])
     token = data.draw(st.integers(0, grid[0] * grid[1] - 1))
     tokens = torch.randn(1, *grid, 8, requires_grad=True)
-    bias = stage.attention_biases(tokens, grid)[window]
+    bias = stage.build_attention_biases(tokens, grid)[window]
     stage.blocks[0](tokens, bias).flatten(1, 2)[0, token].square().sum().backward()
     reached = tokens.grad.flatten(1, 2)[0].abs().sum(-1) > 0
     number = window_of_each_token(window, grid)
@@ -121,7 +121,7 @@ def test_split_and_join_are_inverse(grid, window, n):
 @settings(max_examples=25)
 @given(grid=grids, window=windows)
 def test_padding_mask_parts_real_tokens_from_padding(grid, window):
-    mask = padding_mask(window, grid)
+    mask = build_padding_mask(window, grid)
     real = window.split(torch.ones(1, *grid, 1))[..., 0] > 0
     if mask is None:
         assert real.all()
@@ -134,7 +134,7 @@ def test_padding_mask_parts_real_tokens_from_padding(grid, window):
 
 def test_no_mask_is_built_where_nothing_is_padded():
     stage = stage_of([Window(4), None], relative_position="none")
-    assert stage.attention_biases(torch.zeros(2, 8, 4, 8), (8, 4)) == {Window(4): None, None: None}
+    assert stage.build_attention_biases(torch.zeros(2, 8, 4, 8), (8, 4)) == {Window(4): None, None: None}
 
 
 @settings(max_examples=10)
@@ -143,7 +143,7 @@ def test_decomposed_attention_looks_at_padding_as_vitdet_does(grid, window):
     """The second published code pads with zeros and doesn't mask; its weights are trained with that."""
     assume(any(window.padding(grid)))
     stage = stage_of([window], "decomposed")
-    assert stage.attention_biases(torch.zeros(1, *grid, 8), grid) == {window: None}
+    assert stage.build_attention_biases(torch.zeros(1, *grid, 8), grid) == {window: None}
 
 
 def test_global_attention_takes_tokens_in_any_arrangement():
@@ -168,12 +168,12 @@ def test_bfloat16_autocast(window, relative_position):
     stage, tokens = stage_of([window], relative_position), torch.randn(2, 4, 5, 8)
 
     def run():
-        return stage.blocks[0](tokens, stage.attention_biases(tokens, (4, 5))[window])
+        return stage.blocks[0](tokens, stage.build_attention_biases(tokens, (4, 5))[window])
 
     exact = run()
     with torch.autocast("cpu", torch.bfloat16):
         rounded = run()
-        bias = stage.attention_biases(tokens, (4, 5))[window]
+        bias = stage.build_attention_biases(tokens, (4, 5))[window]
     assert bias is None or isinstance(bias, TableBias) or bias.dtype == torch.bfloat16
     assert_close(rounded.float(), exact, rtol=0.1, atol=0.1)
     rounded.float().square().sum().backward()
@@ -197,7 +197,7 @@ def test_a_global_block_makes_no_matrix_for_all_heads(training):
     heads, grid = 4, (24, 24)
     stage, tokens = stage_of([None], grid=grid, heads=heads), torch.randn(1, *grid, 8)
     with torch.set_grad_enabled(training):
-        bias = stage.attention_biases(tokens, grid)[None]
+        bias = stage.build_attention_biases(tokens, grid)[None]
         with LargestResult() as largest:
             result = stage.blocks[0](tokens, bias)
             if training:
@@ -209,5 +209,7 @@ def test_while_traced_global_attention_takes_a_whole_bias():
     """A trace holds no functions with their own backward, and serves all grids."""
     stage, tokens = stage_of([None]).requires_grad_(False), torch.randn(1, 4, 5, 8)
     with torch.no_grad():
-        traced = torch.jit.trace(lambda x: stage.attention_biases(x, (4, 5))[None] + x.sum(), tokens, check_trace=False)
+        traced = torch.jit.trace(
+            lambda x: stage.build_attention_biases(x, (4, 5))[None] + x.sum(), tokens, check_trace=False
+        )
         assert traced(tokens).shape == (1, 2, 20, 20)

@@ -11,14 +11,14 @@ from torch.testing import assert_close
 from convmae_det.modeling.decoder import (
     Decoder,
     MultiScaleFusion,
-    patch_statistics,
+    build_target_patches,
+    compute_patch_statistics,
+    compute_reconstruction_loss,
     patchify,
-    reconstruction_loss,
-    target_patches,
     unpatchify,
 )
 from convmae_det.modeling.masking import VisibleBlocks
-from convmae_det.ops.maps import all_places, occupied, other_places, places_of
+from convmae_det.ops.maps import find_other_places, find_places, list_all_places, mark_occupied
 
 
 def small_decoder() -> Decoder:
@@ -51,9 +51,9 @@ def test_latents_stand_where_they_are_visible_and_mask_tokens_elsewhere():
     decoder, seen = small_decoder(), []
     decoder.blocks.register_module("0", torch.nn.Identity())
     decoder.blocks[0].register_forward_hook(lambda *args: seen.append(args[2]))
-    places = places_of(torch.tensor([[1, 5], [0, 11]]), (3, 4))
-    visible, latent = occupied(places), torch.randn(2, 2, 6)
-    decoder(latent, places, other_places(places))
+    places = find_places(torch.tensor([[1, 5], [0, 11]]), (3, 4))
+    visible, latent = mark_occupied(places), torch.randn(2, 2, 6)
+    decoder(latent, places, find_other_places(places))
     tokens = (seen[0] - decoder.position_embedding((3, 4))).flatten(1, 2)
     assert_close(tokens[visible].view(2, 2, 8), decoder.embed(latent))
     assert_close(tokens[~visible], decoder.mask_token.expand(20, 8))
@@ -61,12 +61,12 @@ def test_latents_stand_where_they_are_visible_and_mask_tokens_elsewhere():
 
 def test_prediction_is_asked_for_patch_by_patch():
     """The patches predicted are those of predicting all."""
-    decoder, visible = small_decoder(), places_of(torch.rand(2, 12).argsort(1)[:, :4].sort(1).values, (3, 4))
+    decoder, visible = small_decoder(), find_places(torch.rand(2, 12).argsort(1)[:, :4].sort(1).values, (3, 4))
     latent = torch.randn(2, 4, 6)
-    everything = decoder(latent, visible, all_places(2, (3, 4), latent.device))
+    everything = decoder(latent, visible, list_all_places(2, (3, 4), latent.device))
     assert everything.shape == (2, 12, 5)
-    hidden = ~occupied(visible)
-    assert_close(decoder(latent, visible, other_places(visible)), everything[hidden].view(2, 8, 5))
+    hidden = ~mark_occupied(visible)
+    assert_close(decoder(latent, visible, find_other_places(visible)), everything[hidden].view(2, 8, 5))
 
 
 def test_norms_have_the_published_eps():
@@ -74,8 +74,8 @@ def test_norms_have_the_published_eps():
 
 
 def test_any_grid():
-    visible = places_of(torch.arange(3)[None], (2, 5))
-    assert small_decoder()(torch.randn(1, 3, 6), visible, other_places(visible)).shape == (1, 7, 5)
+    visible = find_places(torch.arange(3)[None], (2, 5))
+    assert small_decoder()(torch.randn(1, 3, 6), visible, find_other_places(visible)).shape == (1, 7, 5)
 
 
 @settings(max_examples=15)
@@ -93,31 +93,32 @@ def test_patches_are_in_raster_order_with_row_column_channel_inside(n, c, h, w):
 
 def test_normalised_targets_have_mean_0_and_variance_1_and_are_undone_by_their_statistics():
     patches = 5 + 3 * torch.randn(2, 4, 768)
-    target = target_patches(patches, normalise=True)
+    target = build_target_patches(patches, normalise=True)
     assert_close(target.mean(-1), torch.zeros(2, 4), atol=1e-5, rtol=0)
     assert_close(target.var(-1), torch.ones(2, 4), atol=1e-5, rtol=0)
-    mean, deviation = patch_statistics(patches)
+    mean, deviation = compute_patch_statistics(patches)
     assert_close(target * deviation + mean, patches, rtol=1e-5, atol=1e-5)
-    assert target_patches(patches, normalise=False) is patches
+    assert build_target_patches(patches, normalise=False) is patches
 
 
 def test_a_patch_of_one_colour_has_a_finite_target():
-    assert not target_patches(torch.full((1, 1, 768), 0.3), normalise=True).abs().gt(1e-3).any()
+    assert not build_target_patches(torch.full((1, 1, 768), 0.3), normalise=True).abs().gt(1e-3).any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_loss_is_taken_in_float32(dtype):
     prediction, target = torch.full((1, 2, 768), 300.0, dtype=dtype), torch.zeros(1, 2, 768)
-    loss = reconstruction_loss(prediction, target)
+    loss = compute_reconstruction_loss(prediction, target)
     assert loss.dtype == torch.float32 and loss == 90000  # beyond float16
 
 
 def test_weights_choose_what_counts():
     prediction, target = torch.randn(2, 3, 8), torch.randn(2, 3, 8)
     weight = torch.rand(2, 3, 8) < 0.5
-    loss = reconstruction_loss(prediction, target, weight)
+    loss = compute_reconstruction_loss(prediction, target, weight)
     assert_close(loss, (prediction - target)[weight].square().mean())
     assert_close(
-        reconstruction_loss(prediction, target, torch.ones_like(weight)), reconstruction_loss(prediction, target)
+        compute_reconstruction_loss(prediction, target, torch.ones_like(weight)),
+        compute_reconstruction_loss(prediction, target),
     )
-    assert reconstruction_loss(prediction, target, torch.zeros_like(weight)) == 0
+    assert compute_reconstruction_loss(prediction, target, torch.zeros_like(weight)) == 0

@@ -16,7 +16,7 @@ from convmae_det.config.presets import PRESETS
 from convmae_det.errors import InputError
 from convmae_det.modeling.attention import Window
 from convmae_det.modeling.blocks import ConvBlock, TransformerBlock
-from convmae_det.modeling.encoder import STRIDES, Encoder, feature_channels, feature_maps
+from convmae_det.modeling.encoder import STRIDES, Encoder, list_feature_channels, select_feature_maps
 from convmae_det.ops import attention
 from convmae_det.ops.recomputation import recompute_activations
 
@@ -245,13 +245,13 @@ def test_neighbours_meet_only_in_the_depthwise_convolution():
 
 
 def test_maps_are_the_stages_with_channels_first_and_a_pooled_fourth():
-    maps = feature_maps(STAGES, list(STRIDES))
+    maps = select_feature_maps(STAGES, list(STRIDES))
     for i, stage in enumerate(STAGES, start=1):
         assert torch.equal(maps[f"e{i}"].permute(0, 2, 3, 1), stage)
     assert torch.equal(maps["e4"], F.max_pool2d(maps["e3"], 2))
-    assert {name: tensor.shape[1] for name, tensor in maps.items()} == feature_channels([3, 5, 7])
+    assert {name: tensor.shape[1] for name, tensor in maps.items()} == list_feature_channels([3, 5, 7])
 
 
 @pytest.mark.parametrize("names", [["e3"], ["e4", "e1"]])
 def test_only_what_is_asked_for_in_its_order(names):
-    assert list(feature_maps(STAGES, names)) == names
+    assert list(select_feature_maps(STAGES, names)) == names

@@ -15,7 +15,7 @@ from convmae_det.modeling.masking import (
     draw_complementary,
     draw_visible,
 )
-from convmae_det.ops.maps import occupied, places_of
+from convmae_det.ops.maps import find_places, mark_occupied
 
 
 @st.composite
@@ -35,7 +35,7 @@ def test_the_lowest_noise_stays_visible_in_raster_order(n, length, ratio):
     indices = draw_visible(noise, ratio)
     assert indices.shape == (n, count)
     assert (indices.diff(dim=1) > 0).all()
-    visible = occupied(places_of(indices, (1, length)))
+    visible = mark_occupied(find_places(indices, (1, length)))
     assert (visible.sum(1) == count).all()
     for row, seen in zip(noise, visible, strict=True):
         assert row[seen].max() <= row[~seen].min()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from benchmarks import published as plain
-from convmae_det.modeling.positions import PositionEmbedding, resize_embedding, sincos
+from convmae_det.modeling.positions import PositionEmbedding, build_sincos_table, resize_embedding
 
 grids = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
@@ -16,11 +16,11 @@ grids = st.tuples(st.integers(1, 6), st.integers(1, 6))
 @settings(max_examples=15)
 @given(grid=grids, quarter=st.integers(1, 6))
 def test_sincos_equals_the_loop_over_tokens(grid, quarter):
-    assert_close(sincos(4 * quarter, grid).flatten(1, 2), plain.sincos(4 * quarter, grid))
+    assert_close(build_sincos_table(4 * quarter, grid).flatten(1, 2), plain.build_sincos_table(4 * quarter, grid))
 
 
 def test_sincos_tells_all_positions_apart():
-    table = sincos(16, (7, 5)).flatten(1, 2)[0]
+    table = build_sincos_table(16, (7, 5)).flatten(1, 2)[0]
     assert torch.cdist(table, table).add(torch.eye(35)).min() > 1e-2
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from convmae_det.modeling.positions import RelativePositionBias, decomposed_bias, resize_bias_table
+from convmae_det.modeling.positions import RelativePositionBias, compute_decomposed_bias, resize_bias_table
 from convmae_det.ops.attention import look_up
 
 grids = st.tuples(st.integers(1, 6), st.integers(1, 6))
@@ -86,7 +86,7 @@ def test_decomposed_bias_equals_a_double_loop(grid, heads):
     (h, w), d = grid, 3
     query = torch.randn(2, heads, h * w, d)
     rows, columns = torch.randn(2 * h - 1, d), torch.randn(2 * w - 1, d)
-    bias = whole(*decomposed_bias(query, rows, columns, grid))
+    bias = whole(*compute_decomposed_bias(query, rows, columns, grid))
     assert bias.shape == (2, heads, h * w, h * w)
     for (q, (qy, qx)), (k, (ky, kx)) in product(enumerate(tokens_of(grid)), repeat=2):
         expected = query[:, :, q] @ rows[qy - ky + h - 1] + query[:, :, q] @ columns[qx - kx + w - 1]
@@ -100,4 +100,4 @@ def test_decomposed_bias_on_other_grids_is_that_of_vitdet(trained, grid):
     query = torch.randn(2, 1, length, d)
     rows, columns = (torch.randn(2 * n - 1, d) for n in trained)
     expected = add_decomposed_rel_pos(torch.zeros(2, length, length), query[:, 0], rows, columns, grid, grid)
-    assert_close(whole(*decomposed_bias(query, rows, columns, grid))[:, 0], expected)
+    assert_close(whole(*compute_decomposed_bias(query, rows, columns, grid))[:, 0], expected)

@@ -11,7 +11,7 @@ def force(monkeypatch):
 
     def forced(**forms: str) -> None:
         assert all(form in choice.FORMS[operation] for operation, form in forms.items())
-        monkeypatch.setattr(choice, "overrides", lambda: forms)
+        monkeypatch.setattr(choice, "read_overrides", lambda: forms)
 
     forced()
     return forced

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from convmae_det.ops import choice
-from convmae_det.ops.attention import attend, attend_by_axes, look_up, mask_bias, matrix_bias
+from convmae_det.ops.attention import attend, attend_by_axes, build_matrix_bias, look_up, mask_bias
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -31,8 +31,8 @@ def test_without_mask_or_bias():
 def test_biases_are_of_the_precision_of_the_attention():
     table, tokens = torch.randn(2, 3, 5), torch.randn(1, 2, 3, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        assert matrix_bias(table, (2, 3), tokens).dtype == torch.bfloat16
-    assert matrix_bias(table, (2, 3), tokens.double()).dtype == torch.float64
+        assert build_matrix_bias(table, (2, 3), tokens).dtype == torch.bfloat16
+    assert build_matrix_bias(table, (2, 3), tokens.double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize("form", choice.FORMS["decomposed"])
@@ -53,9 +53,9 @@ def test_terms_of_rows_and_columns_are_a_bias(force, form, grid):
 
 @pytest.mark.parametrize("columns", [1, 8])
 def test_rows_of_biases_are_aligned(monkeypatch, columns):
-    monkeypatch.setattr(choice, "bias_alignment", lambda device: columns)
+    monkeypatch.setattr(choice, "choose_bias_alignment", lambda device: columns)
     tokens, table = torch.randn(2, 3, 3, 4), torch.randn(2, 5, 5, requires_grad=True)
-    bias = matrix_bias(table, (3, 3), tokens)
+    bias = build_matrix_bias(table, (3, 3), tokens)
     masked = mask_bias(bias, torch.eye(9, dtype=torch.bool)[None], tokens)
     for found in (bias, masked):
         assert found.shape[-2:] == (9, 9) and found.stride(-2) % columns == 0

@@ -5,9 +5,9 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from convmae_det.ops.maps import all_places, occupied, other_places, places_of, put_blocks, take_blocks
+from convmae_det.ops.maps import find_other_places, find_places, list_all_places, mark_occupied, put_blocks, take_blocks
 
-PLACES = places_of(torch.tensor([[0, 3], [1, 5]]), (2, 3))
+PLACES = find_places(torch.tensor([[0, 3], [1, 5]]), (2, 3))
 DENSE = torch.linspace(-1, 1, 2 * 4 * 6 * 2, dtype=torch.float64).view(2, 4, 6, 2)
 BLOCKS = take_blocks(DENSE, PLACES)
 MOVES = {"take": (take_blocks, DENSE), "take from one map": (take_blocks, DENSE[:1]), "put": (put_blocks, BLOCKS)}
@@ -40,8 +40,8 @@ def test_what_was_put_is_taken_and_the_rest_is_zero():
 
 
 def test_listed_and_other_places_are_all_places():
-    others = other_places(PLACES)
-    assert torch.equal(occupied(PLACES), ~occupied(others))
+    others = find_other_places(PLACES)
+    assert torch.equal(mark_occupied(PLACES), ~mark_occupied(others))
     numbers = others.row * 3 + others.column
     assert numbers.tolist() == [[1, 2, 4, 5], [0, 2, 3, 4]]
-    assert occupied(all_places(2, (2, 3), torch.device("cpu"))).all()
+    assert mark_occupied(list_all_places(2, (2, 3), torch.device("cpu"))).all()

@@ -16,7 +16,7 @@ KERNELS = pytest.mark.skipif(
 def asked_anew(monkeypatch):
     """Answers about the machine are kept; here each test has its own."""
     monkeypatch.delenv("CONVMAE_OPS", raising=False)
-    asked = (choice.onednn_is_wider, choice.vendor, choice.overrides)
+    asked = (choice.onednn_is_wider, choice.find_vendor, choice.read_overrides)
     for question in asked:
         question.cache_clear()
     yield
@@ -25,7 +25,7 @@ def asked_anew(monkeypatch):
 
 
 def processor(monkeypatch, vendor: str, vectors: str) -> None:
-    monkeypatch.setattr(choice, "vendor", lambda: vendor)
+    monkeypatch.setattr(choice, "find_vendor", lambda: vendor)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
 
 
@@ -61,7 +61,7 @@ def everything(tokens: torch.Tensor) -> list[bool]:
     return [
         choice.linear_is_convolution(tokens),
         choice.bias_stays_table(tokens.device, 10**6),
-        choice.piece_of(tokens) is not None,
+        choice.choose_piece(tokens) is not None,
     ]
 
 
@@ -86,18 +86,18 @@ def test_traces_and_transforms_get_plain_forms(monkeypatch):
 
 
 def test_the_vendor_is_one_that_is_known():
-    assert choice.vendor() in ("Intel", "AMD", "")
+    assert choice.find_vendor() in ("Intel", "AMD", "")
 
 
 def test_the_environment_overrides_the_rule(monkeypatch):
     monkeypatch.setenv("CONVMAE_OPS", "linear=convolution attention=matrix pieces=pieces")
     assert choice.linear_is_convolution(torch.zeros(2, 1))
     assert not choice.bias_stays_table(torch.device("cpu"), 10**6)
-    assert choice.piece_of(torch.zeros(2, 1)) == choice.PIECE
+    assert choice.choose_piece(torch.zeros(2, 1)) == choice.PIECE
 
 
 @pytest.mark.parametrize("value", ["linear=fast", "softmax=table", "linear"])
 def test_what_is_no_form_is_refused(monkeypatch, value):
     monkeypatch.setenv("CONVMAE_OPS", value)
     with pytest.raises(InputError, match="CONVMAE_OPS .* choose among linear=product"):
-        choice.piece_of(torch.zeros(2, 1))
+        choice.choose_piece(torch.zeros(2, 1))

@@ -72,8 +72,8 @@ def test_other_convolutions_are_left_as_they_are(changes):
 
 def test_channels_that_fill_no_vectors_are_left_to_torch(force):
     force(depthwise="grouped")
-    assert choice.depthwise_group(torch.zeros(1, 12, 4, 4)) == 0
-    assert choice.depthwise_group(torch.zeros(1, 16, 4, 4)) in (8, 16)
-    assert choice.depthwise_group(torch.zeros(1, 16, 4, 4, dtype=torch.float64)) == 0
+    assert choice.choose_depthwise_group(torch.zeros(1, 12, 4, 4)) == 0
+    assert choice.choose_depthwise_group(torch.zeros(1, 16, 4, 4)) in (8, 16)
+    assert choice.choose_depthwise_group(torch.zeros(1, 16, 4, 4, dtype=torch.float64)) == 0
     with torch.autocast("cpu", torch.bfloat16):
-        assert choice.depthwise_group(torch.zeros(1, 16, 4, 4)) == 0
+        assert choice.choose_depthwise_group(torch.zeros(1, 16, 4, 4)) == 0

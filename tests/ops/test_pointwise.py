@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from convmae_det.ops import choice
 from convmae_det.ops.choice import PIECE, RECOMPUTED_TOKENS
-from convmae_det.ops.layers import pointwise
+from convmae_det.ops.layers import apply_pointwise
 
 
 class Layers(nn.Module):
@@ -24,7 +24,9 @@ class Layers(nn.Module):
         self.plain = plain
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.act(self.fc1(self.norm(tokens)))) if self.plain else pointwise(tokens, *self.children())
+        return (
+            self.fc2(self.act(self.fc1(self.norm(tokens)))) if self.plain else apply_pointwise(tokens, *self.children())
+        )
 
 
 def both(dim: int = 4, hidden: int = 8) -> tuple[Layers, Layers]:
@@ -172,5 +174,5 @@ def test_gradients_in_autocast_have_the_precision_of_the_weights(force, form):
 def test_a_small_map_goes_through_whole(force):
     """What it takes to compute it again would be saved for nothing."""
     calls = []
-    pointwise(torch.zeros(2, PIECE, 3, requires_grad=True), lambda piece: calls.append(len(piece)) or piece)
+    apply_pointwise(torch.zeros(2, PIECE, 3, requires_grad=True), lambda piece: calls.append(len(piece)) or piece)
     assert calls == [2]

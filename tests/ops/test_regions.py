@@ -36,16 +36,16 @@ def counts_seen(head) -> list[int]:
 
 @given(count=st.integers(0, 5000))
 def test_numbers_of_regions_are_few_and_not_much_larger(count):
-    padded = choice.padded_regions(torch.zeros(count, 1))
+    padded = choice.choose_padded_regions(torch.zeros(count, 1))
     assert count <= padded <= max(count, 1.5 * (count - 1))
-    assert choice.padded_regions(torch.zeros(padded, 1)) == padded
+    assert choice.choose_padded_regions(torch.zeros(padded, 1)) == padded
     assert (
-        len({choice.padded_regions(torch.zeros(n, 1)) for n in range(1, 1025)}) == 20
+        len({choice.choose_padded_regions(torch.zeros(n, 1)) for n in range(1, 1025)}) == 20
     )  # powers of two, and half as many more
 
 
 def test_elsewhere_a_head_sees_the_regions_that_there_are():
-    assert choice.padded_regions(torch.zeros(17, 1, device="meta")) == 17
+    assert choice.choose_padded_regions(torch.zeros(17, 1, device="meta")) == 17
 
 
 @pytest.mark.parametrize("norm", ["", "LN"])
@@ -61,7 +61,7 @@ def test_results_and_gradients_are_those_of_the_head_alone(name, norm, count):
         result = run(head, features)
         inputs = [features, *head.parameters()]
         found.append([result, *torch.autograd.grad(result.square().sum(), inputs)])
-    assert seen == [choice.padded_regions(features)]
+    assert seen == [choice.choose_padded_regions(features)]
     assert_close(*found)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from convmae_det.ops import choice, table_attention
-from convmae_det.ops.attention import TableBias, attend, grid_bias, look_up
+from convmae_det.ops.attention import TableBias, attend, build_grid_bias, look_up
 from convmae_det.ops.table_attention import attend_by_table
 
 grids = st.tuples(st.integers(1, 7), st.integers(1, 7))
@@ -87,7 +87,7 @@ def test_both_kinds_of_products_give_the_same(force, monkeypatch, there):
 @pytest.mark.parametrize("grid", [(16, choice.MATRIX_TOKENS // 16), (19, 27)])
 def test_the_bias_of_a_table_is_the_same_on_both_sides_of_the_size_where_its_form_changes(force, grid):
     tokens, table = random_parts(1, 2, 4, grid)
-    bias = grid_bias(table, grid, tokens)
+    bias = build_grid_bias(table, grid, tokens)
     assert isinstance(bias, TableBias) == (grid[0] * grid[1] > choice.MATRIX_TOKENS)
     ours = attend(*tokens.permute(2, 0, 3, 1, 4), bias)
     expected = with_gradients(whole(tokens, table, grid), tokens, table)
@@ -98,9 +98,9 @@ def test_the_bias_of_a_table_is_the_same_on_both_sides_of_the_size_where_its_for
 def test_zeros_are_no_bias_where_nothing_is_trained(force, form):
     force(attention=form)
     table = torch.zeros(2, 5, 5, requires_grad=True)
-    assert grid_bias(table, (3, 3), torch.zeros(1, 3, 3, 4)) is not None
+    assert build_grid_bias(table, (3, 3), torch.zeros(1, 3, 3, 4)) is not None
     with torch.no_grad():
-        assert grid_bias(table, (3, 3), torch.zeros(1, 3, 3, 4)) is None
+        assert build_grid_bias(table, (3, 3), torch.zeros(1, 3, 3, 4)) is None
 
 
 def test_gradients_are_those_of_finite_differences():

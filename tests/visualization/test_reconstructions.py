@@ -8,8 +8,8 @@ from reference.small import autoencoder_cfg, randomise
 from torch import nn
 
 from convmae_det.errors import InputError
-from convmae_det.modeling.decoder import patchify, target_patches
-from convmae_det.ops.maps import occupied
+from convmae_det.modeling.decoder import build_target_patches, patchify
+from convmae_det.ops.maps import mark_occupied
 from convmae_det.visualization.reconstructions import (
     BLANK,
     draw_reconstructions,
@@ -56,8 +56,8 @@ class Perfect(nn.Module):
 
     def forward(self, latent, visible, predicted):
         patches = patchify(self.images.repeat_interleave(len(latent) // len(self.images), dim=0))
-        shown = patches[occupied(predicted)].view(len(latent), -1, patches.shape[-1])
-        return target_patches(shown, self.normalise)
+        shown = patches[mark_occupied(predicted)].view(len(latent), -1, patches.shape[-1])
+        return build_target_patches(shown, self.normalise)
 
 
 @pytest.mark.parametrize("masking", MASKINGS)
