@@ -45,7 +45,7 @@ KNOWN = {
 
 MODELS = {"masked_autoencoder", "backbone"}  # what Detectron2 looks up by name
 PARTS = {"encoder", "decoder", "window_schedule"}
-BLOCKS = {"blocks", "patch_embed", "attention", "positions", "masking"}
+BLOCKS = {"blocks", "embeddings", "attention", "masked_convolution", "masking"}
 
 
 def resolved(module: str) -> Iterator[tuple[str, bool]]:

@@ -1,8 +1,9 @@
-"""Attention of stage 3 and of the decoder: global, or inside plain or shifted windows (paper, sections 3.1, 3.4).
+"""Attention of stage 3 and of the decoder, global or in windows, and relative position biases (paper, 3.1 and 3.4).
 
 Tokens are channels-last: (N, h, w, C) on a grid, or (N, …, C) in any arrangement where attention is global. Which
 tokens a block attends to is its own property, :class:`Window`; what a stage computes once for all its blocks of one
-kind, the relative position bias and the mask of :func:`build_padding_mask`, is handed to the block as `bias`.
+kind, the relative position bias and the mask of :func:`build_padding_mask`, is handed to the block as `bias`. Grids are
+(h, w) in tokens, L = h·w, raster order. Displacements are query minus key.
 """
 
 from typing import NamedTuple
@@ -11,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..ops.attention import Bias, attend, attend_by_axes, needs_mask
-from ..ops.maps import crop
-from .positions import compute_decomposed_bias
+from ..ops.attention import Bias, attend, attend_by_axes, needs_mask, slide
+from ..ops.maps import crop, resize
 
 
 class Window(NamedTuple):
@@ -91,3 +91,54 @@ class Attention(nn.Module):
         else:
             attended = attend(query, key, value, bias)
         return self.proj(attended.transpose(1, 2).reshape(b, s, c))
+
+
+def resize_bias_table(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """(heads, 2h₀−1, 2w₀−1) → (heads, 2h−1, 2w−1) for another grid.
+
+    A smaller grid knows only small displacements: the table's centre, exactly. A larger one: bicubic interpolation.
+    """
+    size = (2 * grid[0] - 1, 2 * grid[1] - 1)
+    surplus = [table.shape[1] - size[0], table.shape[2] - size[1]]
+    rows, columns = ((n + abs(n)) // 4 for n in surplus)  # half of it, or 0 if it is negative
+    table = crop(table[..., None], (columns, columns, rows, rows))[..., 0]
+    return resize(table[None], size, "bicubic")[0]
+
+
+class RelativePositionBias(nn.Module):
+    """One table of a bias per head and displacement, zero at the start, shared by many blocks."""
+
+    def __init__(self, num_heads: int, grid: tuple[int, int]):
+        super().__init__()
+        self.grid = grid
+        self.table = nn.Parameter(torch.zeros(num_heads, 2 * grid[0] - 1, 2 * grid[1] - 1))
+
+    def forward(self, grid: tuple[int, int]) -> torch.Tensor:
+        """The table (heads, 2h−1, 2w−1) of another grid."""
+        return resize_bias_table(self.table, grid)
+
+
+def compute_decomposed_bias(
+    query: torch.Tensor, rel_pos_h: torch.Tensor, rel_pos_w: torch.Tensor, grid: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Computes a query-dependent bias, split into terms of rows and columns (ViTDet, arXiv 2203.16527, from MViTv2).
+
+    Args:
+        query: (B, heads, L, d)
+        rel_pos_h, rel_pos_w: tables (2h₀−1, d) and (2w₀−1, d), which are resized linearly to the grid
+        grid: (h, w)
+
+    Returns:
+        (B, heads, L, h) and (B, heads, L, w), for keys in each row and in each column, to be added
+    """
+    h, w = grid
+    query = query.unflatten(2, (h, w))
+    rows = torch.einsum("bnhwd,hkd->bnhwk", query, _displacements(rel_pos_h, h).to(query.dtype))
+    columns = torch.einsum("bnhwd,wkd->bnhwk", query, _displacements(rel_pos_w, w).to(query.dtype))
+    return rows.flatten(2, 3), columns.flatten(2, 3)
+
+
+def _displacements(table: torch.Tensor, size: int) -> torch.Tensor:
+    """(2s₀−1, d) → (size, size, d): the entry for query − key."""
+    table = resize(table.T[None], (2 * size - 1,), "linear")[0].T
+    return slide(table, 0, size).transpose(1, 2)

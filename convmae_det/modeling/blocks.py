@@ -10,7 +10,7 @@ from torch import nn
 from ..ops.attention import Bias
 from ..ops.layers import apply_pointwise
 from .attention import Attention, Window
-from .masking import Dense
+from .masked_convolution import Dense
 
 
 class ConvBlock(nn.Module):
@@ -33,7 +33,7 @@ class ConvBlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: torch.Tensor, layout: Dense) -> torch.Tensor:
-        """Tokens (..., C) as `layout`, one of modeling/masking.py, arranges them → the same shape."""
+        """Tokens (..., C) as `layout`, one of modeling/masked_convolution.py, arranges them → the same shape."""
         mixed = layout.convolve(self.convolve, apply_pointwise(x, self.norm1, self.pointwise1))
         x = x + self.drop_path(self.pointwise2(mixed))
         return x + self.drop_path(apply_pointwise(x, self.norm2, self.mlp))

@@ -1,4 +1,4 @@
-"""The multi-scale decoder of pretraining, its target and its loss (paper, section 3.3; MAE, arXiv 2111.06377).
+"""Multi-scale fusion and the transformer decoder of pretraining (paper, section 3.3).
 
 N images of H×W pixels, L = h·w stage-3 tokens, K of them visible, C1 C2 C3 widths of the encoder, D width of the
 decoder; L patches of P = 16·16·channels values in the order row, column, channel.
@@ -12,9 +12,7 @@ from torch import nn
 from ..ops.layers import accelerate
 from ..ops.maps import Places, mark_occupied, put_blocks, take_blocks
 from .blocks import TransformerBlock
-from .encoder import STRIDE
-from .patch_embed import fold, unfold
-from .positions import PositionEmbedding
+from .embeddings import PositionEmbedding, fold
 
 
 class MultiScaleFusion(nn.Module):
@@ -83,38 +81,3 @@ class Decoder(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         return self.pred(self.norm(take_blocks(tokens, predicted).flatten(1, 3)))
-
-
-def patchify(images: torch.Tensor) -> torch.Tensor:
-    """(N, channels, H, W) → (N, L, P)"""
-    return fold(images.permute(0, 2, 3, 1), STRIDE).flatten(1, 2)
-
-
-def unpatchify(patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """(N, L, P) → (N, channels, H, W) for a grid (H/16, W/16)."""
-    return unfold(patches.unflatten(1, tuple(grid)), STRIDE).permute(0, 3, 1, 2)
-
-
-def compute_patch_statistics(patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation (…, 1) of each patch: unbiased variance plus 1e-6, as in MAE's code."""
-    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
-    return mean, (variance + 1e-6).sqrt()
-
-
-def build_target_patches(patches: torch.Tensor, normalise: bool) -> torch.Tensor:
-    """What the decoder is to predict of `patches` (…, P): themselves, or normalised by their own statistics."""
-    if not normalise:
-        return patches
-    mean, deviation = compute_patch_statistics(patches)
-    return (patches - mean) / deviation
-
-
-def compute_reconstruction_loss(
-    prediction: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Mean squared error over hidden patches, a float32 scalar: prediction, target (N, patches, P).
-
-    `weight` of the same shape, 1 at pixels that count and 0 elsewhere; None: all count.
-    """
-    error = (prediction.float() - target.float()).square()
-    return error.mean() if weight is None else (error * weight).sum() / weight.sum().clamp(min=1)

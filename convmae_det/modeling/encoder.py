@@ -1,7 +1,7 @@
 """The ConvMAE encoder: two convolution stages and a transformer stage (arXiv 2205.03892, section 3.1; table 1).
 
 One encoder serves pretraining and detection. Its tokens are channels-last; how they are arranged is the business of a
-layout (modeling/masking.py): dense maps (N, h, w, C), or visible blocks (N, K, s, s, C) with s = 4, 2, 1.
+layout (modeling/masked_convolution.py): dense maps (N, h, w, C), or visible blocks (N, K, s, s, C) with s = 4, 2, 1.
 
 N images, H×W pixels, C1 C2 C3 widths of the stages, h = H/16, w = W/16 the grid of stage 3, K visible blocks.
 """
@@ -15,11 +15,10 @@ from torch import nn
 from ..errors import InputError
 from ..ops.attention import Bias, build_grid_bias, build_matrix_bias, mask_bias
 from ..ops.layers import accelerate
-from .attention import Window, build_padding_mask
+from .attention import RelativePositionBias, Window, build_padding_mask
 from .blocks import ConvBlock, TransformerBlock
-from .masking import Dense
-from .patch_embed import PatchEmbed
-from .positions import PositionEmbedding, RelativePositionBias
+from .embeddings import PatchEmbed, PositionEmbedding
+from .masked_convolution import Dense
 
 PATCH_SIZES = (4, 2, 2)  # each stage's stride relative to the one before
 STRIDE = 16  # pixels along the side of a stage-3 token

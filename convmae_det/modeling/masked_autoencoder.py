@@ -1,4 +1,4 @@
-"""Masked autoencoder: the meta-architecture of pretraining (paper, section 3).
+"""Masked autoencoder: the meta-architecture of pretraining, its target and its loss (paper, section 3).
 
 N images, H×W pixels, L = H/16 · W/16 stage-3 tokens, K of them visible, P = 16·16·channels values of a patch.
 """
@@ -17,10 +17,10 @@ from ..errors import InputError
 from ..ops.maps import mark_occupied, put_blocks, take_blocks
 from ..ops.recomputation import recompute_activations
 from .blocks import ConvBlock, TransformerBlock
-from .decoder import Decoder, MultiScaleFusion, build_target_patches, compute_reconstruction_loss
+from .decoder import Decoder, MultiScaleFusion
+from .embeddings import fold, unfold
 from .encoder import PATCH_SIZES, STRIDE, Encoder
 from .masking import Mask, build_block_mask, build_random_mask, draw_complementary, draw_visible
-from .patch_embed import fold
 
 FUSION_RATIOS = (4, 2)  # the stride of stage 3 relative to stages 1 and 2
 
@@ -139,3 +139,38 @@ class MaskedAutoencoder(nn.Module):
         else:
             indices = draw_visible(noise, self.mask_ratio)
         return images, build_block_mask(indices, grid, self.masked_conv)
+
+
+def patchify(images: torch.Tensor) -> torch.Tensor:
+    """(N, channels, H, W) → (N, L, P)"""
+    return fold(images.permute(0, 2, 3, 1), STRIDE).flatten(1, 2)
+
+
+def unpatchify(patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """(N, L, P) → (N, channels, H, W) for a grid (H/16, W/16)."""
+    return unfold(patches.unflatten(1, tuple(grid)), STRIDE).permute(0, 3, 1, 2)
+
+
+def compute_patch_statistics(patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation (…, 1) of each patch: unbiased variance plus 1e-6, as in MAE's code."""
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()
+
+
+def build_target_patches(patches: torch.Tensor, normalise: bool) -> torch.Tensor:
+    """What the decoder is to predict of `patches` (…, P): themselves, or normalised by their own statistics."""
+    if not normalise:
+        return patches
+    mean, deviation = compute_patch_statistics(patches)
+    return (patches - mean) / deviation
+
+
+def compute_reconstruction_loss(
+    prediction: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean squared error over hidden patches, a float32 scalar: prediction, target (N, patches, P).
+
+    `weight` of the same shape, 1 at pixels that count and 0 elsewhere; None: all count.
+    """
+    error = (prediction.float() - target.float()).square()
+    return error.mean() if weight is None else (error * weight).sum() / weight.sum().clamp(min=1)

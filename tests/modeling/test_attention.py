@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 from benchmarks import published as plain
 from convmae_det.modeling.attention import Attention, Window, build_padding_mask
 from convmae_det.modeling.blocks import TransformerBlock
+from convmae_det.modeling.embeddings import PositionEmbedding
 from convmae_det.modeling.encoder import TransformerStage
-from convmae_det.modeling.positions import PositionEmbedding
 from convmae_det.ops.attention import TableBias
 
 grids = st.tuples(st.integers(1, 8), st.integers(1, 8))

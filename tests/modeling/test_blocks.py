@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks import published as plain
 from convmae_det.modeling.blocks import ConvBlock, Mlp
-from convmae_det.modeling.masking import Dense, VisibleBlocks
+from convmae_det.modeling.masked_convolution import Dense, VisibleBlocks
 
 
 @settings(max_examples=15)

@@ -8,16 +8,15 @@ from hypothesis import strategies as st
 from reference.small import randomise
 from torch.testing import assert_close
 
-from convmae_det.modeling.decoder import (
-    Decoder,
-    MultiScaleFusion,
+from convmae_det.modeling.decoder import Decoder, MultiScaleFusion
+from convmae_det.modeling.masked_autoencoder import (
     build_target_patches,
     compute_patch_statistics,
     compute_reconstruction_loss,
     patchify,
     unpatchify,
 )
-from convmae_det.modeling.masking import VisibleBlocks
+from convmae_det.modeling.masked_convolution import VisibleBlocks
 from convmae_det.ops.maps import find_other_places, find_places, list_all_places, mark_occupied
 
 

@@ -15,10 +15,10 @@ from convmae_det.config import add_convmae_config
 from convmae_det.config.presets import PRESETS
 from convmae_det.errors import InputError
 from convmae_det.modeling.blocks import ConvBlock, TransformerBlock
-from convmae_det.modeling.decoder import Decoder, MultiScaleFusion, patchify
+from convmae_det.modeling.decoder import Decoder, MultiScaleFusion
+from convmae_det.modeling.embeddings import fold
 from convmae_det.modeling.encoder import Encoder
-from convmae_det.modeling.masked_autoencoder import FUSION_RATIOS, MaskedAutoencoder
-from convmae_det.modeling.patch_embed import fold
+from convmae_det.modeling.masked_autoencoder import FUSION_RATIOS, MaskedAutoencoder, patchify
 from convmae_det.ops.recomputation import recompute_activations
 
 MAE = "MODEL.MAE."

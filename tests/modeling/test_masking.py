@@ -7,14 +7,8 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from convmae_det.errors import InputError
-from convmae_det.modeling.masking import (
-    Dense,
-    ScatteredPatches,
-    VisibleBlocks,
-    VisibleTokens,
-    draw_complementary,
-    draw_visible,
-)
+from convmae_det.modeling.masked_convolution import Dense, ScatteredPatches, VisibleBlocks, VisibleTokens
+from convmae_det.modeling.masking import draw_complementary, draw_visible
 from convmae_det.ops.maps import find_places, mark_occupied
 
 

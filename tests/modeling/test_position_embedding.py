@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from benchmarks import published as plain
-from convmae_det.modeling.positions import PositionEmbedding, build_sincos_table, resize_embedding
+from convmae_det.modeling.embeddings import PositionEmbedding, build_sincos_table, resize_embedding
 
 grids = st.tuples(st.integers(1, 6), st.integers(1, 6))
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from convmae_det.modeling.positions import RelativePositionBias, compute_decomposed_bias, resize_bias_table
+from convmae_det.modeling.attention import RelativePositionBias, compute_decomposed_bias, resize_bias_table
 from convmae_det.ops.attention import look_up
 
 grids = st.tuples(st.integers(1, 6), st.integers(1, 6))

@@ -1,8 +1,11 @@
-"""Where a token lies: the position embedding, and relative position biases of attention (paper, sections 3.1, 3.4).
+"""Patch embedding, which opens each stage, and the position embedding of stage 3 and decoder (paper, section 3.1).
 
-Grids are (h, w) in stage-3 tokens, L = h·w, raster order. Of the embedding, 2-D sin-cos at first, half of the channels
-encodes the column, half the row (Transformer, arXiv 1706.03762, section 3.5, extended to two axes as in MAE, arXiv
-2111.06377, appendix A). Displacements are query minus key.
+A convolution whose stride equals its kernel sees each input once, so it is a linear layer on folded tokens. Folding
+acts on the last three axes, (..., h, w, C), and so serves dense maps (N, h, w, C) and visible blocks (N, K, s, s, C).
+
+Positions are 2-D sin-cos at first: half of the channels encodes the column, half the row (Transformer, arXiv
+1706.03762, section 3.5, extended to two axes as in MAE, arXiv 2111.06377, appendix A). Grids are (h, w) in stage-3
+tokens.
 """
 
 from collections.abc import Mapping
@@ -11,8 +14,38 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..ops.attention import slide
 from ..ops.maps import crop, resize
+
+
+def fold(tokens: torch.Tensor, size: int) -> torch.Tensor:
+    """(..., h, w, C) → (..., h/size, w/size, size·size·C); within a patch the order is row, column, channel."""
+    *lead, h, w, c = tokens.shape
+    patches = tokens.reshape(*lead, h // size, size, w // size, size, c).transpose(-4, -3)
+    return patches.reshape(*lead, h // size, w // size, size * size * c)
+
+
+def unfold(patches: torch.Tensor, size: int) -> torch.Tensor:
+    """The inverse of :func:`fold`: (..., h, w, size·size·C) → (..., h·size, w·size, C)."""
+    *lead, h, w, _ = patches.shape
+    tokens = patches.reshape(*lead, h, w, size, size, -1).transpose(-4, -3)
+    return tokens.reshape(*lead, h * size, w * size, tokens.shape[-1])
+
+
+class PatchEmbed(nn.Module):
+    """(..., h, w, `in_dim`) → (..., h/patch_size, w/patch_size, `dim`): fold, linear, LayerNorm, GELU.
+
+    torch's own initialisation of the linear layer is that of the convolution in the published code.
+    """
+
+    def __init__(self, in_dim: int, dim: int, patch_size: int):
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Linear(patch_size**2 * in_dim, dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-5)
+        self.act = nn.GELU()
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.act(self.norm(self.proj(fold(tokens, self.patch_size))))
 
 
 def build_sincos_table(dim: int, grid: tuple[int, int]) -> torch.Tensor:
@@ -69,54 +102,3 @@ class PositionEmbedding(nn.Module):
         if fixed and table is not None and table.ndim == 4 and table.shape[-1] == self.table.shape[-1]:
             self.register_buffer("table", self.table.new_empty(table.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def resize_bias_table(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """(heads, 2h₀−1, 2w₀−1) → (heads, 2h−1, 2w−1) for another grid.
-
-    A smaller grid knows only small displacements: the table's centre, exactly. A larger one: bicubic interpolation.
-    """
-    size = (2 * grid[0] - 1, 2 * grid[1] - 1)
-    surplus = [table.shape[1] - size[0], table.shape[2] - size[1]]
-    rows, columns = ((n + abs(n)) // 4 for n in surplus)  # half of it, or 0 if it is negative
-    table = crop(table[..., None], (columns, columns, rows, rows))[..., 0]
-    return resize(table[None], size, "bicubic")[0]
-
-
-class RelativePositionBias(nn.Module):
-    """One table of a bias per head and displacement, zero at the start, shared by many blocks."""
-
-    def __init__(self, num_heads: int, grid: tuple[int, int]):
-        super().__init__()
-        self.grid = grid
-        self.table = nn.Parameter(torch.zeros(num_heads, 2 * grid[0] - 1, 2 * grid[1] - 1))
-
-    def forward(self, grid: tuple[int, int]) -> torch.Tensor:
-        """The table (heads, 2h−1, 2w−1) of another grid."""
-        return resize_bias_table(self.table, grid)
-
-
-def compute_decomposed_bias(
-    query: torch.Tensor, rel_pos_h: torch.Tensor, rel_pos_w: torch.Tensor, grid: tuple[int, int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Computes a query-dependent bias, split into terms of rows and columns (ViTDet, arXiv 2203.16527, from MViTv2).
-
-    Args:
-        query: (B, heads, L, d)
-        rel_pos_h, rel_pos_w: tables (2h₀−1, d) and (2w₀−1, d), which are resized linearly to the grid
-        grid: (h, w)
-
-    Returns:
-        (B, heads, L, h) and (B, heads, L, w), for keys in each row and in each column, to be added
-    """
-    h, w = grid
-    query = query.unflatten(2, (h, w))
-    rows = torch.einsum("bnhwd,hkd->bnhwk", query, _displacements(rel_pos_h, h).to(query.dtype))
-    columns = torch.einsum("bnhwd,wkd->bnhwk", query, _displacements(rel_pos_w, w).to(query.dtype))
-    return rows.flatten(2, 3), columns.flatten(2, 3)
-
-
-def _displacements(table: torch.Tensor, size: int) -> torch.Tensor:
-    """(2s₀−1, d) → (size, size, d): the entry for query − key."""
-    table = resize(table.T[None], (2 * size - 1,), "linear")[0].T
-    return slide(table, 0, size).transpose(1, 2)

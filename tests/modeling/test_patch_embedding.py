@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from convmae_det.modeling.patch_embed import PatchEmbed, fold, unfold
+from convmae_det.modeling.embeddings import PatchEmbed, fold, unfold
 
 sizes = st.sampled_from([1, 2, 4])
 
