@@ -4,10 +4,11 @@ Grids are (h, w) in tokens, L = h·w, raster order. Displacements are query minu
 export, h and w are tensors, and no branch depends on them: the trace serves all grids.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from . import choice
 from .table_attention import attend_by_table
@@ -79,7 +80,10 @@ def build_grid_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Te
 
 def build_matrix_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) -> torch.Tensor:
     """The biases of `table` (heads, 2h−1, 2w−1) for all pairs: (1, heads, L, L), in the dtype of the attention."""
-    return _align(look_up(table, grid)[None].to(find_attention_dtype(tokens)))
+    dtype = find_attention_dtype(tokens)
+    if dtype == table.dtype or choice.is_transformed():
+        return _align(look_up(table, grid)[None].to(dtype))
+    return _align(_NarrowLookUp.apply(table, grid, dtype)[None])
 
 
 def mask_bias(bias: torch.Tensor | None, mask: torch.Tensor | None, tokens: torch.Tensor) -> torch.Tensor | None:
@@ -123,6 +127,30 @@ def look_up(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """(heads, 2h−1, 2w−1) → (heads, L, L): the entry for each query and key."""
     h, w = grid
     return slide(slide(table, 1, h), 2, w).reshape(-1, h * w, h * w)
+
+
+class _NarrowLookUp(torch.autograd.Function):
+    """:func:`look_up` in a type of fewer bits than the table's, whose gradients are added up in the table's.
+
+    So neither the biases of all pairs nor their gradients are ever there in the wider type.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: torch.Tensor, grid: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+        ctx.grid, ctx.dtype = grid, table.dtype
+        return look_up(table.to(dtype), grid)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (h, w), heads = ctx.grid, len(gradient)
+        of_rows = gradient.new_zeros(heads, 2 * h - 1, w, w, dtype=ctx.dtype)  # row of the table, query's, key's column
+        for row, of_row in enumerate(gradient.view(heads, h, w, h, w).unbind(1)):
+            of_rows[:, row : row + h] += of_row.transpose(1, 2).flip(1)
+        of_table = gradient.new_zeros(heads, 2 * h - 1, 2 * w - 1, dtype=ctx.dtype)
+        for column, of_column in enumerate(of_rows.unbind(2)):
+            of_table[..., column : column + w] += of_column.flip(-1)
+        return of_table, None, None
 
 
 def slide(table: torch.Tensor, axis: int, size: int) -> torch.Tensor:

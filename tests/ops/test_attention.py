@@ -64,3 +64,22 @@ def test_rows_of_biases_are_aligned(monkeypatch, columns):
     weight = torch.randn_like(expected)
     of_ours, of_theirs = (torch.autograd.grad((x * weight).sum(), table)[0] for x in (bias, expected))
     assert_close(of_ours, of_theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("grid", [(1, 1), (3, 5), (12, 9)])
+def test_gradients_of_narrow_biases_are_added_up_in_the_table_s_precision(dtype, grid):
+    """They are the exact sums of what arrives, which in few bits would be lost in one another."""
+    length = grid[0] * grid[1]
+    table = torch.randn(2, 2 * grid[0] - 1, 2 * grid[1] - 1, requires_grad=True)
+    bias = matrix_bias_of(table, grid, dtype)
+    assert bias.dtype == dtype and torch.equal(bias[0], look_up(table, grid).to(dtype))
+    direction = torch.randn(1, 2, length, length).to(dtype)
+    found = torch.autograd.grad(bias, table, direction)[0]
+    expected = torch.autograd.grad(look_up(table, grid), table, direction[0].float())[0]
+    assert found.dtype == torch.float32
+    assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def matrix_bias_of(table, grid, dtype):
+    return build_matrix_bias(table, grid, torch.zeros(1, *grid, 4, dtype=dtype))
