@@ -5,9 +5,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from .checks import check_backbone, check_encoder, check_masked_autoencoder
-from .presets import PRESETS
-
-STRIDE = 16  # pixels along the side of a stage-3 token
+from .presets import PRESETS, STRIDE
 
 
 def build_encoder_arguments(cfg: CfgNode) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+STRIDE = 16  # pixels along the side of a stage-3 token, in all of them
+
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": dict(embed_dims=(32, 64, 128), depths=(2, 2, 4), num_heads=4, mlp_ratios=(4, 4, 4)),
     "small": dict(embed_dims=(128, 256, 384), depths=(2, 2, 11), num_heads=6, mlp_ratios=(4, 4, 4)),

@@ -10,7 +10,7 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import nn
 
 from ..checkpoint import Strictness, load_weights
-from ..config.building import compute_training_pad
+from ..config.building import compute_training_pad, crops_position
 from ..errors import InputError, shorten_error
 from ..modeling import backbone, masked_autoencoder  # noqa: F401  (registered by being imported)
 from ..modeling.decoder import Decoder
@@ -42,9 +42,11 @@ def build_model(cfg: CfgNode) -> nn.Module:
         ) from error
     keep_outputs_in_float32(model)
     pad_regions(model, HEADS)
-    pad_as_trained(model, compute_training_pad(cfg), cfg.MODEL.CONVMAE.PAD_VALUE)
+    node = cfg.MODEL.CONVMAE
+    pad_as_trained(model, compute_training_pad(cfg), node.PAD_VALUE, always=not crops_position(node.RELATIVE_POSITION))
     if cfg.MODEL.COMPILE:
         compile_modules(model, (Encoder, Decoder))  # the heads of a detector work on lists of boxes
+    model.class_names = [name for _, name in cfg.DATASETS.CATEGORIES]  # which checkpoints store and compare
     counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]
     logger.info(f"{type(model).__name__} on {cfg.MODEL.DEVICE}: {counts[0]:,} parameters, {counts[1]:,} trained")
     return model

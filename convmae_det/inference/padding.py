@@ -1,6 +1,5 @@
 """How a detector's images are padded to a batch, where that is more than Detectron2 does."""
 
-from types import MethodType
 from typing import Any
 
 import torch
@@ -9,9 +8,10 @@ from detectron2.structures import ImageList
 from torch import nn
 
 from ..errors import InputError
+from ..ops.form import Form
 
 
-def pad_as_trained(model: nn.Module, training_square: int, level: float) -> None:
+def pad_as_trained(model: nn.Module, training_square: int, level: float, always: bool = False) -> None:
     """Lets a detector of Detectron2's pad its images as the published code does.
 
     In training all batches have one size, so that a token's position doesn't depend on the other images of its batch.
@@ -20,30 +20,29 @@ def pad_as_trained(model: nn.Module, training_square: int, level: float) -> None
         model: whose `preprocess_image` and `backbone` are Detectron2's; others are left as they are
         training_square: pixels, a multiple of 32: in training images are padded to at least this square, unless the
             model has a semantic head, whose targets Detectron2 pads in its own way
+        always: pad to that square in evaluation, too: where position tables are resized to the map, not cropped
         level: grey level of 0–255 to pad with before normalisation; below 0: zeros after it
     """
     if hasattr(model, "preprocess_image") and hasattr(model, "backbone"):
         square = 0 if hasattr(model, "sem_seg_head") else training_square
-        padding = {"training_square": square, "padding_level": level}
-        method = MethodType(_Padding.preprocess_image, model)  # a method: a copy of the model gets its own
-        vars(model).update(padding, preprocess_image=method)
+        padding = {"training_square": square, "padding_level": level, "pads_always": always}
+        vars(model).update(padding, preprocess_image=Form(_pad_batch, model))
 
 
-class _Padding:
-    @staticmethod
-    def preprocess_image(model: Any, batched_inputs: list[dict[str, torch.Tensor]]) -> ImageList:
-        """Normalises and pads a batch. Raises InputError for an image larger than MODEL.CONVMAE.SQUARE_PAD."""
-        if not torch.jit.is_tracing():
-            _check_sizes(batched_inputs, model.backbone.padding_constraints.get("square_size", 0))
-        images = type(model).preprocess_image(model, batched_inputs)
-        if model.training:
-            below, right = (max(0, model.training_square - side) for side in images.tensor.shape[-2:])
-            images.tensor = F.pad(images.tensor, (0, right, 0, below))
-        if model.padding_level >= 0:
-            fill = (model.padding_level - model.pixel_mean) / model.pixel_std
-            sizes = zip(images.tensor, images.image_sizes, strict=True)
-            images.tensor = torch.stack([_fill(image, height, width, fill) for image, (height, width) in sizes])
-        return images
+def _pad_batch(model: Any, batched_inputs: list[dict[str, torch.Tensor]]) -> ImageList:
+    """Normalises and pads a batch. Raises InputError for an image larger than MODEL.CONVMAE.SQUARE_PAD."""
+    if not torch.jit.is_tracing():
+        _check_sizes(batched_inputs, getattr(model.backbone, "padding_constraints", {}).get("square_size", 0))
+    images = type(model).preprocess_image(model, batched_inputs)
+    if model.training or model.pads_always:
+        missing = (model.training_square - side for side in images.tensor.shape[-2:])
+        below, right = ((n + abs(n)) // 2 for n in missing)  # 0 if it is negative; no branch, for a trace's sake
+        images.tensor = F.pad(images.tensor, (0, right, 0, below))
+    if model.padding_level >= 0:
+        fill = (model.padding_level - model.pixel_mean) / model.pixel_std
+        sizes = zip(images.tensor, images.image_sizes, strict=True)
+        images.tensor = torch.stack([_fill(image, height, width, fill) for image, (height, width) in sizes])
+    return images
 
 
 def _check_sizes(batched_inputs: list[dict[str, torch.Tensor]], square: int) -> None:

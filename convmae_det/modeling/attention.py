@@ -85,7 +85,9 @@ class Attention(nn.Module):
         """
         b, s, c = tokens.shape
         query, key, value = self.qkv(tokens).view(b, s, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        if self.rel_pos_h is not None and self.rel_pos_w is not None and grid is not None:
+        if self.rel_pos_h is not None and self.rel_pos_w is not None:
+            if grid is None or bias is not None:
+                raise ValueError("attention with a decomposed bias takes a grid, and no other bias")
             terms = compute_decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, grid)
             attended = attend_by_axes(query, key, value, *terms)
         else:

@@ -70,18 +70,18 @@ class PositionEmbedding(nn.Module):
     weights around it were trained with.
     """
 
-    def __init__(self, dim: int, grid: tuple[int, int], learned: bool, crop: bool = False):
+    def __init__(self, dim: int, grid: tuple[int, int], learned: bool, crops: bool = False):
         """Starts from sin-cos.
 
         Args:
             dim: channels, a multiple of 4
             grid: (h, w) of the table
             learned: whether it is trained
-            crop: a smaller map takes the table's upper left corner, as if it were padded to the table's grid; else the
+            crops: a smaller map takes the table's upper left corner, as if it were padded to the table's grid; else the
                 table is resized to it
         """
         super().__init__()
-        self.crop = crop
+        self.crops = crops
         if learned:
             self.table = nn.Parameter(build_sincos_table(dim, grid))
         else:
@@ -89,7 +89,7 @@ class PositionEmbedding(nn.Module):
 
     def forward(self, grid: tuple[int, int]) -> torch.Tensor:
         """(1, *grid, C)"""
-        if not self.crop:
+        if not self.crops:
             return resize_embedding(self.table, grid)
         surplus = [self.table.shape[1] - grid[0], self.table.shape[2] - grid[1]]
         rows, columns = ((n + abs(n)) // 2 for n in surplus)  # 0 if it is negative: then the table is enlarged

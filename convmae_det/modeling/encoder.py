@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..config.presets import STRIDE
 from ..errors import InputError
 from ..ops.attention import Bias, build_grid_bias, build_matrix_bias, mask_bias
 from ..ops.layers import accelerate
@@ -21,7 +22,6 @@ from .embeddings import PatchEmbed, PositionEmbedding
 from .masked_convolution import Dense
 
 PATCH_SIZES = (4, 2, 2)  # each stage's stride relative to the one before
-STRIDE = 16  # pixels along the side of a stage-3 token
 STRIDES = {"e1": 4, "e2": 8, "e3": 16, "e4": 32}  # of the maps that detection takes
 
 
@@ -192,7 +192,11 @@ class TransformerStage(nn.Module):
             By window: relative position bias and padding mask, (1 or N·windows, heads or 1, S, S) or what
             ops/attention.py puts in its place; None: nothing
         """
-        local = build_matrix_bias(self.local_bias.table, self.local_bias.grid, tokens) if self.local_bias else None
+        local = (
+            build_matrix_bias(self.local_bias(self.local_bias.grid), self.local_bias.grid, tokens)
+            if self.local_bias
+            else None
+        )
         biases: dict[Window | None, Bias] = {}
         for window in set(self.windows):
             if window is None:

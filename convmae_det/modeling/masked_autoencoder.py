@@ -92,7 +92,7 @@ class MaskedAutoencoder(nn.Module):
             batch = {"images": torch.stack([x["image"] for x in batch])} | noise
         batch = {name: batch[name].to(self.device, non_blocking=True) for name in ("images", "noise") if name in batch}
         images = (batch["images"].float() - self.pixel_mean) / self.pixel_std
-        return {"loss_reconstruction": self.run(*self.mask(images, batch.get("noise")))[0]}
+        return {"loss_reconstruction": self.predict_hidden(*self.draw_mask(images, batch.get("noise")))[0]}
 
     def reconstruct(self, images: torch.Tensor, noise: torch.Tensor | None = None) -> Reconstruction:
         """Hides a part of images and predicts it; differentiable.
@@ -102,15 +102,15 @@ class MaskedAutoencoder(nn.Module):
             noise: (N, L), of which the lowest K are visible; random masking: one value for each 4×4 pixel patch,
                 (N, H/4 · W/4); None: drawn
         """
-        images, mask = self.mask(images, noise)
-        loss, patches, latent = self.run(images, mask)
+        images, mask = self.draw_mask(images, noise)
+        loss, patches, latent = self.predict_hidden(images, mask)
         prediction = put_blocks(patches[:, :, None, None], mask.predicted).flatten(1, 2)
         hidden = mask.hidden_pixels
         if hidden is None:
             hidden = mark_occupied(mask.predicted)[..., None].expand_as(prediction)
         return Reconstruction(loss, prediction, mark_occupied(mask.visible), latent, hidden)
 
-    def run(self, images: torch.Tensor, mask: Mask) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def predict_hidden(self, images: torch.Tensor, mask: Mask) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The loss, the predicted patches (N, patches predicted, P) and the latents (N, K, C3)."""
         features = self.encoder(images, mask.layout)
         fused = self.fusion(features) if self.fusion else features[-1]
@@ -120,7 +120,7 @@ class MaskedAutoencoder(nn.Module):
         target = build_target_patches(patches.float(), self.norm_pix_loss)
         return compute_reconstruction_loss(prediction, target, mask.hidden_pixels), prediction, latent
 
-    def mask(self, images: torch.Tensor, noise: torch.Tensor | None) -> tuple[torch.Tensor, Mask]:
+    def draw_mask(self, images: torch.Tensor, noise: torch.Tensor | None) -> tuple[torch.Tensor, Mask]:
         """What is hidden of the images, which are repeated where each has several complementary masks."""
         height, width = images.shape[-2:]
         if height % STRIDE or width % STRIDE:

@@ -54,10 +54,9 @@ def attend_by_axes(
     row = token.div(w, rounding_mode="floor") == torch.arange(h, device=key.device)
     column = token % w == torch.arange(w, device=key.device)
     places = torch.cat([row, column], dim=1).to(key.dtype).expand(*batch, length, h + w)
-    scale = d**-0.5
-    wide_query = torch.cat([query, rows.to(query.dtype) / scale, columns.to(query.dtype) / scale], dim=-1)
+    wide_query = torch.cat([query * d**-0.5, rows.to(query.dtype), columns.to(query.dtype)], dim=-1)
     wide_key, wide_value = torch.cat([key, places], dim=-1), F.pad(value, (0, h + w))  # kernels want equal widths
-    return F.scaled_dot_product_attention(wide_query, wide_key, wide_value, scale=scale)[..., :d]
+    return F.scaled_dot_product_attention(wide_query, wide_key, wide_value, scale=1.0)[..., :d]
 
 
 def build_grid_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) -> Bias:

@@ -90,7 +90,7 @@ def bias_stays_table(device: torch.device, tokens: int) -> bool:
 
 def choose_bias_alignment(device: torch.device) -> int:
     """Of how many columns the rows of a bias in memory must be a multiple."""
-    return 8 if device.type == "cuda" else 1
+    return 8 if device.type == "cuda" and not is_transformed() else 1
 
 
 def folds_bias(device: torch.device, channels: int) -> bool:
@@ -98,7 +98,7 @@ def folds_bias(device: torch.device, channels: int) -> bool:
 
     On a GPU the fused kernels without a bias take heads of up to MAX_HEAD channels.
     """
-    return _chosen("decomposed", "folded", device.type == "cpu" or channels <= MAX_HEAD)
+    return _chosen("decomposed", "folded", is_transformed() or device.type == "cpu" or channels <= MAX_HEAD)
 
 
 def choose_piece(tokens: torch.Tensor) -> int | None:

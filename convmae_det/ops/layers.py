@@ -19,7 +19,6 @@ it. A detector on a CPU would go on compiling for hundreds of steps, and fill a 
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from types import MethodType
 from typing import Any
 
 import torch
@@ -30,15 +29,13 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from . import choice
+from .form import Form
 
 Kept = torch.Tensor | tuple[torch.Size, tuple[int, ...], int]  # a tensor, or shape, strides and offset of a view
 
 
 def accelerate(module: nn.Module) -> None:
-    """Lets linear layers and depthwise convolutions in the module run in the forms that choice.py chooses.
-
-    A layer gets the fast form as a method of its own, so that a copy of the layer has one for itself.
-    """
+    """Lets linear layers and depthwise convolutions in the module run in the forms that choice.py chooses."""
     accelerate_linear_layers(module)
     accelerate_depthwise_convolutions(module)
 
@@ -51,16 +48,15 @@ def accelerate_linear_layers(module: nn.Module) -> None:
     """
     for layer in module.modules():
         if type(layer) is nn.Linear:
-            layer.forward = MethodType(_Linear.forward, layer)
+            layer.forward = Form(_apply_linear, layer)
 
 
-class _Linear:
-    @staticmethod
-    def forward(layer: nn.Linear, tokens: torch.Tensor) -> torch.Tensor:
-        """(…, in) → (…, out)"""
-        if choice.linear_is_convolution(tokens):
-            return convolution(tokens, layer.weight, layer.bias)
-        return F.linear(tokens, layer.weight, layer.bias)
+def _apply_linear(layer: nn.Linear, tokens: torch.Tensor) -> torch.Tensor:
+    """(…, in) → (…, out)"""
+    plain = type(layer.weight) in (torch.Tensor, nn.Parameter)  # what quantises may know of products alone
+    if plain and choice.linear_is_convolution(tokens):
+        return convolution(tokens, layer.weight, layer.bias)
+    return F.linear(tokens, layer.weight, layer.bias)
 
 
 def convolution(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -76,20 +72,24 @@ def accelerate_depthwise_convolutions(module: nn.Module) -> None:
     Those that don't keep the size of their maps are left alone. Class, names and weights stay.
     """
     for layer in module.modules():
-        if type(layer) is nn.Conv2d and layer.groups == layer.in_channels == layer.out_channels:
-            same_size = layer.padding == tuple(side // 2 for side in layer.kernel_size) and layer.stride == (1, 1)
-            if same_size and layer.kernel_size[0] % 2 and layer.kernel_size[0] == layer.kernel_size[1]:
-                layer.forward = MethodType(_DepthwiseConvolution.forward, layer)
+        if type(layer) is nn.Conv2d and _is_plain_depthwise(layer):
+            layer.forward = Form(_apply_depthwise, layer)
 
 
-class _DepthwiseConvolution:
-    @staticmethod
-    def forward(layer: nn.Conv2d, maps: torch.Tensor) -> torch.Tensor:
-        """(N, C, h, w) → (N, C, h, w)"""
-        group = choice.choose_depthwise_group(maps)
-        if group and layer.weight.requires_grad and torch.is_grad_enabled():
-            return _GroupedGradients.apply(maps, layer.weight, layer.bias, group)
-        return nn.Conv2d.forward(layer, maps)
+def _is_plain_depthwise(layer: nn.Conv2d) -> bool:
+    """Whether nothing but its square, odd kernel tells it from `nn.Conv2d(C, C, k, padding=k // 2, groups=C)`."""
+    height, width = layer.kernel_size
+    others = layer.stride == layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+    depthwise = layer.groups == layer.in_channels == layer.out_channels
+    return depthwise and others and height == width and height % 2 == 1 and layer.padding == (height // 2,) * 2
+
+
+def _apply_depthwise(layer: nn.Conv2d, maps: torch.Tensor) -> torch.Tensor:
+    """(N, C, h, w) → (N, C, h, w)"""
+    group = choice.choose_depthwise_group(maps)
+    if group and layer.weight.requires_grad and torch.is_grad_enabled():
+        return _GroupedGradients.apply(maps, layer.weight, layer.bias, group)
+    return nn.Conv2d.forward(layer, maps)
 
 
 class _GroupedGradients(torch.autograd.Function):
@@ -146,10 +146,19 @@ def _in_turn(tokens: torch.Tensor, layers: tuple) -> torch.Tensor:
         with recomputed:  # what the layer keeps of the tokens
             result = layer(tokens)
         recomputed = contextlib.nullcontext()
-        if isinstance(layer, nn.GELU) and result.requires_grad and not (_state.in_piece or choice.is_transformed()):
+        if (
+            _is_computed_again(layer)
+            and result.requires_grad
+            and not (recomputation.is_active or choice.is_transformed())
+        ):
             recomputed = _kept_as_input(layer, tokens.detach(), result)
         tokens = result
     return tokens
+
+
+def _is_computed_again(layer: Callable) -> bool:
+    """Whether the layer is an activation function, and no hook on it would see, or draw, more than it should."""
+    return isinstance(layer, nn.GELU) and not (layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _kept_as_input(function: nn.Module, tokens: torch.Tensor, result: torch.Tensor) -> saved_tensors_hooks:
@@ -171,25 +180,25 @@ def _kept_as_input(function: nn.Module, tokens: torch.Tensor, result: torch.Tens
 
 
 def _piece(tokens: torch.Tensor, layers: tuple) -> torch.Tensor:
-    with _state.piece():
+    with recomputation.active():
         return _in_turn(tokens, layers)
 
 
-class _State(threading.local):
-    """Whether this thread computes a piece, which is computed again as a whole."""
+class _Recomputation(threading.local):
+    """Whether this thread computes what will be computed again as a whole, so that nothing in it need be kept."""
 
-    in_piece = False
+    is_active = False
 
     @contextlib.contextmanager
-    def piece(self) -> Iterator[None]:
-        self.in_piece, before = True, self.in_piece
+    def active(self) -> Iterator[None]:
+        self.is_active, before = True, self.is_active
         try:
             yield
         finally:
-            self.in_piece = before
+            self.is_active = before
 
 
-_state = _State()
+recomputation = _Recomputation()
 
 
 def pad_regions(model: nn.Module, heads: type | tuple[type, ...]) -> None:
@@ -202,12 +211,12 @@ def pad_regions(model: nn.Module, heads: type | tuple[type, ...]) -> None:
     for head in model.modules():
         if isinstance(head, heads) and not any(isinstance(part, _NormBase) for part in head.modules()):
             first, *_, last = head.children()
-            padding = _Padding()
+            padding = _EmptyRegions()
             first.register_forward_pre_hook(padding.add)
             last.register_forward_hook(padding.remove)
 
 
-class _Padding:
+class _EmptyRegions:
     """The empty regions that one head has been given in addition."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Activation checkpointing, applied to a finished model."""
 
-from types import MethodType
+import contextlib
 from typing import Any
 
 import torch
@@ -8,6 +8,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from . import choice
+from .form import Form
+from .layers import recomputation
 
 
 def recompute_activations(model: nn.Module, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> None:
@@ -17,11 +19,16 @@ def recompute_activations(model: nn.Module, kinds: type[nn.Module] | tuple[type[
     """
     for module in model.modules():
         if isinstance(module, kinds):
-            module.forward = MethodType(forward, module)  # a method, so that a copy of the module gets its own
+            module.forward = Form(_apply_recomputed, module)
 
 
-def forward(module: nn.Module, *inputs: Any) -> Any:
+def _apply_recomputed(module: nn.Module, *inputs: Any, **options: Any) -> Any:
     """What the module's class gives."""
     if torch.is_grad_enabled() and not choice.is_functional():
-        return checkpoint(type(module).forward, module, *inputs, use_reentrant=False)
-    return type(module).forward(module, *inputs)
+        return checkpoint(_apply, module, *inputs, use_reentrant=False, **options)
+    return type(module).forward(module, *inputs, **options)
+
+
+def _apply(module: nn.Module, *inputs: Any, **options: Any) -> Any:
+    with contextlib.nullcontext() if choice.is_compiled() else recomputation.active():
+        return type(module).forward(module, *inputs, **options)

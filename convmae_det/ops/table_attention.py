@@ -26,8 +26,8 @@ onednn_product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # torch.c
 def product(tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """(n, in), (out, in) → (n, out), without gradients; the weight may be a transposed view.
 
-    Where :class:`.linear.Linear` is a convolution, by oneDNN, too. A convolution would first bring its weight into an
-    order of its own, which pays for layers, not for keys and values that a few queries pass.
+    Where a linear layer is a convolution (layers.py), by oneDNN, too. A convolution would first bring its weight into
+    an order of its own, which pays for layers, not for keys and values that a few queries pass.
     """
     if onednn_product is None or not choice.product_is_onednn(tokens.dtype):
         return F.linear(tokens, weight)

@@ -41,9 +41,12 @@ def test_a_smaller_map_has_the_positions_of_the_padded_one(relative_position):
 
 
 def test_decomposed_positions_are_resized_as_in_the_second_published_code():
+    """So that training and evaluation show the same, both are padded."""
     model = build_model(detector_cfg(*SQUARE, "MODEL.CONVMAE.RELATIVE_POSITION", "decomposed"))
-    table = model.backbone.bottom_up.encoder.stage3.position_embedding
-    assert not table.crop
+    assert not model.backbone.bottom_up.encoder.stage3.position_embedding.crops
+    image = {"image": torch.full((3, 40, 64), 255.0)}
+    for training in (True, False):
+        assert model.train(training).preprocess_image([image]).tensor.shape[2:] == (96, 96)
 
 
 def test_an_image_larger_than_the_square_is_refused():

@@ -1,7 +1,9 @@
 """What is made fast from outside stays what it is: of its class, found by whatever looks for it, copied and saved."""
 
 import copy
+import gc
 import io
+import weakref
 
 import pytest
 import torch
@@ -9,6 +11,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.testing import assert_close
 
+from convmae_det.modeling.blocks import TransformerBlock
+from convmae_det.ops.form import Form
 from convmae_det.ops.layers import accelerate
 from convmae_det.ops.recomputation import recompute_activations
 
@@ -55,11 +59,72 @@ def test_a_copy_runs_with_its_own_weights(network):
     assert_close(network(MAPS), before)
 
 
-def test_a_network_is_saved_and_loaded_whole(network):
+def test_a_network_is_saved_and_loaded_whole_with_its_forms(network):
     file = io.BytesIO()
     torch.save(network, file)
     file.seek(0)
-    assert_close(torch.load(file, weights_only=False)(MAPS), network(MAPS), rtol=1e-5, atol=1e-5)
+    loaded = torch.load(file, weights_only=False)
+    assert_close(loaded(MAPS), network(MAPS), rtol=1e-5, atol=1e-5)
+    for module in loaded.modules():
+        assert isinstance(module.forward, Form)
+    with torch.no_grad():
+        loaded.linear.weight.zero_()
+    assert_close(loaded(MAPS), loaded.linear.bias.expand(2, 6, 7, 5))
+
+
+def test_a_network_that_nobody_uses_is_gone_at_once():
+    network = Network()
+    accelerate(network)
+    recompute_activations(network, Network)
+    weight = weakref.ref(network.linear.weight)
+    gc.disable()
+    try:
+        del network
+        assert weight() is None
+    finally:
+        gc.enable()
+
+
+def test_recomputed_modules_keep_nothing_but_their_input():
+    """Not what an activation function is given, either."""
+    kept = []
+
+    def pack(tensor):
+        kept.append(tensor.shape)
+        return tensor
+
+    block, tokens = TransformerBlock(8, 2, 4), torch.randn(2, 3, 3, 8)
+    accelerate(block)
+    recompute_activations(block, TransformerBlock)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        block(tokens)
+    assert not [shape for shape in kept if shape[-1] == 32]
+    before = {id(thing) for thing in gc.get_objects() if isinstance(thing, torch.Tensor)}
+    result = block(tokens)
+    wide = [x for x in gc.get_objects() if isinstance(x, torch.Tensor) and id(x) not in before and x.shape[-1] == 32]
+    assert not wide and result.requires_grad
+
+
+def test_a_hook_on_an_activation_function_sees_each_pass_once():
+    block, seen = TransformerBlock(8, 2, 4), []
+    block.mlp.act.register_forward_hook(lambda *arguments: seen.append(1))
+    block(torch.randn(1, 2, 2, 8, requires_grad=True)).sum().backward()
+    assert seen == [1]
+
+
+class Narrow(torch.Tensor):
+    """Stands for the weights of libraries that quantise, which know of products alone."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        assert func is not torch.nn.functional.conv2d and func is not torch.Tensor.__getitem__
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_weights_of_other_types_are_multiplied(network):
+    expected = network(MAPS)
+    network.linear.weight = nn.Parameter(network.linear.weight.detach().as_subclass(Narrow))
+    assert_close(network(MAPS).as_subclass(torch.Tensor), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_hooks_fire_in_training_and_in_inference(network):

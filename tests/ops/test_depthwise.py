@@ -62,7 +62,16 @@ def test_second_derivatives(force):
 
 
 @pytest.mark.parametrize(
-    "changes", [dict(groups=8), dict(stride=2), dict(padding=0), dict(kernel_size=4), dict(kernel_size=(3, 5))]
+    "changes",
+    [
+        dict(groups=8),
+        dict(stride=2),
+        dict(padding=0),
+        dict(kernel_size=4),
+        dict(kernel_size=(3, 5)),
+        dict(dilation=2),
+        dict(padding_mode="circular"),
+    ],
 )
 def test_other_convolutions_are_left_as_they_are(changes):
     layer = nn.Conv2d(16, 16, **dict(kernel_size=3, padding=1, groups=16) | changes)

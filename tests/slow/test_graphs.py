@@ -52,7 +52,7 @@ def test_the_whole_autoencoder(autoencoder):
 
 
 def test_the_masked_encoder_and_the_decoder(autoencoder):
-    masked = [autoencoder.mask(torch.randn(n, 3, side, side), None) for n, side in BATCHES]
+    masked = [autoencoder.draw_mask(torch.randn(n, 3, side, side), None) for n, side in BATCHES]
     assert graphs_of(autoencoder.encoder, [(images, mask.layout) for images, mask in masked], True) <= MOST
     width = autoencoder.encoder.embed_dims[-1]
     latents = [(torch.randn(*mask.visible.row.shape, width), mask.visible, mask.predicted) for _, mask in masked]
