@@ -15,7 +15,7 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo "PYTHON=python3.12 chooses the Python, DETECTRON2=path-or-git-url builds Detectron2 from source."
 
-setup: $(READY) ## make .venv with everything the project needs (about 6 GB, some minutes)
+setup: $(READY) ## make .venv with everything the project needs (about 7 GB, some minutes)
 	@echo "$(VENV) is ready."
 
 # Threads of several processes would wait for each other's cores.

@@ -3,19 +3,39 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import tarfile
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import InputError
 
 
-def remove_temporary_files(folder: str | Path) -> None:
-    """Removes temporary files of :func:`atomic_write` whose process was killed. No other process may write there."""
-    for path in Path(folder).glob(".*.tmp"):
+def remove_temporary_files(folder: str | Path, names: Iterable[str]) -> None:
+    """Removes temporary files of :func:`atomic_write` whose process was killed. No other process may write there.
+
+    Args:
+        folder: where they lie
+        names: of what was to be written, or glob patterns of them
+    """
+    for path in (path for name in names for path in Path(folder).glob(f".{name}.*.tmp")):
         if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def describe_missing_folder(path: str | Path) -> str:
+    """Says why `path` is no folder, and what to do, as the end of a sentence; empty if it is one."""
+    if os.path.isdir(path):
+        return ""
+    if not os.path.exists(path):
+        return "doesn't exist: correct it"
+    if not os.path.isfile(path):
+        return "is no folder: name one"
+    if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
+        return "is an archive, not a folder: unpack it, and name the folder that it was unpacked into"
+    return "is a file, not a folder: name the folder that holds it"
 
 
 @contextlib.contextmanager

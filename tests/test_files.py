@@ -74,9 +74,11 @@ def test_killed_in_the_middle_leaves_the_previous_file(tmp_path):
     assert process.exitcode == -signal.SIGKILL
     assert torch.equal(read_checkpoint(path)["model"]["a"], OLD["model"]["a"])
     assert len(list(tmp_path.iterdir())) == 2  # the half-written file has another name
-    (tmp_path / ".own.tmp").touch()
-    remove_temporary_files(tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == {"weights.pth", ".own.tmp"}
+    users = {".own.tmp", ".weights.pth.tmp", ".weights.pth.old.tmp", ".notes.1234.tmp"}
+    for name in users:
+        (tmp_path / name).touch()
+    remove_temporary_files(tmp_path, ["weight?.pth"])
+    assert {file.name for file in tmp_path.iterdir()} == {"weights.pth", *users}
 
 
 def test_any_exception_leaves_the_previous_file(tmp_path):

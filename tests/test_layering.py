@@ -185,7 +185,8 @@ def test_the_models_meet_in_the_encoder_and_its_blocks():
 def test_the_method_knows_neither_detectron2_nor_a_configuration(name):
     module = f"convmae_det.modeling.{name}"
     above = ("detectron2", "fvcore", "yacs", "convmae_det.config")
-    assert not {imported for imported in imports(module) if inside(imported, *above)}
+    known = {imported for imported in imports(module) if inside(imported, *above)}
+    assert known <= {"convmae_det.config.presets.STRIDE"}, known
     assert not {word for word in words(module) if "cfg" in word.lower()}
 
 

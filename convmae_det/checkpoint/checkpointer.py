@@ -10,10 +10,12 @@ from torch import nn
 
 from ..errors import InputError, shorten_error
 from ..files import atomic_write
+from .class_names import check_class_names, describe_classes
 from .finding import find_model_tensors
 from .fitting import Strictness, Weights
 from .loading import assign_weights
 from .reading import check_finite, find_local_file, read_checkpoint
+from .record import is_recorded
 from .writing import write_checkpoint
 
 
@@ -42,15 +44,17 @@ class Checkpointer(DetectionCheckpointer):
         states = {key: checkpointable.state_dict() for key, checkpointable in self.checkpointables.items()}
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
-        write_checkpoint({"model": self.model.state_dict()} | states | extra, path)
+        content = {"model": self.model.state_dict()} | describe_classes(self.model) | states | extra
+        write_checkpoint(content, path, recorded=True)
         self.tag_last_checkpoint(os.path.basename(path))
         self._delete_old()
 
     def _delete_old(self) -> None:
-        """Deletes old checkpoints in the folder, also those of earlier processes: a run may have been resumed often."""
+        """Deletes old checkpoints of the run, also of earlier processes: it may have been resumed often."""
         if not self.max_to_keep:
             return
-        last, numbered = self.get_checkpoint_file(), Path(self.save_dir).glob(f"model_{'[0-9]' * 7}.pth")
+        last = self.get_checkpoint_file()
+        numbered = filter(is_recorded, Path(self.save_dir).glob(f"model_{'[0-9]' * 7}.pth"))  # not a user's own
         newest_first = sorted(numbered, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
         for path in newest_first[self.max_to_keep :]:
             if path != Path(last):
@@ -74,6 +78,7 @@ class Checkpointer(DetectionCheckpointer):
         content = read_checkpoint(file)
         check_finite(content, file)
         tensors, entries = find_model_tensors(content, file)
+        check_class_names(self.model, entries, file, Strictness.EXACT)
         assign_weights(self.model, Weights.from_run(file, tensors), Strictness.EXACT)
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key in entries:

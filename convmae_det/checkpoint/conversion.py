@@ -1,7 +1,7 @@
 """Converts the published layout of ConvMAE's weights to ours and back, exactly: pure functions of state dicts.
 
 In the published code patch embeddings, pointwise layers and multi-scale heads are convolutions whose stride equals the
-kernel; ours are linear layers on folded tokens (modeling/patch_embed.py), which hold the same numbers in the order row,
+kernel; ours are linear layers on folded tokens (modeling/embeddings.py), which hold the same numbers in the order row,
 column, channel. C widths, L = h·w tokens of a grid.
 """
 

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import InputError
-from ..modeling.positions import resize_bias_table, resize_embedding
+from ..modeling.attention import resize_bias_table
+from ..modeling.embeddings import resize_embedding
+from .channels import adapt_channels
 from .encoder_shape import EncoderShape, infer_encoder_shape
 from .finding import remove_wrappers
 from .formats import OURS, Format
@@ -127,6 +129,8 @@ def fit_weights(
     target: Mapping[str, torch.Tensor],
     fixed: Collection[str] = (),
     strictness: Strictness = Strictness.ENCODER,
+    *,
+    other_channels: bool = False,
 ) -> tuple[dict[str, torch.Tensor], Report]:
     """Chooses the tensors to load into a model, and reports what becomes of each.
 
@@ -137,6 +141,7 @@ def fit_weights(
         target: the state dict of the model, of which only shapes and types matter
         fixed: names of the model's buffers: a position table there takes the file's grid, a parameter is resized
         strictness: what must be in the file
+        other_channels: whether weights for images of other channels are adapted to the model's, see `channels`
 
     Returns:
         The tensors by the model's names, and the report.
@@ -153,7 +158,7 @@ def fit_weights(
     for name, wanted in target.items():
         tensor = source.pop(name, None)
         if tensor is None:
-            value, problem = _without_source(
+            value, problem = _handle_missing(
                 name, wanted, report, strip_encoder_prefix(name, prefixes), alike, name in fixed
             )
         elif tensor.is_floating_point() != wanted.is_floating_point():
@@ -161,8 +166,11 @@ def fit_weights(
         elif tensor.shape == wanted.shape:
             value, problem = tensor, None
             report.matched.append(name)
+        elif other_channels and (value := adapt_channels(name, tensor, wanted.shape)) is not None:
+            problem = None
+            report.adapted[name] = f"{format_shape(tuple(tensor.shape))} → {format_shape(tuple(wanted.shape))}"
         else:
-            value, problem = _of_another_shape(name, tensor, wanted, report, name in fixed)
+            value, problem = _handle_other_shape(name, tensor, wanted, report, name in fixed)
         if value is not None:
             state[name] = value
         if problem:
@@ -181,7 +189,7 @@ def describe_difference(found: str, wanted: str) -> str:
     return f"{found} in the file, {wanted} in the model"
 
 
-def _without_source(
+def _handle_missing(
     name: str, wanted: torch.Tensor, report: Report, inner: str, alike: set[str], fixed: bool
 ) -> tuple[torch.Tensor | None, str | None]:
     """Returns (value, problem) for a parameter that the file doesn't have. `inner` is its name in the encoder."""
@@ -202,7 +210,7 @@ def _without_source(
     return None, None
 
 
-def _of_another_shape(
+def _handle_other_shape(
     name: str, tensor: torch.Tensor, wanted: torch.Tensor, report: Report, fixed: bool
 ) -> tuple[torch.Tensor | None, str | None]:
     """Returns (value, problem) for a parameter that has another shape in the file."""
@@ -277,9 +285,12 @@ def _describe_misfit(
     if problems:
         return _describe_problems(problems, weights, target)
     if strictness == Strictness.WHOLE and new:
+        others = [f"{name} is for {report.left_out[name]}" for name, _ in new if name in report.left_out]
+        lacking = [name for name, _ in new if name not in report.left_out]
+        lacks = [f"it lacks {len(lacking)} weights, such as {lacking[0]}"] if lacking else []
         return (
-            f"{weights.path} is not of the model that the configuration describes: it lacks {len(new)} weights, such "
-            f"as {new[0][0]}; take a checkpoint of train_net.py and the config.yaml beside it"
+            f"{weights.path} is not of the model that the configuration describes: {'; '.join(lacks + others[:1])}; "
+            "take a checkpoint of train_net.py and the config.yaml beside it"
         )
     return None
 
@@ -312,5 +323,8 @@ def _advise(file: EncoderShape, model: EncoderShape) -> list[str]:
     advice = [f"set {', '.join(f'MODEL.CONVMAE.{key} to {file.list_settings()[key]}' for key in keys)}"] if keys else []
     if file.in_channels != model.in_channels:
         channels = f"the file's encoder takes {file.in_channels} channels, the model's {model.in_channels}"
-        advice.append(f"{channels}: give MODEL.PIXEL_MEAN and MODEL.PIXEL_STD {file.in_channels} entries")
+        advice.append(
+            f"{channels}: give MODEL.PIXEL_MEAN and MODEL.PIXEL_STD {file.in_channels} entries, or set "
+            "MODEL.CONVMAE.ADAPT_CHANNELS True to begin from weights adapted to the model's"
+        )
     return advice

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from .class_names import check_class_names
 from .conversion import to_ours
 from .finding import MAIN, find_encoder, remove_wrappers
 from .fitting import Strictness, Weights, fit_weights
@@ -16,7 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 def load_weights(
-    model: nn.Module, path: str | Path, *, key: str = "", strictness: Strictness = Strictness.ENCODER
+    model: nn.Module,
+    path: str | Path,
+    *,
+    key: str = "",
+    strictness: Strictness = Strictness.ENCODER,
+    other_channels: bool = False,
 ) -> Report:
     """Loads the weights at `path` into a MaskedAutoencoder, or a detector or backbone with a ConvMAE encoder.
 
@@ -29,6 +35,7 @@ def load_weights(
         key: chooses one of several encoders in the file, such as "teacher": the keys and prefix that lead to it, or
             some of their words
         strictness: which parameters of the model must be in the file
+        other_channels: whether weights for images of other channels are adapted to the model's, see `channels`
 
     Returns:
         What became of each weight.
@@ -37,15 +44,23 @@ def load_weights(
         InputError: the file can't be read, is of another network, or leaves a parameter of the encoder, or one of a
             head that it has, without a value. The model is then unchanged.
     """
-    return assign_weights(model, read_weights(path, key), strictness)
+    return assign_weights(model, read_weights(path, key), strictness, other_channels=other_channels)
 
 
-def assign_weights(model: nn.Module, weights: Weights, strictness: Strictness = Strictness.ENCODER) -> Report:
+def assign_weights(
+    model: nn.Module,
+    weights: Weights,
+    strictness: Strictness = Strictness.ENCODER,
+    *,
+    other_channels: bool = False,
+) -> Report:
     """Does what :func:`load_weights` does, for a file that is already read."""
+    check_class_names(model, weights.entries, weights.path, strictness)
     own = model.state_dict()
     names = dict(zip(remove_wrappers(own), own, strict=True))
     fixed = remove_wrappers(dict(model.named_buffers()))
-    state, report = fit_weights(weights, dict(zip(names, own.values(), strict=True)), fixed, strictness)
+    target = dict(zip(names, own.values(), strict=True))
+    state, report = fit_weights(weights, target, fixed, strictness, other_channels=other_channels)
     model.load_state_dict({names[name]: tensor for name, tensor in state.items()}, strict=False)
     logger.info("Loaded %s", report)
     return report

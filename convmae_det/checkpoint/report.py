@@ -16,6 +16,7 @@ class Report:
     kind: str  # of the file, with its preset or widths
     matched: list[str] = field(default_factory=list)
     resized: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)  # from, to
+    adapted: dict[str, str] = field(default_factory=dict)  # to other channels of the images: shapes
     new: dict[str, str] = field(default_factory=dict)  # in the model without a source in the file: the reason
     left_out: dict[str, str] = field(default_factory=dict)  # in the file but not used: the reason
 
@@ -26,6 +27,7 @@ class Report:
         rows = [
             *build_rows("matched", dict.fromkeys(self.matched, "")),
             *build_rows("resized", resized),
+            *build_rows("adapted to the channels", self.adapted),
             *build_rows("new", self.new),
             *build_rows("left out", self.left_out),
         ]

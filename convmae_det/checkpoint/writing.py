@@ -8,14 +8,20 @@ import torch
 
 from ..errors import InputError
 from ..files import atomic_write
+from .record import record_file
 
 ENDINGS = (".pth", ".pt", ".safetensors")
 
 
-def write_checkpoint(content: dict[str, Any], path: str | Path) -> None:
+def write_checkpoint(content: dict[str, Any], path: str | Path, *, recorded: bool = False) -> None:
     """Writes a checkpoint, its tensors under "model", in the format given by the suffix of `path`.
 
     A .safetensors file stores the tensors and, as metadata, strings and numbers.
+
+    Args:
+        content: see above
+        path: of the file
+        recorded: whether the record of its folder is to say that a run wrote it
 
     Raises:
         InputError: unknown suffix, no such folder, disk full, file too large. A previous file is then unchanged.
@@ -30,3 +36,6 @@ def write_checkpoint(content: dict[str, Any], path: str | Path) -> None:
             file.write(safetensors.torch.save(tensors, metadata))
         else:
             torch.save(content, file)
+        if recorded:
+            file.flush()
+            record_file(file.name, path)  # before it gets its name: a run that is killed here knows it again

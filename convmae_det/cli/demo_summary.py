@@ -24,12 +24,18 @@ FILES = {
 }
 
 NEXT = """\
-The same with your own data (docs/own_data.md), for example with images in photos/ and COCO annotations in labels.json:
+The same with your own data (docs/own_data.md), for example with images in photos/, and with COCO annotations of those
+to train on in train.json and of others, to test on, in val.json. Write mine.yaml:
 
-  1. {program} visualize --config-file configs/mask_rcnn_convmae_tiny.yaml \\
-       DATASETS.COCO_FORMAT '[["mine", "labels.json", "photos"]]' DATASETS.TRAIN '("mine",)' DATASETS.TEST '("mine",)'
-  2. {program} train --config-file configs/mask_rcnn_convmae_tiny.yaml OUTPUT_DIR output/mine \\
-       DATASETS.COCO_FORMAT '[["mine", "labels.json", "photos"]]' DATASETS.TRAIN '("mine",)' DATASETS.TEST '("mine",)'
+  _BASE_: configs/mask_rcnn_convmae_tiny.yaml
+  DATASETS:
+    COCO_FORMAT: [[mine_train, train.json, photos], [mine_val, val.json, photos]]
+    TRAIN: [mine_train]
+    TEST: [mine_val]
+  OUTPUT_DIR: output/mine
+
+  1. {program} visualize --config-file mine.yaml
+  2. {program} train --config-file mine.yaml
   3. {program} predict --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
        --output output/mine/predictions photos
 

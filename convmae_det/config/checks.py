@@ -14,19 +14,44 @@ from yacs.config import CfgNode
 from ..errors import InputError
 from ..precision import AMP_DTYPES, DTYPES, TRAINED, check_name, require_gpu
 from .architectures import is_detector
-from .presets import PRESETS
+from .presets import PRESETS, STRIDE
+from .unused import is_same, list_unused
 
-CHANNELS = {"RGB": 3, "BGR": 3, "L": 1, "RGBA": 4}  # of each INPUT.FORMAT
+CHANNELS = {"RGB": 3, "BGR": 3, "L": 1, "RGBA": 4}  # of each INPUT.FORMAT,
+BANDS = "bands"  # except this one, whose images have as many channels as MODEL.PIXEL_MEAN has entries
+MAX_PIXELS = 178_956_970  # of an image unless INPUT.MAX_PIXELS is set: Pillow's own limit
+MAX_WHITE = 2**24 - 1
 FLIPS = ("none", "horizontal", "vertical")
 MASK_FORMATS = ("polygon", "bitmask")
 CROPS = ("relative", "relative_range", "absolute", "absolute_range")
 MAX_SCALE = 100  # of large-scale jitter, relative to the crop: limits the size of the image before cropping
+# Keys of INPUT that large-scale jitter replaces, at their defaults.
+BESIDE_JITTER = {"CROP.ENABLED": False, "MIN_SIZE_TRAIN": (800,), "MIN_SIZE_TRAIN_SAMPLING": "choice"}
+BESIDE_JITTER |= {"MAX_SIZE_TRAIN": 1333}
 SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR")
 CLIP_TYPES = ("value", "norm", "full_model")
 RELATIVE_POSITIONS = ("shared", "decomposed", "none")
 FEATURES = ("e1", "e2", "e3", "e4")
 MASKINGS = ("block", "random")
-PATCH = 16  # pixels along the side of a stage-3 token
+ONCE, REPEATED = "TrainingSampler", "RepeatFactorTrainingSampler"
+# What Detectron2 has registered, but nothing here can train or evaluate.
+IMPOSSIBLE = {
+    "MODEL.META_ARCHITECTURE": {
+        "ProposalNetwork": "be a detector with classes, such as GeneralizedRCNN",
+        "SemanticSegmentor": "be a detector, such as PanopticFPN, which also labels regions",
+    },
+    "MODEL.PROPOSAL_GENERATOR.NAME": {
+        "PrecomputedProposals": "be RPN, for proposals are not read from files",
+        "RRPN": "be RPN, for boxes have no angle",
+    },
+    "MODEL.ANCHOR_GENERATOR.NAME": {
+        "RotatedAnchorGenerator": "be DefaultAnchorGenerator, for boxes have no angle",
+    },
+    "MODEL.ROI_HEADS.NAME": {
+        "Res5ROIHeads": "be StandardROIHeads or CascadeROIHeads, for there is no fifth stage of a ResNet",
+        "RROIHeads": "be StandardROIHeads or CascadeROIHeads, for boxes have no angle",
+    },
+}
 
 
 def require(holds: object, key: str, value: object, must: str) -> None:
@@ -91,11 +116,14 @@ def check_fine_tuning(cfg: CfgNode, processes: int) -> None:
         cfg.MODEL.META_ARCHITECTURE,
         "be a detector, as in configs/mask_rcnn_convmae_b.yaml",
     )
+    check_unused(cfg)
+    check_architecture(cfg)
     check_solver(cfg)
     check_loader(cfg)
     check_batch(cfg, processes)
     check_order(cfg)
     check_input(cfg, is_train=True)
+    check_test_time_augmentation(cfg)
     check_evaluation(cfg)
     if cfg.DATASETS.TEST:
         check_input(cfg, is_train=False)
@@ -109,10 +137,19 @@ def check_pretraining(cfg: CfgNode, processes: int) -> None:
         cfg.MODEL.META_ARCHITECTURE,
         "be MaskedAutoencoder for pretraining, as in configs/pretrain_convmae_b.yaml",
     )
+    check_unused(cfg)
     check_solver(cfg)
     check_loader(cfg)
     check_batch(cfg, processes)
     check_pretraining_input(cfg)
+
+
+def check_unused(cfg: CfgNode) -> None:
+    """Checks that no key has been changed that nothing reads."""
+    for key, (values, why) in list_unused(cfg).items():
+        value = attrgetter(key)(cfg)
+        holds = any(is_same(value, harmless) for harmless in values)
+        require(holds, key, value, f"stay {values[0]!r}, since it would change nothing: {why}")
 
 
 def check_process_timeout(cfg: CfgNode) -> None:
@@ -140,6 +177,7 @@ def _check_length(cfg: CfgNode) -> None:
     check_at_least(cfg, "SOLVER.MAX_ITER", 0, "; 0 leaves the length to SOLVER.MAX_EPOCHS")
     if cfg.SOLVER.MAX_ITER == 0:
         check_above(cfg, "SOLVER.MAX_EPOCHS", 0, " as long as SOLVER.MAX_ITER is 0")
+    check_at_least(cfg, "SOLVER.IMAGES_PER_EPOCH", 0, "; 0 is the number in DATASETS.TRAIN")
     check_at_least(cfg, "SOLVER.WARMUP_EPOCHS", 0)
     check_at_least(cfg, "SOLVER.WARMUP_ITERS", 0)
     check_at_least(cfg, "SOLVER.CHECKPOINT_PERIOD", 1, " iteration")
@@ -178,14 +216,17 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
     """Checks that the images of an optimizer step can be divided among `processes` and accumulation steps."""
     check_at_least(cfg, "SOLVER.ACCUMULATION_STEPS", 0, "; 0 follows from SOLVER.MAX_IMS_PER_PASS")
     check_at_least(cfg, "SOLVER.MAX_IMS_PER_PASS", 0, "; 0 sets no limit")
-    images, parts = cfg.SOLVER.IMS_PER_BATCH, max(cfg.SOLVER.ACCUMULATION_STEPS, 1)
+    images, parts, limit = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS, cfg.SOLVER.MAX_IMS_PER_PASS
+    passes = max(parts, 1) * processes
     require(
-        is_number(images) and images > 0 and images % (parts * processes) == 0,
+        is_number(images) and images > 0 and images % passes == 0,
         "SOLVER.IMS_PER_BATCH",
         images,
-        f"be a multiple of {parts * processes}, that is, of {processes} process{'es' * (processes > 1)} × "
-        f"SOLVER.ACCUMULATION_STEPS {parts}",
+        f"be a multiple of {passes}, that is, of {processes} process{'es' * (processes > 1)} × "
+        f"SOLVER.ACCUMULATION_STEPS {max(parts, 1)}",
     )
+    must = f"be 0, from which the least number follows that keeps to SOLVER.MAX_IMS_PER_PASS {limit}, or be higher"
+    require(not (parts and limit) or images <= passes * limit, "SOLVER.ACCUMULATION_STEPS", parts, must)
 
 
 # INPUT and DATALOADER
@@ -197,10 +238,17 @@ def check_loader(cfg: CfgNode) -> None:
 
 
 def check_order(cfg: CfgNode) -> None:
-    """Checks that Detectron2's other orders of the images are off: a detector's training data have a fixed one."""
-    for key, only in (("SAMPLER_TRAIN", "TrainingSampler"), ("ASPECT_RATIO_GROUPING", False)):
-        value = cfg.DATALOADER[key]
-        require(value == only, f"DATALOADER.{key}", value, f"be {only}, for the order of the images is fixed")
+    """Checks which order of the images, and how often each, is asked for: Detectron2's other orders depend on time."""
+    check_one_of(cfg, "DATALOADER.SAMPLER_TRAIN", (ONCE, REPEATED))
+    grouping, threshold = cfg.DATALOADER.ASPECT_RATIO_GROUPING, cfg.DATALOADER.REPEAT_THRESHOLD
+    must = "be False, for the order of the images is fixed"
+    require(not grouping, "DATALOADER.ASPECT_RATIO_GROUPING", grouping, must)
+    if cfg.DATALOADER.SAMPLER_TRAIN == REPEATED:
+        holds = is_number(threshold) and 0 < threshold <= 1
+        must = f"be a share of the images above 0, such as 0.001, where DATALOADER.SAMPLER_TRAIN is {REPEATED}"
+    else:
+        holds, must = threshold == 0, f"be 0 where DATALOADER.SAMPLER_TRAIN isn't {REPEATED}"
+    require(holds, "DATALOADER.REPEAT_THRESHOLD", threshold, must)
 
 
 def check_names(key: str, names: Sequence[str]) -> None:
@@ -210,16 +258,32 @@ def check_names(key: str, names: Sequence[str]) -> None:
 
 def check_format(image_format: str) -> None:
     """Checks INPUT.FORMAT."""
-    require(image_format in tuple(CHANNELS), "INPUT.FORMAT", image_format, f"be one of {', '.join(CHANNELS)}")
+    formats = (*CHANNELS, BANDS)
+    require(image_format in formats, "INPUT.FORMAT", image_format, f"be one of {', '.join(formats)}")
 
 
 def check_channels(cfg: CfgNode) -> None:
     """Checks INPUT.FORMAT, and that MODEL.PIXEL_MEAN and PIXEL_STD have a number for each of its channels."""
     check_format(cfg.INPUT.FORMAT)
-    channels, mean = CHANNELS[cfg.INPUT.FORMAT], cfg.MODEL.PIXEL_MEAN
-    must = f"have as many numbers as INPUT.FORMAT {cfg.INPUT.FORMAT} has channels, {channels}"
-    require(are_numbers(mean, channels), "MODEL.PIXEL_MEAN", mean, must)
+    if cfg.INPUT.FORMAT in CHANNELS:
+        channels, mean = CHANNELS[cfg.INPUT.FORMAT], cfg.MODEL.PIXEL_MEAN
+        must = f"have as many numbers as INPUT.FORMAT {cfg.INPUT.FORMAT} has channels, {channels}"
+        require(are_numbers(mean, channels), "MODEL.PIXEL_MEAN", mean, must)
     check_pixels(cfg)
+    check_decoding(cfg)
+
+
+def check_decoding(cfg: CfgNode) -> None:
+    """Checks INPUT.WHITE_LEVEL, INPUT.MAX_PIXELS and INPUT.ALL_PAGES."""
+    white, pages = cfg.INPUT.WHITE_LEVEL, cfg.INPUT.ALL_PAGES
+    holds = isinstance(white, int) and (white == 0 or 1 <= white <= MAX_WHITE)
+    must = f"be a whole number of at most {MAX_WHITE}; 0 is found from the training images"
+    require(holds, "INPUT.WHITE_LEVEL", white, must)
+    check_at_least(cfg, "INPUT.MAX_PIXELS", 1)
+    must = "be False for a detector, whose annotations are of one image a file"
+    require(not (pages and is_detector(cfg)), "INPUT.ALL_PAGES", pages, must)
+    must = f"be False where INPUT.FORMAT is {BANDS}, for which pages are bands"
+    require(not (pages and cfg.INPUT.FORMAT == BANDS), "INPUT.ALL_PAGES", pages, must)
 
 
 def check_pixels(cfg: CfgNode) -> None:
@@ -233,9 +297,12 @@ def check_pixels(cfg: CfgNode) -> None:
 def check_input(cfg: CfgNode, is_train: bool) -> None:
     """Checks how a detector's images are read and augmented, in training or in evaluation."""
     check_channels(cfg)
+    must = f"be 0 where INPUT.FORMAT is {BANDS}, which Detectron2 can't draw"
+    require(not cfg.VIS_PERIOD or cfg.INPUT.FORMAT != BANDS, "VIS_PERIOD", cfg.VIS_PERIOD, must)
     if not is_train:
         check_at_least(cfg, "INPUT.MIN_SIZE_TEST", 0, " pixels; 0 doesn't resize images")
         check_at_least(cfg, "INPUT.MAX_SIZE_TEST", 1, " pixel")
+        check_test_time_augmentation(cfg)
         return
     check_shortest_edge(cfg)
     check_crop(cfg)
@@ -244,10 +311,29 @@ def check_input(cfg: CfgNode, is_train: bool) -> None:
     check_one_of(cfg, "INPUT.MASK_FORMAT", MASK_FORMATS)
 
 
+def check_test_time_augmentation(cfg: CfgNode) -> None:
+    """Checks TEST.AUG."""
+    if not cfg.TEST.AUG.ENABLED:
+        return
+    boxes_and_masks = cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and not cfg.MODEL.KEYPOINT_ON
+    must = "be False unless MODEL.META_ARCHITECTURE is GeneralizedRCNN, without keypoints"
+    require(boxes_and_masks, "TEST.AUG.ENABLED", True, must)
+    must = f"be False where INPUT.FORMAT is {BANDS}, which Detectron2's augmentation can't resize"
+    require(cfg.INPUT.FORMAT != BANDS, "TEST.AUG.ENABLED", True, must)
+    sizes = cfg.TEST.AUG.MIN_SIZES
+    holds = are_numbers(sizes) and len(sizes) > 0 and min(sizes) >= 1
+    require(holds, "TEST.AUG.MIN_SIZES", sizes, "have at least one number, each at least 1 pixel")
+    check_at_least(cfg, "TEST.AUG.MAX_SIZE", 1, " pixel")
+
+
 def check_jitter(cfg: CfgNode) -> None:
-    """Checks INPUT.LSJ."""
+    """Checks INPUT.LSJ, and that no other resizing or cropping is asked for beside it."""
     if not cfg.INPUT.LSJ.ENABLED:
         return
+    for name, default in BESIDE_JITTER.items():
+        value = attrgetter(name)(cfg.INPUT)
+        must = f"stay {default} beside large-scale jitter, which resizes and crops as INPUT.LSJ says: for Detectron2's "
+        require(is_same(value, default), f"INPUT.{name}", value, f"{must}augmentation set INPUT.LSJ.ENABLED False")
     check_at_least(cfg, "INPUT.LSJ.IMAGE_SIZE", 1, " pixel")
     low, high = cfg.INPUT.LSJ.MIN_SCALE, cfg.INPUT.LSJ.MAX_SCALE
     holds = is_number(high) and 0 < high <= MAX_SCALE
@@ -304,11 +390,28 @@ def check_evaluation(cfg: CfgNode) -> None:
     evaluated = (cfg.TEST.EVAL_PERIOD or cfg.TEST.EVAL_EPOCHS) and cfg.DATASETS.TEST
     must = "be 0 where there are no evaluations during training, for which TEST.EVAL_EPOCHS and DATASETS.TEST are set"
     require(not cfg.TEST.PATIENCE or evaluated, "TEST.PATIENCE", cfg.TEST.PATIENCE, must)
+    expected = cfg.TEST.EXPECTED_RESULTS
+    require(not expected or cfg.DATASETS.TEST, "TEST.EXPECTED_RESULTS", expected, "be empty without DATASETS.TEST")
     check_name(cfg.TEST.PRECISION, "TEST.PRECISION", (TRAINED, *DTYPES))
     require_gpu(cfg.TEST.PRECISION, cfg.MODEL.DEVICE, "TEST.PRECISION")
 
 
 # MODEL
+
+
+def check_architecture(cfg: CfgNode) -> None:
+    """Checks that the parts of a detector which are chosen by name go together, and are for boxes and masks."""
+    for key, reasons in IMPOSSIBLE.items():
+        for name, must in reasons.items():
+            require(attrgetter(key)(cfg) != name, key, name, must)
+    heads, agnostic = cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG
+    must = "be True where MODEL.ROI_HEADS.NAME is CascadeROIHeads"
+    require(heads != "CascadeROIHeads" or agnostic, "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", agnostic, must)
+    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
+        for key in ("MODEL.MASK_ON", "MODEL.KEYPOINT_ON"):
+            value = attrgetter(key)(cfg)
+            must = "be False where MODEL.META_ARCHITECTURE is RetinaNet, which finds boxes alone"
+            require(not value, key, value, must)
 
 
 def check_encoder(cfg: CfgNode) -> None:
@@ -347,11 +450,13 @@ def check_backbone(cfg: CfgNode) -> None:
     require(valid, "MODEL.CONVMAE.OUT_FEATURES", node.OUT_FEATURES, f"name some of {', '.join(FEATURES)}")
     padded = node.SQUARE_PAD
     require(padded >= 0 and padded % 32 == 0, "MODEL.CONVMAE.SQUARE_PAD", padded, "be 0 or a multiple of 32 pixels")
-    largest = max(cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.LSJ.IMAGE_SIZE if cfg.INPUT.LSJ.ENABLED else 0)
+    tested = cfg.TEST.AUG.MAX_SIZE if cfg.TEST.AUG.ENABLED else cfg.INPUT.MAX_SIZE_TEST
+    largest = max(tested, cfg.INPUT.LSJ.IMAGE_SIZE if cfg.INPUT.LSJ.ENABLED else 0)
     if 0 < padded < largest:
         raise InputError(
             f"MODEL.CONVMAE.SQUARE_PAD is {padded}, smaller than the images: it must be at least "
-            f"INPUT.MAX_SIZE_TEST and INPUT.LSJ.IMAGE_SIZE, here {largest}"
+            f"{'TEST.AUG.MAX_SIZE' if cfg.TEST.AUG.ENABLED else 'INPUT.MAX_SIZE_TEST'} and INPUT.LSJ.IMAGE_SIZE, here "
+            f"{largest}"
         )
     level = node.PAD_VALUE
     holds = is_number(level) and (level == -1 or 0 <= level <= 255)
@@ -392,5 +497,5 @@ def check_masked_autoencoder(cfg: CfgNode) -> None:
 
 def check_size(key: str, size: int) -> None:
     """Checks the side of a square image, the value of `key`: stage 3 cuts it into patches."""
-    holds = is_number(size) and size > 0 and size % PATCH == 0
-    require(holds, key, size, f"be a positive multiple of {PATCH} pixels")
+    holds = is_number(size) and size > 0 and size % STRIDE == 0
+    require(holds, key, size, f"be a positive multiple of {STRIDE} pixels")

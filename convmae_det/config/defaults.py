@@ -11,6 +11,8 @@ import warnings
 import torch
 from yacs.config import CfgNode
 
+from .checks import MAX_PIXELS
+
 NETWORKS = ("convmae_det.modeling.backbone", "convmae_det.modeling.masked_autoencoder")  # registered when imported
 
 
@@ -46,6 +48,7 @@ def _add_encoder(cfg: CfgNode) -> None:
     node.MLP_RATIOS = []  # hidden width of the MLPs of stages 1, 2, 3 as a multiple of the width; empty: those of ARCH
     node.CONV_KERNEL_SIZE = 5  # side in tokens of the depthwise convolutions of stages 1 and 2; odd
     node.DROP_PATH_RATE = 0.0  # stochastic depth: rate of the last block, rising linearly from 0 at the first
+    node.ADAPT_CHANNELS = False  # MODEL.WEIGHTS may be of other channels (RGB): the first layer repeats or adds them
     node.ACTIVATION_CHECKPOINT = False  # recompute each block in the backward pass: less memory, about 30 % more time
     node.PRETRAIN_IMAGE_SIZE = 224  # pixels, square: crop in pretraining, and the grid of its position embedding
     # The rest concerns the detector alone.
@@ -78,11 +81,16 @@ def _add_masked_autoencoder(cfg: CfgNode) -> None:
 
 
 def _add_input(cfg: CfgNode) -> None:
-    cfg.INPUT.FORMAT = "RGB"
+    cfg.INPUT.FORMAT = "RGB"  # RGB, BGR, L (grey), RGBA, or bands: as the file has them (TIFF, .npy), one an entry of
+    # MODEL.PIXEL_MEAN
+    cfg.INPUT.WHITE_LEVEL = 0  # white in integers of more than 8 bits, such as 4095; 0: found from DATASETS.TRAIN
+    cfg.INPUT.IGNORE_EXIF = False  # leave photos as they are stored, not turned as their EXIF orientation says
+    cfg.INPUT.MAX_PIXELS = MAX_PIXELS  # height · width of the largest image that is read, against memory bombs
+    cfg.INPUT.ALL_PAGES = False  # pretraining: every page or frame of a file is an image, not the first alone
     cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]  # ImageNet, RGB, of 255; the number of entries sets the channels
     cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
     cfg.INPUT.LSJ = type(cfg)()
-    cfg.INPUT.LSJ.ENABLED = True  # large-scale jitter in place of INPUT.MIN_SIZE_TRAIN and INPUT.CROP
+    cfg.INPUT.LSJ.ENABLED = True  # large-scale jitter, with which INPUT.MIN_SIZE_TRAIN and CROP stay unset
     cfg.INPUT.LSJ.IMAGE_SIZE = 1024  # pixels: side of the square crop
     cfg.INPUT.LSJ.MIN_SCALE = 0.1  # the image is resized to this share of the crop ...
     cfg.INPUT.LSJ.MAX_SCALE = 2.0  # ... up to this one
@@ -95,6 +103,7 @@ def _add_input(cfg: CfgNode) -> None:
 def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.COCO_FORMAT = []  # [[name, annotations.json, image folder], ...]: data sets for TRAIN and TEST to name
     cfg.DATASETS.CATEGORIES = []  # [[id, name], ...] of the detector's classes; empty: those of the data, by rising id
+    cfg.DATASETS.CROWD_AS_OBJECTS = False  # take annotations with "iscrowd": 1 as objects, as CVAT's brush writes them
     cfg.DATASETS.IMAGE_FOLDERS = []  # [[name, folder], ...]: images without labels, flat or nested, for TRAIN to name
     cfg.INPUT.PRETRAIN_CROP_SCALE = [0.2, 1.0]  # smallest and largest area of the crop, as shares of the image
 
@@ -102,7 +111,8 @@ def _add_data(cfg: CfgNode) -> None:
 def _add_solver(cfg: CfgNode) -> None:
     solver = cfg.SOLVER
     solver.MAX_EPOCHS = 25  # passes over DATASETS.TRAIN
-    solver.MAX_ITER = 0  # iterations; above 0 it wins over MAX_EPOCHS
+    solver.MAX_ITER = 0  # iterations; above 0 it wins over MAX_EPOCHS, unless that is set later (on the command line)
+    solver.IMAGES_PER_EPOCH = 0  # of a run's config.yaml, whose epochs stay what they were; 0: those of DATASETS.TRAIN
     solver.STEP_FRACTIONS = [8 / 9, 26 / 27]  # WarmupMultiStepLR: where in training the rate is multiplied by GAMMA
     solver.STEPS = ()  # iterations; not empty: wins over STEP_FRACTIONS
     solver.WARMUP_EPOCHS = 0  # passes over DATASETS.TRAIN; above 0 it wins over WARMUP_ITERS

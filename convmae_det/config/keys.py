@@ -5,11 +5,13 @@ import itertools
 import math
 import os
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from yacs.config import CfgNode
 
 from ..errors import InputError
+from .precedence import UNSET, find_replaced
 from .reading import flatten_keys, read_yaml
 
 GROUPS = ("MODEL.", "INPUT.", "DATASETS.", "DATALOADER.", "SOLVER.", "TEST.")  # how keys begin
@@ -33,21 +35,29 @@ def split_pairs(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def set_keys(cfg: CfgNode, config_file: str, pairs: Sequence[str]) -> set[str]:
     """Sets the keys of a file, unless `config_file` is empty, and then those of KEY VALUE `pairs`.
 
+    Of several keys for the same thing, such as SOLVER.MAX_EPOCHS and SOLVER.MAX_ITER, the pairs' wins over the file's.
+
     Returns:
-        The keys that were set.
+        The keys that were set, and that nothing later replaced.
 
     Raises:
         InputError: a file that can't be read, a key that doesn't exist, or a value of the wrong type.
     """
-    settings = [(key, value, config_file) for key, value in (read_yaml(config_file) if config_file else ())]
     if len(pairs) % 2:
         raise InputError(
             f"the command line ends in KEY VALUE pairs, but {' '.join(pairs)} is not an even number of words"
         )
-    settings += [(key, value, "the command line") for key, value in zip(pairs[::2], pairs[1::2], strict=True)]
-    for key, value, source in settings:
-        set_key(cfg, key, value, source)
-    return {key for key, _, _ in settings}
+    file = read_yaml(config_file) if config_file else ()
+    given: set[str] = set()
+    for source, settings in ((config_file, file), ("the command line", zip(pairs[::2], pairs[1::2], strict=True))):
+        layer = {}
+        for key, value in settings:
+            set_key(cfg, key, value, source)
+            layer[key] = attrgetter(key)(cfg)
+        replaced = find_replaced(layer)
+        cfg.merge_from_list([word for key in replaced & UNSET.keys() for word in (key, UNSET[key])])
+        given = given - replaced | layer.keys()
+    return given
 
 
 def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
@@ -72,7 +82,7 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
         )
     current = known[key]
     try:
-        value = _decoded(value, current)
+        value = _decode(value, current)
         if (value is None and current is not None) or not _is_like(value, current):
             raise ValueError
         cfg.merge_from_list([key, value])
@@ -86,7 +96,7 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
         ) from error
 
 
-def _decoded(text: Any, current: Any) -> Any:
+def _decode(text: Any, current: Any) -> Any:
     """Decodes text; an int becomes a float where the current value is one."""
     value = CfgNode._decode_cfg_value(text)
     return float(value) if isinstance(current, float) and type(value) is int else value
@@ -100,13 +110,13 @@ def _is_like(value: Any, current: Any) -> bool:
         return abs(value) < 2**31
     if not isinstance(value, (list, tuple)):
         return True
-    kinds = {_kind(entry) for entry in current} if isinstance(current, (list, tuple)) else set()
-    kept = len(kinds) != 1 or {_kind(entry) for entry in value} <= kinds
+    kinds = {_find_kind(entry) for entry in current} if isinstance(current, (list, tuple)) else set()
+    kept = len(kinds) != 1 or {_find_kind(entry) for entry in value} <= kinds
     example = current[0] if kinds else None
     return kept and all(_is_like(entry, example) for entry in value)
 
 
-def _kind(value: object) -> str:
+def _find_kind(value: object) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return "number"
     return "list" if isinstance(value, (list, tuple)) else type(value).__name__

@@ -7,7 +7,7 @@ import difflib
 import importlib.resources
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import yaml
 from yacs.config import CfgNode
 
 from ..errors import InputError, shorten_error
-from .building import encoder_arguments
+from .building import build_encoder_arguments
+from .precedence import find_replaced
 
 OURS = "convmae_det://"  # what the names of the project's own configurations begin with
 BASE = "_BASE_"
@@ -133,8 +134,8 @@ def _read_tree_with_bases(path: str, folders: list[str], read: list[str], above:
     merged: dict = {}
     for base in bases if isinstance(bases, list) else [bases]:
         base = _find_base(path, base, folders)
-        _merge(_read_tree_with_bases(base, folders, read, (*above, file)), merged, base)
-    _merge(tree, merged, path)
+        _put_over(_read_tree_with_bases(base, folders, read, (*above, file)), merged, base)
+    _put_over(tree, merged, path)
     return merged
 
 
@@ -162,6 +163,21 @@ def _read_tree(path: str) -> dict:
     tree = read_plain_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path} is not made of nested keys: it should hold lines like SOLVER: and BASE_LR: 0.0001")
+    return tree
+
+
+def _put_over(tree: dict, below: dict, path: str) -> None:
+    for key in find_replaced(dict(flatten_keys(tree))):
+        *nodes, name = key.split(".")
+        _find_node(below, nodes).pop(name, None)
+    _merge(tree, below, path)
+
+
+def _find_node(tree: dict, names: Sequence[str]) -> dict:
+    """Follows `names` from the root of a tree; an empty dict if it doesn't lead to a dict."""
+    for name in names:
+        tree = tree.get(name, {})
+        tree = tree if isinstance(tree, dict) else {}
     return tree
 
 
@@ -195,8 +211,8 @@ def read_run_config(path: str | Path) -> CfgNode:
         raise InputError(f"{path} builds on another file ({BASE}): {ADVICE}, which is complete")
     try:
         cfg = CfgNode(tree)
-        encoder_arguments(cfg)
-        _ = cfg.MODEL.META_ARCHITECTURE
+        build_encoder_arguments(cfg)
+        _ = cfg.MODEL.META_ARCHITECTURE, cfg.INPUT.FORMAT
     except (AttributeError, AssertionError, TypeError) as error:
         raise InputError(f"{path} doesn't describe a ConvMAE network, or not completely ({error}): {ADVICE}") from error
     return cfg

@@ -183,12 +183,12 @@ def analyze(workload: Workload, sizes: Iterable[int] = (), repeats: int = 3) -> 
     log_precision(precision)
     with tqdm(total=len(sizes) * (repeats + 3), desc="passes", disable=None) as progress:
         measured, (counts, *_) = zip(*(_measure(workload, size, repeats, progress) for size in sizes), strict=True)
-    parts = _ordered({*counts, *(part for row in measured for part in row["operations"])})
+    parts = _sort_parts({*counts, *(part for row in measured for part in row["operations"])})
     for row in measured:
         row["operations"] = {part: row["operations"][part] for part in parts}
     return {
         "config_file": workload.config_file,
-        **describe_machine(_kind(workload.cfg)),
+        **describe_machine(_find_device_kind(workload.cfg)),
         "precision": str(precision),
         "train": workload.train,
         "batch_size": workload.batch_size,
@@ -216,7 +216,7 @@ def _measure(workload: Workload, size: int, repeats: int, progress: tqdm) -> tup
     progress.update()
     run, times = workload.make_pass(size), []
     for _ in range(repeats + 1):
-        times.append(measure_seconds(run, _kind(workload.cfg)))
+        times.append(measure_seconds(run, _find_device_kind(workload.cfg)))
         progress.update()
     operations = run.count_operations()
     progress.update()
@@ -224,11 +224,11 @@ def _measure(workload: Workload, size: int, repeats: int, progress: tqdm) -> tup
     return row, count_parameters(run.model)
 
 
-def _kind(cfg: CfgNode) -> str:
+def _find_device_kind(cfg: CfgNode) -> str:
     return cfg.MODEL.DEVICE.split(":")[0]
 
 
-def _ordered(parts: Iterable[str]) -> list[str]:
+def _sort_parts(parts: Iterable[str]) -> list[str]:
     """Sorts parts in the order of PARTS, stages by number."""
     names = [name for _, name in PARTS]
     return sorted(parts, key=lambda part: (names.index(part) if part in names else len(names) * (part == REST), part))

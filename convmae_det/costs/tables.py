@@ -15,11 +15,11 @@ def format_costs(result: dict) -> str:
             f"torch {result['torch']}",
             f"Precision: {result['precision']}",
             "",
-            _parts(result),
+            _format_parts(result),
             "",
             "GFLOP: operations of a forward pass for one image, a multiply-add counted as two.",
             "",
-            _sizes(result),
+            _format_sizes(result),
             "",
             f"Time and GFLOP a pixel: relative to {first}×{first}. Their ratio is 1 where time follows operations."
             f"{' GFLOP/s: a backward pass counts as two forward.' if train else ''}",
@@ -27,7 +27,7 @@ def format_costs(result: dict) -> str:
     )
 
 
-def _parts(result: dict) -> str:
+def _format_parts(result: dict) -> str:
     rows = [
         [part, count, *(row["operations"][part] for row in result["sizes"])]
         for part, count in result["parameters"].items()
@@ -35,10 +35,12 @@ def _parts(result: dict) -> str:
     rows = [row for row in rows if any(row[1:])]
     rows.append(["total", *(sum(column) for column in zip(*(row[1:] for row in rows), strict=True))])
     headers = ["part", "parameters, M", *(f"GFLOP at {row['size']}" for row in result["sizes"])]
-    return _table([[row[0], f"{row[1] / 1e6:.2f}", *(f"{n / 1e9:.2f}" for n in row[2:])] for row in rows], headers)
+    return _format_table(
+        [[row[0], f"{row[1] / 1e6:.2f}", *(f"{n / 1e9:.2f}" for n in row[2:])] for row in rows], headers
+    )
 
 
-def _sizes(result: dict) -> str:
+def _format_sizes(result: dict) -> str:
     headers = ["size", "seconds a pass", "images/s", "GFLOP/s", "time a pixel", "GFLOP a pixel", "ratio", "memory, GB"]
     batch, passes = result["batch_size"], 3 if result["train"] else 1
     rows = []
@@ -55,7 +57,7 @@ def _sizes(result: dict) -> str:
             (row["memory"] / 1e9, 2),
         )
         rows.append([f"{row['size']}×{row['size']}", *(f"{value:.{digits}f}" for value, digits in shown)])
-    return _table(rows, headers)
+    return _format_table(rows, headers)
 
 
 def compute_cost_per_pixel(row: dict, first: dict) -> tuple[float, float]:
@@ -65,5 +67,5 @@ def compute_cost_per_pixel(row: dict, first: dict) -> tuple[float, float]:
     return row["seconds"] / first["seconds"] / pixels, work / pixels
 
 
-def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+def _format_table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
     return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * (len(headers) - 1)))

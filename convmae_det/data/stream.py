@@ -13,6 +13,7 @@ combines all of these, for any data set and mapper.
 import contextlib
 import functools
 import itertools
+import math
 import pickle
 import random
 import signal
@@ -58,11 +59,43 @@ def preserve_random_state() -> Iterator[None]:
         torch.default_generator.set_state(torch_state)
 
 
+class RepeatedDataset(Sequence):
+    """A data set whose items come more than once in an epoch; its length is that of an epoch.
+
+    An item of factor f comes ⌊f⌋ or ⌈f⌉ times in an epoch, on average f times, give or take the part by which the sum
+    of all factors falls short of a whole number. All epochs are equally long, and none depends on those before.
+
+    Args:
+        dataset: of n items
+        factors: (n,), at least 1
+    """
+
+    def __init__(self, dataset: Sequence, factors: np.ndarray):
+        ends = np.cumsum(factors, dtype=np.float64)
+        self.dataset, self.length = dataset, math.ceil(ends[-1])
+        self.ends = ends * (self.length / ends[-1])  # item i has the part of [0, length) from ends[i - 1] to ends[i]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Any:
+        return self.get_at(index)
+
+    def get_at(self, place: float) -> Any:
+        """Returns the item at a place, from 0 to below the length, whole or not."""
+        return self.dataset[min(int(np.searchsorted(self.ends, place, side="right")), len(self.ends) - 1)]
+
+
+def draw_fraction(seed: int, epoch: int) -> float:
+    """Draws what an epoch adds to whole numbers for its places in a RepeatedDataset, from 0 to below 1."""
+    return np.random.default_rng((seed, epoch, 1)).random()
+
+
 class SampleStream(Dataset):
     """The endless stream of mapped samples: ``stream[position]``, for any position from 0 on.
 
     Args:
-        dataset: what to read, of n items
+        dataset: what to read, of n items; or a RepeatedDataset, whose epochs have n positions
         mapper: makes a sample of an item; may draw from `random`, `numpy.random` and torch's CPU generator
         seed: not negative
     """
@@ -84,8 +117,12 @@ class SampleStream(Dataset):
     def _sample(self, position: int) -> Any:
         epoch, offset = divmod(position, len(self.dataset))
         index = int(compute_epoch_order(self.seed, epoch, len(self.dataset))[offset])
+        if isinstance(self.dataset, RepeatedDataset):
+            item = self.dataset.get_at(index + draw_fraction(self.seed, epoch))
+        else:
+            item = self.dataset[index]
         seed_generators(self.seed, position)
-        return self.mapper(self.dataset[index])
+        return self.mapper(item)
 
 
 class StepPositionSampler(Sampler):
@@ -131,16 +168,22 @@ class ErrorReturningMapper:
             return error
 
 
-def pack_batch(samples: list) -> list | bytes:
-    """Packs a batch for a worker's queue, its tensors in shared memory; without workers, returns it unchanged.
+def pack_batch(samples: list, collate: Callable[[list], Any] | None = None) -> Any:
+    """Packs a batch for a worker's queue, its tensors in shared memory; without workers, returns it unpacked.
 
     torch would do the same in a thread that only prints errors, and the main process would wait for the batch forever.
+
+    Args:
+        samples: or InputErrors
+        collate: makes the batch of them, unless one is an InputError; None: it is the list
     """
+    failed = any(isinstance(sample, InputError) for sample in samples)
+    batch = samples if collate is None or failed else collate(samples)
     worker = get_worker_info()
     if worker is None:
-        return samples
+        return batch
     try:
-        return bytes(ForkingPickler.dumps(samples))
+        return bytes(ForkingPickler.dumps(batch))
     except (RuntimeError, OSError) as error:
         return [
             InputError(
@@ -151,7 +194,7 @@ def pack_batch(samples: list) -> list | bytes:
         ]
 
 
-def unpack_batch(batch: list | bytes) -> list:
+def unpack_batch(batch: Any) -> Any:
     """Reverses `pack_batch`.
 
     Raises:
@@ -172,10 +215,10 @@ class ErrorRaisingLoader:
     def __len__(self) -> int:
         return len(self.loader)
 
-    def __iter__(self) -> Iterator[list]:
+    def __iter__(self) -> Iterator:
         for batch in self.loader:
             batch = unpack_batch(batch)
-            for sample in batch:
+            for sample in batch if isinstance(batch, list) else ():
                 if isinstance(sample, InputError):
                     raise sample
             yield batch
@@ -196,18 +239,23 @@ def ignore_signals(worker: int) -> None:
 
 
 def build_stream_loader(
-    cfg: CfgNode, dataset: Sequence | ConcatDataset, mapper: Callable, start_iteration: int = 0
+    cfg: CfgNode,
+    dataset: Sequence | ConcatDataset,
+    mapper: Callable,
+    start_iteration: int = 0,
+    collate: Callable[[list], Any] | None = None,
 ) -> ErrorRaisingLoader:
     """Builds an endless loader of this process's batches.
 
-    They are lists of SOLVER.IMS_PER_BATCH / (processes · ACCUMULATION_STEPS) samples, ACCUMULATION_STEPS of them for
-    each optimizer step.
+    They have SOLVER.IMS_PER_BATCH / (processes · ACCUMULATION_STEPS) samples, ACCUMULATION_STEPS of them for each
+    optimizer step.
 
     Args:
         cfg: uses SEED (negative: drawn now, the same in all processes), DATALOADER.NUM_WORKERS and the two above
         dataset: items for the mapper
         mapper: see `SampleStream`
         start_iteration: the optimizer step to begin with, counted from 0
+        collate: makes a batch of a list of samples, in the workers; None: it is the list
 
     Raises:
         InputError: the batch can't be cut into equal parts; a key out of range. While iterating: errors of the mapper.
@@ -222,7 +270,7 @@ def build_stream_loader(
         SampleStream(dataset, ErrorReturningMapper(mapper), seed),
         batch_sampler=positions,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=pack_batch,
+        collate_fn=functools.partial(pack_batch, collate=collate),
         worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # each iterator draws a seed for its workers, not from the model's generator
     )

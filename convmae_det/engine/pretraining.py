@@ -32,7 +32,7 @@ class PretrainingTrainer(Trainer):
         check_pretraining(cfg, comm.get_world_size())
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
+    def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[dict]:
         return SkippedImageRecorder(build_loader(cfg, start_iteration, dataset), open_skipped_image_log(cfg))
 
     def train(self) -> None:
@@ -61,12 +61,12 @@ def open_skipped_image_log(cfg: CfgNode) -> SkippedImageLog:
 class SkippedImageRecorder:
     """A loader that records the names of skipped images of each batch in a file."""
 
-    def __init__(self, loader: Iterable[list[dict]], skipped: SkippedImageLog):
+    def __init__(self, loader: Iterable[dict], skipped: SkippedImageLog):
         self.loader, self.skipped = loader, skipped
 
-    def __iter__(self) -> Iterator[list[dict]]:
+    def __iter__(self) -> Iterator[dict]:
         for batch in self.loader:
-            self.skipped.update(batch)
+            self.skipped.update(batch["skipped"])
             yield batch
 
 

@@ -7,6 +7,7 @@ import math
 import operator
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,19 +25,21 @@ from ..errors import TrainingError
 
 logger = logging.getLogger(__name__)
 
+Batch = list[dict] | dict[str, Any]  # Detectron2's, each image with its "file_name"; or tensors of all, "file_names"
+
 
 class TrainingStep(SimpleTrainer):
     """Detectron2's SimpleTrainer with accumulation, mixed precision on any device, and a stop before bad updates.
 
-    Each call of :meth:`run_step` takes `accumulation_steps` batches from the loader, each a list of dicts from which
-    the model computes a dict of losses, and makes one update with the mean of their gradients. Random draws inside the
+    Each call of :meth:`run_step` takes `accumulation_steps` batches from the loader, from each of which the model
+    computes a dict of losses, and makes one update with the mean of their gradients. Random draws inside the
     model are a function of seed, iteration, micro-batch and process, not of earlier draws.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        data_loader: Iterable[list[dict]] | None,
+        data_loader: Iterable[Batch] | None,
         optimizer: torch.optim.Optimizer,
         *,
         accumulation_steps: int = 1,
@@ -75,18 +78,19 @@ class TrainingStep(SimpleTrainer):
         """
         assert self.model.training, "the model was left in evaluation mode"
         self.optimizer.zero_grad(set_to_none=True)
-        batches, losses, data_time = [], [], 0.0
+        names, losses, data_time = [], [], 0.0  # of batches nothing else is kept: they hold memory and open files
         for part in range(self.accumulation_steps):
             start = time.perf_counter()
-            batches.append(next(self._data_loader_iter))
+            batch = next(self._data_loader_iter)
             data_time += time.perf_counter() - start
+            names += list_names(batch)
             last = part == self.accumulation_steps - 1
             parallel = isinstance(self.model, DistributedDataParallel)
             with contextlib.nullcontext() if last or not parallel else self.model.no_sync():
-                loss = self._forward(batches[-1], part)
+                loss = self._forward(batch, part)
                 losses.append({name: value.detach().float() for name, value in loss.items()})
                 if last:  # all processes take part in the last backward pass, or none
-                    self._require_finite(compute_mean_losses(losses), batches)
+                    self._require_finite(compute_mean_losses(losses), names)
                 self._backward(loss)
         self.after_backward()
 
@@ -96,7 +100,7 @@ class TrainingStep(SimpleTrainer):
         scale = self.scaler.get_scale()  # the same in all processes, as gradients are; 1 without loss scaling
         if scale <= 1:  # a larger one may cause the overflow: the update is skipped, the scale halved
             at_scale = f" at loss scale {scale:g}" if self.scaler.is_enabled() else ""
-            self._require_finite({f"gradient norm{at_scale}": norm}, batches)
+            self._require_finite({f"gradient norm{at_scale}": norm}, names)
         if self.clip_gradients:
             self.clip_gradients(parameters)
         self.scaler.step(self.optimizer)
@@ -107,7 +111,7 @@ class TrainingStep(SimpleTrainer):
             if self.average is not None:
                 self.average.update_parameters(self.model)
 
-    def _forward(self, batch: list[dict], part: int) -> dict[str, torch.Tensor]:
+    def _forward(self, batch: Batch, part: int) -> dict[str, torch.Tensor]:
         entropy = [self.seed, self.iter, part, comm.get_rank()]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
         with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
@@ -121,13 +125,12 @@ class TrainingStep(SimpleTrainer):
         if total.requires_grad:
             self.scaler.scale(total).backward()
 
-    def _require_finite(self, tensors: dict[str, torch.Tensor], batches: list[list[dict]]) -> None:
+    def _require_finite(self, tensors: dict[str, torch.Tensor], names: list[str]) -> None:
         values = {name: tensor.item() for name, tensor in tensors.items()}
         report = None
         if not all(math.isfinite(value) for value in values.values()):
             listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-            images = ", ".join(str(image.get("file_name", "without a name")) for batch in batches for image in batch)
-            report = f"{listed}; images {images}"
+            report = f"{listed}; images {', '.join(names)}"
         reports = [report for report in comm.all_gather(report) if report]
         if reports:
             rate = max(group["lr"] for group in self.optimizer.param_groups)
@@ -160,6 +163,13 @@ class TrainingStep(SimpleTrainer):
         if self.average is not None:
             model = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
             self.average.module.load_state_dict(model.state_dict())
+
+
+def list_names(batch: Batch) -> list[str]:
+    """Lists the names of the images of a batch."""
+    if isinstance(batch, dict):
+        return batch["file_names"]
+    return [str(image.get("file_name", "without a name")) for image in batch]
 
 
 def compute_mean_losses(losses: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

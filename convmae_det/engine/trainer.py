@@ -12,30 +12,36 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
-from detectron2.utils.events import EventStorage
+from detectron2.utils.events import CommonMetricPrinter, EventStorage, EventWriter
 from fvcore.common.history_buffer import HistoryBuffer
 from torch import nn
 
 from ..checkpoint import load_weights
 from ..checkpoint.checkpointer import Checkpointer
+from ..checkpoint.class_names import describe_classes
+from ..checkpoint.record import begin_record
 from ..checkpoint.writing import write_checkpoint
+from ..config.defaults import add_convmae_config
+from ..config.reading import flatten_keys
+from ..config.unused import find_idle_keys
+from ..data.survey import resolve_white_level
 from ..errors import InputError
 from ..files import atomic_write, remove_temporary_files
 from ..inference.model import build_model
 from ..precision import choose_training_precision, log_precision
 from ..solver.optimizer import build_gradient_clipper, build_optimizer
-from ..solver.schedule import resolve_schedule
+from ..solver.schedule import resolve_schedule, restore_schedule
 from .hooks.average import AverageSavingHook, build_average
-from .hooks.best import TrainingStopped
+from .hooks.best import BestCheckpoint, TrainingStopped
 from .hooks.evaluation import EvaluationHook
 from .hooks.interruption import InterruptionHook
 from .hooks.progress import ProgressHook
-from .output_folder import complete_last_line, move_earlier_run
-from .step import TrainingStep
+from .output_folder import FINAL, FINAL_AVERAGE, WHOLE, check_strangers, complete_last_line, move_earlier_run
+from .step import Batch, TrainingStep
 
 logger = logging.getLogger(__name__)
 
@@ -46,15 +52,17 @@ LOG_PERIOD = 20  # iterations between lines in the log and in metrics.json
 class Trainer(DefaultTrainer):
     """Trains a model: ``Trainer(cfg)``, then :meth:`resume_or_load`, then :meth:`train`.
 
-    `cfg`, with its schedule resolved and its seed drawn, is written to config.yaml in OUTPUT_DIR. A resumed run has the
+    `cfg`, with its seed drawn and the size of an epoch, is written to config.yaml in OUTPUT_DIR. A resumed run has the
     data, random draws and learning rates that it would have had without interruption, for the same configuration.
     """
 
     def __init__(self, cfg: CfgNode):
         TrainerBase.__init__(self)  # not DefaultTrainer's, which builds the loader before the first iteration is known
         self.check_config(cfg)
+        _warn_of_idle_keys(cfg)
         self.dataset = self.build_train_dataset(cfg)
-        self.cfg = resolve_schedule(cfg, len(self.dataset))
+        cfg = resolve_white_level(cfg, self.dataset)
+        self.given, self.cfg = cfg, resolve_schedule(cfg, len(self.dataset))
         self.cfg.defrost()
         if cfg.SEED < 0:
             self.cfg.SEED = comm.all_gather(secrets.randbelow(2**31))[0]
@@ -97,7 +105,7 @@ class Trainer(DefaultTrainer):
         raise NotImplementedError
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
+    def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[Batch]:
         """Builds a loader of endless micro-batches, ACCUMULATION_STEPS an iteration, from `start_iteration` on."""
         raise NotImplementedError
 
@@ -112,10 +120,15 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[hooks.HookBase]:
         all_hooks = [hooks.IterationTimer(), hooks.LRScheduler()]
         if comm.is_main_process():
-            all_hooks.append(ProgressHook(len(self.dataset), self.cfg.SOLVER.IMS_PER_BATCH, LOG_PERIOD))
+            batch, printer = self.cfg.SOLVER.IMS_PER_BATCH, CommonMetricPrinter(self.max_iter)
+            all_hooks.append(ProgressHook(len(self.dataset), batch, LOG_PERIOD, printer))
             all_hooks.append(AverageSavingHook())
             all_hooks.append(hooks.PeriodicCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD))
         return [*all_hooks, InterruptionHook()]
+
+    def build_writers(self) -> list[EventWriter]:
+        """Builds what writes metrics.json and TensorBoard's events; lines of the log are the ProgressHook's."""
+        return [writer for writer in super().build_writers() if not isinstance(writer, CommonMetricPrinter)]
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Continues from the last checkpoint in OUTPUT_DIR if `resume` and there is one.
@@ -130,7 +143,7 @@ class Trainer(DefaultTrainer):
             return
         if resume:
             logger.warning(f"--resume: {self.cfg.OUTPUT_DIR} has no checkpoint yet; training starts at iteration 0")
-        load_initial_weights(self.checkpointer.model, self.cfg.MODEL.WEIGHTS)
+        load_initial_weights(self.checkpointer.model, self.cfg)
         self._trainer.start_average()
 
     def _resume(self, path: str) -> None:
@@ -170,12 +183,19 @@ class Trainer(DefaultTrainer):
 
     def _prepare_output(self) -> None:
         os.makedirs(self.cfg.OUTPUT_DIR, exist_ok=True)
-        remove_temporary_files(self.cfg.OUTPUT_DIR)
         if self.start_iter == 0:
             move_earlier_run(self.cfg.OUTPUT_DIR)
+        check_strangers(self.cfg.OUTPUT_DIR, self._list_weights(), range(self.start_iter, self.max_iter))
+        begin_record(self.cfg.OUTPUT_DIR)
+        remove_temporary_files(self.cfg.OUTPUT_DIR, WHOLE)
         with atomic_write(os.path.join(self.cfg.OUTPUT_DIR, "config.yaml")) as file:
-            file.write(self.cfg.dump().encode())
+            file.write(restore_schedule(self.cfg, self.given).dump().encode())
         self._register_writer()
+
+    def _list_weights(self) -> list[str]:
+        """Lists the names of the files of weights that the run writes, beside numbered checkpoints."""
+        best = [os.path.basename(hook.path) for hook in self._hooks if isinstance(hook, BestCheckpoint)]
+        return [FINAL, *best, *([FINAL_AVERAGE] if self._trainer.average is not None else [])]
 
     def _register_writer(self) -> None:
         """Registers the writers, as late as possible, since they open files in OUTPUT_DIR."""
@@ -199,10 +219,11 @@ class Trainer(DefaultTrainer):
         self.checkpointer.save("model_final", iteration=self.iter)
 
     def save_average(self) -> None:
-        """Writes model_final_ema.pth, weights alone."""
+        """Writes FINAL_AVERAGE, weights alone."""
         if self._trainer.average is not None:
-            weights = self._trainer.average.module.state_dict()
-            write_checkpoint({"model": weights}, os.path.join(self.cfg.OUTPUT_DIR, "model_final_ema.pth"))
+            model = self._trainer.average.module
+            content = {"model": model.state_dict()} | describe_classes(model)
+            write_checkpoint(content, os.path.join(self.cfg.OUTPUT_DIR, FINAL_AVERAGE), recorded=True)
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Restores the state of training from a checkpoint.
@@ -227,13 +248,22 @@ class Trainer(DefaultTrainer):
         self.cfg.SEED = self._trainer.seed
 
 
-def load_initial_weights(model: nn.Module, path: str) -> None:
-    """Loads weights to start training from, which may leave heads at random.
+def _warn_of_idle_keys(cfg: CfgNode) -> None:
+    """Logs the keys that differ from their defaults and do nothing, since others switch them off."""
+    defaults = get_cfg()
+    add_convmae_config(defaults)
+    idle = list(find_idle_keys(dict(flatten_keys(cfg)), dict(flatten_keys(defaults))))
+    if idle:
+        logger.warning(f"These keys are set but do nothing here: {'; '.join(idle)}")
+
+
+def load_initial_weights(model: nn.Module, cfg: CfgNode) -> None:
+    """Loads MODEL.WEIGHTS to start training from, which may leave heads at random.
 
     Raises:
         InputError: they can't be loaded.
     """
-    if path:
-        load_weights(model, path)
+    if cfg.MODEL.WEIGHTS:
+        load_weights(model, cfg.MODEL.WEIGHTS, other_channels=cfg.MODEL.CONVMAE.ADAPT_CHANNELS)
     else:
         logger.warning("MODEL.WEIGHTS is empty: training starts from random weights")

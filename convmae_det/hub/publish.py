@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from .. import __version__
 from ..checkpoint.loading import read_weights
-from ..checkpoint.writing import write_checkpoint
+from ..checkpoint.writing import ENDINGS, write_checkpoint
 from ..config.architectures import is_detector
 from ..config.reading import ADVICE, CONFIG, read_run_config
 from ..errors import InputError, shorten_error
@@ -76,8 +76,9 @@ def write_folder(run: str | Path, folder: str | Path, repo_id: str, license: str
     with contextlib.suppress(InputError):  # a checkpoint may have come without its metrics
         curves = read_metrics(str(path.with_name("metrics.json")))
     card = model_card(repo_id, cfg, weights, curves, path.name, license, __version__)
-    others = sorted(set(os.listdir(folder)) - set(FILES)) if folder.is_dir() else []
-    if others:
+    there = sorted(os.listdir(folder)) if folder.is_dir() else []
+    own = FILES if set(FILES) <= set(there) else ()  # what was written here before is all three
+    if others := [name for name in there if name not in own]:
         raise InputError(f"{folder} holds other files, such as {others[0]}: name a new folder, or an empty one")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,25 +95,28 @@ def write_folder(run: str | Path, folder: str | Path, repo_id: str, license: str
 
 
 def from_pretrained(name: str | Path, *, revision: str | None = None, encoder: bool = False, **options: Any) -> Any:
-    """A published model, from a local folder or the hub.
+    """Loads a model from a local folder or file, or from the hub.
 
     It is a Predictor for a detector; for weights of pretraining, or for a detector if only its `encoder` is wanted,
     what create_encoder gives.
 
-    `name`: a folder that :func:`write_folder` wrote, an OUTPUT_DIR, or USER/NAME on the hub, of which three files are
-    fetched by their names and kept in huggingface_hub's cache. `revision`: a branch, tag or commit there; a commit
-    can't change under you. `options`: those of Predictor (device, …) or of create_encoder (features, …).
+    `name`: a folder that :func:`write_folder` wrote, an OUTPUT_DIR, a checkpoint with the config.yaml of its run beside
+    it, or USER/NAME on the hub, of which three files are fetched by their names and kept in huggingface_hub's cache.
+    What is named like a file of weights, or is a Path, is never looked for there. `revision`: a branch, tag or commit
+    there; a commit can't change under you. `options`: those of Predictor (device, …) or of create_encoder (features,
+    …).
 
     Nothing in the files can run code or name other files. Raises InputError: no such folder or model, no network, files
     that are missing or don't fit, huggingface_hub or, for a detector, Detectron2 not installed.
     """
-    folder = Path(os.path.expanduser(name))
-    if local := folder.is_dir():
+    place = Path(os.path.expanduser(name))
+    if local := place.exists() or isinstance(name, Path) or place.suffix in ENDINGS:
         if revision is not None:
-            raise InputError(f"{name} is a folder, which has no revision {revision}: leave revision out")
+            raise InputError(f"{name} lies on this machine, where it has no revision {revision}: leave revision out")
+        weights, config = find_local_weights(place)
     else:
         folder = download(str(name), revision)
-    weights, config = weights_in(folder), folder / CONFIG
+        weights, config = weights_in(folder), folder / CONFIG
     if encoder or not is_detector(read_run_config(config)):
         return encoder_of(weights, config, options)
     if not local:  # data sets of a stranger's machine are none of this one
@@ -139,6 +143,28 @@ def predictor_class() -> type:
     except ImportError as error:
         raise InputError(f"this is a detector, and {error}; its encoder alone needs none: encoder=True") from error
     return Predictor
+
+
+def find_local_weights(place: Path) -> tuple[Path, Path]:
+    """Finds weights and their configuration in a folder, or beside a file of weights.
+
+    Raises:
+        InputError: there is no such file or folder, or one of the two is missing.
+    """
+    if place.is_dir():
+        return weights_in(place), place / CONFIG
+    if not place.exists():
+        raise InputError(
+            f"there is no file or folder {place}: name the OUTPUT_DIR of a run, one of its checkpoints, or a model on "
+            "the Hugging Face hub, USER/NAME"
+        )
+    config = place.with_name(CONFIG)
+    if not config.exists():
+        raise InputError(
+            f"{place} has no {CONFIG} beside it, which says what model it is: put that of its run there, or, for the "
+            "encoder alone, call convmae_det.create_encoder(pretrained=…)"
+        )
+    return place, config
 
 
 def weights_in(folder: Path) -> Path:

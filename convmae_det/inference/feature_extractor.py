@@ -21,15 +21,16 @@ from ..checkpoint.fitting import Strictness, Weights
 from ..checkpoint.formats import OFFICIAL
 from ..checkpoint.loading import assign_weights, read_weights
 from ..config.architectures import is_detector
-from ..config.building import conv_norm_eps, crops_position, encoder_arguments, window_arguments
+from ..config.building import build_encoder_arguments, build_window_arguments, choose_conv_norm_eps, crops_position
 from ..config.checks import check_windows
 from ..config.presets import PRESETS
 from ..config.reading import CONFIG, read_run_config
 from ..errors import InputError
-from ..modeling.encoder import STRIDES, Encoder, feature_channels, feature_maps
-from ..modeling.window_schedule import attention_windows
+from ..modeling.encoder import STRIDES, Encoder, list_feature_channels, select_feature_maps
+from ..modeling.window_schedule import build_attention_windows
 
 NAME_CONFIG = f"name the {CONFIG} of the run that wrote the weights with config="
+LARGEST = max(STRIDES.values())
 GRID = (14, 14)  # of the position embedding without weights: that of pretraining on 224×224 pixels
 
 # The schedules of the two published detectors, by their relative position bias.
@@ -54,6 +55,7 @@ class FeatureExtractor(nn.Module):
         features: Sequence[str] = tuple(STRIDES),
         mean: Sequence[float] | None = IMAGENET_DEFAULT_MEAN,
         std: Sequence[float] | None = IMAGENET_DEFAULT_STD,
+        image_format: str | None = "RGB",
     ):
         """Takes an encoder.
 
@@ -62,6 +64,7 @@ class FeatureExtractor(nn.Module):
             features: names of the maps to return
             mean: of each channel, values being 0–1; None: unknown
             std: of each channel, values being 0–1; None: unknown
+            image_format: the channels, as INPUT.FORMAT names them; None: unknown
 
         Raises:
             InputError: `features` are not names of maps.
@@ -72,9 +75,9 @@ class FeatureExtractor(nn.Module):
             raise InputError(f"features is {features!r}; it takes a list of some of {', '.join(STRIDES)}")
         self.encoder = encoder
         self.features = tuple(features)
-        self.mean, self.std = mean, std
+        self.mean, self.std, self.image_format = mean, std, image_format
         self.in_channels = encoder.stage1.patch_embed.proj.in_features // 16
-        channels = feature_channels(encoder.embed_dims)
+        channels = list_feature_channels(encoder.embed_dims)
         self.channels = {name: channels[name] for name in self.features}
         self.strides = {name: STRIDES[name] for name in self.features}
 
@@ -86,10 +89,12 @@ class FeatureExtractor(nn.Module):
         """
         self._check(images)
         height, width = images.shape[-2:]
-        largest = max(STRIDES.values())
-        padded = F.pad(images, (0, -width % largest, 0, -height % largest))
-        maps = feature_maps(self.encoder(padded), self.features)
-        sizes = {name: (-(-height // stride), -(-width // stride)) for name, stride in self.strides.items()}
+        below, right = (count_cells(side, LARGEST) * LARGEST - side for side in (height, width))
+        padded = F.pad(images, (0, right, 0, below))
+        maps = select_feature_maps(self.encoder(padded), self.features)
+        sizes = {
+            name: (count_cells(height, stride), count_cells(width, stride)) for name, stride in self.strides.items()
+        }
         return {name: maps[name][..., :h, :w] for name, (h, w) in sizes.items()}
 
     def _check(self, images: torch.Tensor) -> None:
@@ -102,6 +107,14 @@ class FeatureExtractor(nn.Module):
             raise InputError(f"images are {kind}; the encoder takes normalised floating point: (0–1 − mean) / std")
 
 
+def count_cells(side: int, stride: int) -> int:
+    """Counts the cells of a map along a side of so many pixels, ⌈side/stride⌉.
+
+    Both are positive: ONNX, in whose files these operations are found, rounds negative quotients towards zero.
+    """
+    return (side + stride - 1) // stride
+
+
 def create_encoder(
     arch: str | Mapping | None = None,
     pretrained: str | Path | None = None,
@@ -110,6 +123,7 @@ def create_encoder(
     features: Sequence[str] = tuple(STRIDES),
     in_channels: int | None = None,
     drop_path_rate: float = 0.0,
+    adapt_channels: bool = False,
 ) -> FeatureExtractor:
     """Creates the encoder `arch` with the weights `pretrained`, in training mode, all parameters trainable.
 
@@ -122,6 +136,7 @@ def create_encoder(
         features: names of the maps to return
         in_channels: None: those of `pretrained`, or 3 without it
         drop_path_rate: of stochastic depth, for training
+        adapt_channels: whether `in_channels` may differ from those of `pretrained`, whose first layer is then adapted
 
     Raises:
         InputError: no such architecture; a file that can't be read, is of another architecture, or needs a `config`
@@ -135,18 +150,21 @@ def create_encoder(
             preset or PRESETS["base"], in_channels=3 if in_channels is None else in_channels, grid=GRID
         )
         encoder = Encoder(**arguments, final_norm=False, drop_path_rate=drop_path_rate)
-        return FeatureExtractor(encoder, features, *find_pixel_statistics(None, arguments["in_channels"]))
+        return FeatureExtractor(encoder, features, **describe_input(None, arguments["in_channels"]))
     weights = read_weights(pretrained)
     shape = weights.shape
-    check_shape(shape, preset, in_channels, weights.path)
+    check_shape(shape, preset, None if adapt_channels else in_channels, weights.path)
+    channels = shape.in_channels if in_channels is None else in_channels
     cfg = find_run_config(config, weights)
     arguments = build_plain_arguments(shape, preset, cfg, weights.path) | build_detection_arguments(weights, cfg)
+    arguments["in_channels"] = channels
     model = FeatureExtractor(
         Encoder(**arguments, final_norm=False, drop_path_rate=drop_path_rate),
         features,
-        *find_pixel_statistics(cfg, shape.in_channels),
+        **describe_input(cfg if channels == shape.in_channels else None, channels),
     )
-    assign_weights(model, weights, Strictness.EXACT if is_of_detector(weights) else Strictness.ENCODER)
+    strictness = Strictness.EXACT if is_of_detector(weights) else Strictness.ENCODER
+    assign_weights(model, weights, strictness, other_channels=adapt_channels)
     return model
 
 
@@ -180,7 +198,8 @@ def check_shape(shape: EncoderShape, preset: Mapping | None, in_channels: int | 
     if preset is not None and not has_same_widths(shape, preset):
         raise InputError(f"{path} is an encoder {shape}, not what arch says: leave arch out, or name that one")
     if in_channels not in (None, shape.in_channels):
-        raise InputError(f"{path} takes {shape.in_channels} channels, not {in_channels}: leave in_channels out")
+        advice = "leave in_channels out, or adapt the first layer by adapt_channels=True"
+        raise InputError(f"{path} takes {shape.in_channels} channels, not {in_channels}: {advice}")
 
 
 def is_of_detector(weights: Weights) -> bool:
@@ -200,7 +219,9 @@ def find_run_config(path: str | Path | None, weights: Weights) -> CfgNode | None
         if path is None:
             return None
         raise
-    fits = has_same_widths(weights.shape, encoder_arguments(cfg)) and (is_detector(cfg) or not is_of_detector(weights))
+    fits = has_same_widths(weights.shape, build_encoder_arguments(cfg)) and (
+        is_detector(cfg) or not is_of_detector(weights)
+    )
     if path and not fits:
         raise InputError(
             f"{path} doesn't describe {weights.path}, {weights.format.name}, {weights.shape}: {NAME_CONFIG}"
@@ -214,7 +235,7 @@ def build_plain_arguments(shape: EncoderShape, preset: Mapping | None, cfg: CfgN
     Raises:
         InputError: the number of attention heads is unknown.
     """
-    known = encoder_arguments(cfg) if cfg else preset or PRESETS.get(shape.preset or "", {})
+    known = build_encoder_arguments(cfg) if cfg else preset or PRESETS.get(shape.preset or "", {})
     heads = shape.num_heads or known.get("num_heads")
     if not heads:
         raise InputError(f"{path} doesn't contain the number of attention heads of its encoder: {NAME_CONFIG}")
@@ -240,7 +261,7 @@ def build_detection_arguments(weights: Weights, cfg: CfgNode | None) -> dict:
         return {}
     if cfg is not None:
         check_windows(cfg)
-        schedule: dict[str, Any] = window_arguments(cfg)
+        schedule: dict[str, Any] = build_window_arguments(cfg)
     elif weights.format.layout == OFFICIAL and shape.relative_position in PUBLISHED_SCHEDULES:
         schedule = {**PUBLISHED_SCHEDULES[shape.relative_position], "window_size": shape.window_size}
     else:
@@ -249,19 +270,19 @@ def build_detection_arguments(weights: Weights, cfg: CfgNode | None) -> dict:
         )
     return dict(
         learned_position=True,
-        windows=attention_windows(shape.depths[2], **schedule),
-        conv_norm_eps=conv_norm_eps(shape.relative_position),
+        windows=build_attention_windows(shape.depths[2], **schedule),
+        conv_norm_eps=choose_conv_norm_eps(shape.relative_position),
         crop_position=crops_position(shape.relative_position),
         relative_position=shape.relative_position,
         relative_grid=(shape.global_grid,) * 2 if shape.global_grid else None,
     )
 
 
-def find_pixel_statistics(
-    cfg: CfgNode | None, in_channels: int
-) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Returns mean and standard deviation of each channel, values being 0–1; None where they are unknown."""
+def describe_input(cfg: CfgNode | None, in_channels: int) -> dict[str, Any]:
+    """Returns what a FeatureExtractor knows of its images: mean, std and image_format; None where they are unknown."""
     if cfg is not None:
         mean, std = (tuple(value / 255 for value in cfg.MODEL[key]) for key in ("PIXEL_MEAN", "PIXEL_STD"))
-        return mean, std
-    return (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD) if in_channels == 3 else (None, None)
+        return dict(mean=mean, std=std, image_format=cfg.INPUT.FORMAT)
+    if in_channels == 3:
+        return dict(mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, image_format="RGB")
+    return dict(mean=None, std=None, image_format=None)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from detectron2.data import Metadata
-from detectron2.data.datasets.coco import load_coco_json
 
-from ..data.detection.annotation_file import check_annotation_file
+from ..data.detection.annotation_file import check_content, read_content
+from ..data.detection.coco_format import describe_images
 from ..errors import InputError
 from ..visualization.predictions import draw_instances, ground_truth
 from .inputs import Input
@@ -24,9 +24,13 @@ class GroundTruth:
         Raises:
             InputError: it can't be used.
         """
-        check_annotation_file(path, is_train=False)
+        content = read_content(path)
+        check_content(content, path, is_train=False)
         self.path = path
-        self.images = {os.path.normpath(image["file_name"]): image for image in load_coco_json(path, "")}
+        images = describe_images(content, "")
+        self.images = {os.path.normpath(image["file_name"]): image for image in images}
+        if len(self.images) < len(images):
+            raise InputError(f"{path} lists {len(images)} images, some of them of the same file name: keep one of each")
 
     def find(self, entry: Input) -> dict:
         """Finds the annotated image of a file by the end of its path, as long as possible; empty if there is none."""
@@ -38,14 +42,23 @@ class GroundTruth:
         """Selects those inputs that the annotations list.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or two are the same image by their names.
         """
-        found = [entry for entry in inputs if not entry.is_video and self.find(entry)]
+        found: dict[int | str, Input] = {}
+        for entry in inputs:
+            if entry.is_video or not (image := self.find(entry)):
+                continue
+            other = found.setdefault(image["image_id"], entry)
+            if other is not entry:
+                raise InputError(
+                    f"{other.source} and {entry.source} both may be {image['file_name']}, which {self.path} lists: "
+                    "name the inputs that it describes alone"
+                )
         if not found:
             raise InputError(f"none of the inputs is an image that {self.path} lists: leave out --annotations")
-        return found
+        return list(found.values())
 
-    def image_ids(self, inputs: Sequence[Input]) -> Iterator[int]:
+    def image_ids(self, inputs: Sequence[Input]) -> Iterator[int | str]:
         """Yields the ids of :meth:`select_listed` inputs, in their order."""
         return (self.find(entry)["image_id"] for entry in inputs)
 
@@ -58,7 +71,7 @@ class GroundTruth:
         Returns:
             (h, w, 3) uint8 RGB; small images are enlarged
         """
-        objects = [a for a in self.find(entry)["annotations"] if not a.get("iscrowd", 0)]
+        objects = [a for a in self.find(entry).get("annotations", ()) if not a.get("iscrowd", 0)]
         ids = list(dict.fromkeys([*predictor.category_ids, *(a["category_id"] for a in objects)]))
         names = predictor.class_names + [f"category {id}" for id in ids[len(predictor.category_ids) :]]
         objects = [a | {"category_id": ids.index(a["category_id"])} for a in objects]

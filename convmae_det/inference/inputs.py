@@ -39,7 +39,7 @@ def find_inputs(words: Sequence[str], output: str) -> list[Input]:
         raise InputError("no input is named: end the command line in images, folders, patterns, videos or webcams")
     output = os.path.realpath(output)
     sources = list(dict.fromkeys(source for word in words for source in _expand(word, output)))
-    inputs = _named(sources)
+    inputs = _assign_names(sources)
     for entry in inputs:
         target = os.path.join(output, entry.output_name) + (".mp4" if entry.is_video else ".jpg")
         if target in sources:
@@ -50,9 +50,9 @@ def find_inputs(words: Sequence[str], output: str) -> list[Input]:
 def _expand(word: str, output: str) -> list[str | int]:
     """Paths of files, or the number of a webcam."""
     if os.path.isfile(word):
-        return [_absolute(word)]
+        return [_resolve_path(word)]
     if os.path.isdir(word):
-        found = [image["file_name"] for image in list_images(os.path.realpath(word))]
+        found = [image["file_name"] for image in list_images(os.path.realpath(word), arrays=True)]
     elif word.isdecimal():
         return [int(word)]
     elif glob.has_magic(word) and (matches := sorted(glob.glob(word, recursive=True))):
@@ -67,10 +67,10 @@ def _expand(word: str, output: str) -> list[str | int]:
 
 
 def _expand_match(match: str, output: str) -> list[str]:
-    return [str(path) for path in _expand(match, output)] if os.path.isdir(match) else [_absolute(match)]
+    return [str(path) for path in _expand(match, output)] if os.path.isdir(match) else [_resolve_path(match)]
 
 
-def _absolute(path: str) -> str:
+def _resolve_path(path: str) -> str:
     """Folders without links, as `list_images` gives them; a file that is a link keeps its own name."""
     folder, name = os.path.split(path)
     return os.path.join(os.path.realpath(folder), name)
@@ -80,7 +80,7 @@ def _is_inside(path: str, folder: str) -> bool:
     return os.path.commonpath([os.path.realpath(path), folder]) == folder
 
 
-def _named(sources: Sequence[str | int]) -> list[Input]:
+def _assign_names(sources: Sequence[str | int]) -> list[Input]:
     """Assigns unique output names: files keep their folders, and their suffix where only that differs."""
     files = [source for source in sources if isinstance(source, str)]
     root = os.path.commonpath([os.path.dirname(path) for path in files]) if files else ""

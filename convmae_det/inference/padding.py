@@ -8,7 +8,7 @@ from detectron2.structures import ImageList
 from torch import nn
 
 from ..errors import InputError
-from ..ops.form import Form
+from ..ops.layers import Form
 
 
 def pad_as_trained(model: nn.Module, training_square: int, level: float, always: bool = False) -> None:
@@ -48,11 +48,11 @@ def _pad_batch(model: Any, batched_inputs: list[dict[str, torch.Tensor]]) -> Ima
 def _check_sizes(batched_inputs: list[dict[str, torch.Tensor]], square: int) -> None:
     """Detectron2 would cut off what exceeds the square."""
     for inputs in batched_inputs if square else ():
-        height, width = inputs["image"].shape[-2:]
+        (height, width), name = inputs["image"].shape[-2:], inputs.get("file_name", "an image")
         if max(height, width) > square:
             raise InputError(
-                f"{inputs.get('file_name', 'an image')} of {width}×{height} pixels is larger than the square of {square} "
-                "that images are padded to: raise MODEL.CONVMAE.SQUARE_PAD, or resize the image"
+                f"{name} of {width}×{height} pixels is larger than the square of {square} that images are padded to: "
+                "raise MODEL.CONVMAE.SQUARE_PAD, or resize the image"
             )
 
 

@@ -22,12 +22,14 @@ from detectron2.structures import Instances
 from PIL import Image, ImageOps
 
 from ..config.architectures import CLASS_KEYS
+from ..config.checks import BANDS
 from ..data.configuration import read_tool_config
 from ..data.detection.jitter import build_augmentations
-from ..data.image import read_image, to_pixels
+from ..data.image import DEFAULT, Decoding, array_to_pixels, make_visible, read_image, to_pixels
 from ..errors import InputError
 from ..precision import autocast, choose_evaluation_precision, log_precision
 from ..visualization.predictions import DRAWN_FROM, draw_instances
+from .augmentation import augment_predictions
 from .model import build_trained_model
 
 Picture = str | os.PathLike | np.ndarray | Image.Image
@@ -87,8 +89,10 @@ class Predictor:
         self.class_names, self.category_ids = read_classes(self.cfg)
         self.metadata = Metadata(name="predictor", thing_classes=self.class_names)
         self.score_threshold, self.batch_size = score_threshold, batch_size
+        self.decoding = Decoding.from_config(self.cfg)
         self.augmentations = T.AugmentationList(build_augmentations(self.cfg, is_train=False))
         self.model = build_trained_model(self.cfg, str(weights)).eval()
+        self._detect = augment_predictions(self.cfg, self.model)
 
     def __call__(self, images: Picture | list[Picture] | tuple[Picture, ...]) -> Instances | list[Instances]:
         """Finds the objects in an image, or in each image of a list or tuple, in its order.
@@ -113,13 +117,13 @@ class Predictor:
         """Converts an image to the model's input.
 
         Returns:
-            "image", (C, h, w) uint8, resized as INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST say; "height" and "width",
-            the size of the original
+            "image", (C, h, w) uint8, resized as INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST say, or as it is where
+            TEST.AUG will resize it; "height" and "width", the size of the original
 
         Raises:
             InputError: see :meth:`__call__`.
         """
-        pixels = load_pixels(image, self.cfg.INPUT.FORMAT)
+        pixels = load_pixels(image, self.cfg.INPUT.FORMAT, self.decoding)
         height, width = pixels.shape[:2]
         resized = T.AugInput(pixels)
         self.augmentations(resized)
@@ -153,7 +157,7 @@ class Predictor:
     @torch.no_grad()
     def _run(self, batch: list[dict]) -> list[tuple[dict, Instances]]:
         with autocast(self.cfg.MODEL.DEVICE, self.precision.dtype):
-            results = [output["instances"].to("cpu") for output in self.model(batch)]
+            results = [output["instances"].to("cpu") for output in self._detect(batch)]
         if self.score_threshold is not None:
             results = [instances[instances.scores >= self.score_threshold] for instances in results]
         return list(zip(batch, results, strict=True))
@@ -179,7 +183,13 @@ class Predictor:
         if score_threshold is None:
             score_threshold = DRAWN_FROM if self.score_threshold is None else self.score_threshold
         shown = instances[instances.scores >= score_threshold]
-        return Image.fromarray(draw_instances(load_pixels(image), shown, self.metadata))
+        return Image.fromarray(draw_instances(self._load_visible(image), shown, self.metadata))
+
+    def _load_visible(self, image: Picture) -> np.ndarray:
+        """Loads what is shown of an image, (H, W, 3) uint8 RGB; of one with bands, or of a picture of some of them."""
+        if self.cfg.INPUT.FORMAT != BANDS:
+            return load_pixels(image, "RGB", self.decoding)
+        return make_visible(load_pixels(image, BANDS, self.decoding._replace(bands=0)), BANDS)
 
 
 def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
@@ -202,33 +212,41 @@ def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
     return [str(name) for _, name in categories], [id for id, _ in categories]
 
 
-def load_pixels(image: Picture, format: str = "RGB") -> np.ndarray:
-    """Converts an image of any kind to (H, W, C) uint8; `format` as for `data.image.read_image`.
+def load_pixels(image: Picture, format: str = "RGB", decoding: Decoding = DEFAULT) -> np.ndarray:
+    """Converts an image of any kind to (H, W, C) uint8; `format` and `decoding` as for `data.image.read_image`.
 
     Raises:
         InputError: it can't be read, or isn't an image.
     """
     if isinstance(image, (str, os.PathLike)):
-        return read_image(image, format)
+        return read_image(image, format, decoding)
+    if isinstance(image, np.ndarray) and format == BANDS:
+        try:
+            return array_to_pixels(image, format, decoding)
+        except ValueError as error:
+            raise InputError(
+                f"an array of shape {image.shape} and type {image.dtype} can't be used: {error}"
+            ) from error
     if isinstance(image, np.ndarray):
-        image = _from_array(image)
+        image = _convert_array(image)
     if not isinstance(image, Image.Image):
-        raise InputError(f"a {type(image).__name__} is no image: give a path, a NumPy array or an image of Pillow")
+        raise InputError(f"a {type(image).__name__} is not an image: give a path, a NumPy array or an image of Pillow")
     try:
-        return to_pixels(ImageOps.exif_transpose(image), format)
+        upright = image if decoding.ignore_exif else ImageOps.exif_transpose(image)
+        return to_pixels(upright, format, decoding=decoding)
     except (OSError, ValueError) as error:
         raise InputError(
             f"an image of Pillow's mode {image.mode} can't be used ({error}): convert it to RGB"
         ) from error
 
 
-def _from_array(pixels: np.ndarray) -> Image.Image:
+def _convert_array(pixels: np.ndarray) -> Image.Image:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
         raise InputError(
-            f"an array of shape {pixels.shape} and type {pixels.dtype} is no image: it must be (H, W, 3) RGB, (H, W) "
-            "grey or (H, W, 4) RGBA, and uint8"
+            f"an array of shape {pixels.shape} and type {pixels.dtype} is not an image: it must be (H, W, 3) RGB, "
+            "(H, W) grey or (H, W, 4) RGBA, and uint8"
         )
     if not pixels.size:
         raise InputError(f"an array of shape {pixels.shape} holds no pixels")

@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 from ..checkpoint import load_weights
 from ..config.architectures import is_detector
-from ..data.image import read_image
+from ..data.image import Decoding, read_image
 from ..data.pretraining.folders import list_images
 from ..errors import InputError
 from ..modeling.masked_autoencoder import MaskedAutoencoder
@@ -27,7 +27,9 @@ def find_images(places: Sequence[str]) -> list[str]:
     """
     if not places:
         raise InputError("no image is named: end the command line in image files or folders of them")
-    listed = [list_images(os.path.realpath(place)) if os.path.isdir(place) else [place] for place in places]
+    listed = [
+        list_images(os.path.realpath(place), arrays=True) if os.path.isdir(place) else [place] for place in places
+    ]
     return [image if isinstance(image, str) else image["file_name"] for images in listed for image in images]
 
 
@@ -56,7 +58,7 @@ def reconstruct_files(
 
 def _read_square(path: str, cfg: CfgNode) -> torch.Tensor:
     """Reads the middle of an image as the model's input: (channels, size, size) uint8."""
-    pixels = torch.from_numpy(read_image(path, cfg.INPUT.FORMAT)).permute(2, 0, 1)
+    pixels = torch.from_numpy(read_image(path, cfg.INPUT.FORMAT, Decoding.from_config(cfg))).permute(2, 0, 1)
     if len(pixels) != len(cfg.MODEL.PIXEL_MEAN):
         raise InputError(
             f"MODEL.PIXEL_MEAN has {len(cfg.MODEL.PIXEL_MEAN)} entries, but INPUT.FORMAT {cfg.INPUT.FORMAT} has "

@@ -12,7 +12,8 @@ from detectron2.structures import Instances
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.image import read_image
+from ..data.image import read_visible
+from ..data.survey import LOOKED_AT, describe_pages, spread_indices
 from ..errors import InputError
 from ..files import atomic_write
 from ..visualization import video
@@ -62,7 +63,7 @@ class Results:
         self._titles = (*titles, f"predictions (score ≥ {self.threshold:.0%})")
         _make_folder(self.folder)
 
-    def image_ids(self, inputs: Sequence[Input]) -> Iterator[int]:
+    def image_ids(self, inputs: Sequence[Input]) -> Iterator[int | str]:
         return self.truth.image_ids(inputs) if self.truth else assign_image_ids(inputs)
 
     def add(self, image: dict, instances: Instances) -> np.ndarray | None:
@@ -82,7 +83,7 @@ class Results:
         self.images += 1
         if not self.pictures:
             return None
-        pixels = image["pixels"] if "pixels" in image else read_image(str(entry.source))
+        pixels = image["pixels"] if "pixels" in image else self._read_visible(str(entry.source))
         drawn = np.asarray(self.predictor.draw(pixels, instances, self.threshold))
         panels = [self.truth.draw(pixels, entry, self.predictor), drawn] if self.truth else [drawn]
         if len(self._panels) < OVERVIEW:
@@ -90,9 +91,12 @@ class Results:
             self._names.append(f"{entry.file_name}, frame {image['frame']}" if "frame" in image else entry.file_name)
         return np.asarray(draw_sheet([panels], self._titles)) if self.truth else drawn
 
-    def skip(self, error: InputError) -> None:
-        """Counts an input that is left out, and prints why."""
-        tqdm.write(f"skipped: {error}", file=sys.stderr)
+    def _read_visible(self, path: str) -> np.ndarray:
+        return read_visible(path, self.predictor.cfg.INPUT.FORMAT, self.predictor.decoding)
+
+    def skip(self, error: InputError, what: str = "skipped") -> None:
+        """Counts an input that is left out, or of which a part is, and prints why."""
+        tqdm.write(f"{what}: {error}", file=sys.stderr)
         self.failures += 1
 
     def make_path(self, entry: Input, suffix: str) -> Path:
@@ -134,7 +138,10 @@ def predict_inputs(inputs: Sequence[Input], results: Results, max_frames: int | 
             _predict_video(entry, results, ids, max_frames)
 
 
-def _predict_images(inputs: Sequence[Input], results: Results, ids: Iterator[int]) -> None:
+def _predict_images(inputs: Sequence[Input], results: Results, ids: Iterator[int | str]) -> None:
+    names = [str(inputs[index].source) for index in spread_indices(len(inputs), LOOKED_AT)]
+    if sentence := describe_pages(names, len(inputs), results.predictor.cfg):
+        print(sentence, file=sys.stderr)
     with tqdm(total=len(inputs), unit=" images", disable=None) as progress:
         for image, instances in results.predictor.stream(_read(inputs, results, ids, progress)):
             drawn = results.add(image, instances)
@@ -144,7 +151,7 @@ def _predict_images(inputs: Sequence[Input], results: Results, ids: Iterator[int
             progress.update()
 
 
-def _read(inputs: Iterable[Input], results: Results, ids: Iterator[int], progress: tqdm) -> Iterator[dict]:
+def _read(inputs: Iterable[Input], results: Results, ids: Iterator[int | str], progress: tqdm) -> Iterator[dict]:
     for entry in inputs:
         named = {"input": entry, "image_id": next(ids)}
         try:
@@ -156,7 +163,7 @@ def _read(inputs: Iterable[Input], results: Results, ids: Iterator[int], progres
             yield image | named
 
 
-def _predict_video(entry: Input, results: Results, ids: Iterator[int], max_frames: int | None) -> None:
+def _predict_video(entry: Input, results: Results, ids: Iterator[int | str], max_frames: int | None) -> None:
     try:
         source = video.Video(entry.source)
     except InputError as error:
@@ -179,6 +186,10 @@ def _predict_video(entry: Input, results: Results, ids: Iterator[int], max_frame
             progress.update()
     if results.images == count:
         results.skip(InputError(f"{entry.source} holds no frame that can be read: convert it to .mp4"))
+    elif source.missing:
+        read = results.images - count
+        problem = f"{entry.source} ends after {read:,} of {source.length:,} frames, whose objects are in the results"
+        results.skip(InputError(f"{problem}: it is damaged or was cut short; replace it"), "cut short")
 
 
 def _find_classes(words: Sequence[str], predictor: Predictor) -> torch.Tensor:
@@ -196,6 +207,12 @@ def _find_classes(words: Sequence[str], predictor: Predictor) -> torch.Tensor:
             f"--classes: {unknown[0]} is none of the detector's classes (if it is an input, put it before --classes), "
             f"which are {known}"
         )
+    for word in words:
+        if word in names and word in map(str, ids) and ids[names.index(word)] != int(word):
+            message = (
+                f"--classes {word}: the class of this name, whose id is {ids[names.index(word)]}, not that of this id"
+            )
+            print(message, file=sys.stderr)
     return torch.tensor([numbers[word] for word in words] or range(len(names)))
 
 

@@ -17,7 +17,9 @@ it. A detector on a CPU would go on compiling for hundreds of steps, and fill a 
 """
 
 import contextlib
+import copy
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,9 +31,27 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from . import choice
-from .form import Form
 
 Kept = torch.Tensor | tuple[torch.Size, tuple[int, ...], int]  # a tensor, or shape, strides and offset of a view
+
+
+class Form:
+    """A function of a module and of what its method takes, to be set in the method's place on the module alone.
+
+    It is copied and saved with the module, and doesn't keep it alive.
+    """
+
+    def __init__(self, function: Callable[..., Any], module: nn.Module):
+        self.function, self._module = function, weakref.ref(module)
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.function(self._module(), *inputs, **options)
+
+    def __deepcopy__(self, memo: dict) -> "Form":
+        return Form(*copy.deepcopy(self.__reduce__()[1], memo))
+
+    def __reduce__(self) -> tuple:
+        return Form, (self.function, self._module())
 
 
 def accelerate(module: nn.Module) -> None:

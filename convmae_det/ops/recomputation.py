@@ -8,8 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from . import choice
-from .form import Form
-from .layers import recomputation
+from .layers import Form, recomputation
 
 
 def recompute_activations(model: nn.Module, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> None:

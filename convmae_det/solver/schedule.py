@@ -2,6 +2,7 @@
 
 import logging
 import math
+from operator import attrgetter
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
@@ -11,14 +12,19 @@ from ..errors import InputError
 
 logger = logging.getLogger(__name__)
 
+# What is computed from other keys, of which it would no longer be known whether the user has set them.
+COMPUTED = ("MAX_ITER", "STEPS", "WARMUP_EPOCHS", "WARMUP_ITERS", "ACCUMULATION_STEPS")
+COMPUTED += ("REFERENCE_BATCH_SIZE", "BASE_LR", "BASE_LR_END")
+COMPUTED = (*(f"SOLVER.{key}" for key in COMPUTED), "TEST.EVAL_PERIOD", "TEST.EVAL_EPOCHS")
+
 
 def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     """Returns a copy of `cfg` with the schedule in Detectron2's form, for `num_images` training images, and logs it.
 
     MAX_EPOCHS becomes MAX_ITER (unless that is set), WARMUP_EPOCHS becomes WARMUP_ITERS, STEP_FRACTIONS becomes STEPS
     (unless that is set), BASE_LR and BASE_LR_END are scaled to the batch, ACCUMULATION_STEPS 0 becomes the least number
-    that MAX_IMS_PER_PASS allows. Resolving the result again, for any number of images, changes nothing, so that users
-    can start from the config.yaml of a run.
+    that MAX_IMS_PER_PASS allows. An epoch has IMAGES_PER_EPOCH images if that is set; else that becomes `num_images`.
+    Resolving the result again, for any number of images, changes nothing; see also :func:`restore_schedule`.
 
     Raises:
         InputError: values that make no schedule, by their key; a data set without images.
@@ -30,7 +36,8 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     resolved = cfg.clone()
     resolved.defrost()
     solver = resolved.SOLVER
-    iterations_per_epoch = num_images / solver.IMS_PER_BATCH
+    solver.IMAGES_PER_EPOCH = solver.IMAGES_PER_EPOCH or num_images
+    iterations_per_epoch = solver.IMAGES_PER_EPOCH / solver.IMS_PER_BATCH
     if not solver.MAX_ITER:
         solver.MAX_ITER = math.ceil(solver.MAX_EPOCHS * iterations_per_epoch)
     if solver.WARMUP_EPOCHS:
@@ -43,7 +50,12 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
         scale = solver.IMS_PER_BATCH / solver.REFERENCE_BATCH_SIZE
         solver.BASE_LR, solver.BASE_LR_END = solver.BASE_LR * scale, solver.BASE_LR_END * scale
         solver.REFERENCE_BATCH_SIZE = solver.IMS_PER_BATCH
-    logger.info(_describe_schedule(cfg.SOLVER, solver, num_images))
+    logger.info(_describe_schedule(cfg.SOLVER, solver))
+    if solver.IMS_PER_BATCH > num_images:
+        logger.warning(
+            f"A batch of {solver.IMS_PER_BATCH} images is larger than DATASETS.TRAIN, which has {num_images}: each "
+            "step sees some of them several times; lower SOLVER.IMS_PER_BATCH"
+        )
     if wanted_warmup > solver.WARMUP_ITERS:
         logger.warning(
             f"The warm-up of {wanted_warmup} iterations is cut to {solver.WARMUP_ITERS}: training is not longer"
@@ -51,6 +63,18 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     if cfg.is_frozen():
         resolved.freeze()
     return resolved
+
+
+def restore_schedule(resolved: CfgNode, given: CfgNode) -> CfgNode:
+    """Returns a copy of `resolved` for the config.yaml of a run, with what was computed as the user has `given` it.
+
+    Whoever starts from it repeats the run, since IMAGES_PER_EPOCH stays, even on other data; and whatever key he sets,
+    all that depends on it is computed anew.
+    """
+    restored = resolved.clone()
+    restored.defrost()
+    restored.merge_from_list([word for key in COMPUTED for word in (key, attrgetter(key)(given))])
+    return restored
 
 
 def _resolve_steps(solver: CfgNode) -> None:
@@ -67,9 +91,9 @@ def _find_least_accumulation(images: int, limit: int) -> int:
     return next(parts for parts in range(1, share + 1) if share % parts == 0 and share <= parts * (limit or share))
 
 
-def _describe_schedule(given: CfgNode, solver: CfgNode, num_images: int) -> str:
+def _describe_schedule(given: CfgNode, solver: CfgNode) -> str:
     processes, parts = comm.get_world_size(), solver.ACCUMULATION_STEPS
-    per_epoch = num_images / solver.IMS_PER_BATCH
+    per_epoch = solver.IMAGES_PER_EPOCH / solver.IMS_PER_BATCH
     rate = f"{solver.BASE_LR:.6g}"
     if solver.BASE_LR != given.BASE_LR:
         rate += f" = {given.BASE_LR:.6g} × {solver.IMS_PER_BATCH}/{given.REFERENCE_BATCH_SIZE} images"
@@ -78,9 +102,10 @@ def _describe_schedule(given: CfgNode, solver: CfgNode, num_images: int) -> str:
         course = f"× {solver.GAMMA:g} at iterations {steps}"
     else:
         course = f"cosine to {solver.BASE_LR_END:.6g}"
+    recorded = " (SOLVER.IMAGES_PER_EPOCH)" if given.IMAGES_PER_EPOCH else ""
     lines = {
         "length": f"{solver.MAX_ITER} iterations, {solver.MAX_ITER / per_epoch:.4g} epochs",
-        "epoch": f"{num_images} images, {per_epoch:.6g} iterations",
+        "epoch": f"{solver.IMAGES_PER_EPOCH} images{recorded}, {per_epoch:.6g} iterations",
         "batch": f"{solver.IMS_PER_BATCH} images = processes {processes} × accumulation steps {parts} × images "
         f"{solver.IMS_PER_BATCH // (processes * parts)}",
         "warm-up": f"{solver.WARMUP_ITERS} iterations",

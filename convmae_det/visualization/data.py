@@ -1,22 +1,23 @@
 """What a network sees: images as their files and annotations have them, and what data loading makes of them."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from torch.utils.data import ConcatDataset
 
 from ..config.architectures import is_detector
+from ..config.checks import check_input, check_pretraining_input
 from ..data.detection.catalog import load_dataset_dicts
 from ..data.detection.jitter import build_augmentations
 from ..data.detection.loader import build_train_dataset
 from ..data.detection.mapper import DetectionMapper
-from ..data.image import read_image
+from ..data.image import make_visible, read_visible
 from ..data.pretraining.loader import PretrainingMapper, build_pretraining_dataset
 from ..data.stream import SampleStream
+from ..data.survey import resolve_white_level
 from ..errors import InputError
 from .predictions import draw_instances, ground_truth
 from .sheet import draw_sheet, save_png
@@ -69,16 +70,18 @@ def _files(output: str, rows: int) -> Iterator[tuple[str, slice]]:
         yield os.path.join(output, f"{row + 1:04d}.png"), slice(row, row + 1)
 
 
-def _training_data(cfg: CfgNode) -> tuple[Sequence[dict] | ConcatDataset, Callable[[dict], dict]]:
+def _training_data(cfg: CfgNode) -> tuple[Sequence[dict] | ConcatDataset, PretrainingMapper | DetectionMapper]:
     """The images that are trained on, and what makes samples of them."""
     if not is_detector(cfg):
-        mapper = PretrainingMapper(cfg)
-        return build_pretraining_dataset(cfg), mapper
-    mapper = DetectionMapper(cfg, True)
-    return build_train_dataset(cfg), mapper
+        check_pretraining_input(cfg)
+        images = build_pretraining_dataset(cfg)
+        return images, PretrainingMapper(resolve_white_level(cfg, images))
+    check_input(cfg, is_train=True)
+    images = build_train_dataset(cfg)
+    return images, DetectionMapper(resolve_white_level(cfg, images), True)
 
 
-def _test_data(cfg: CfgNode) -> tuple[Sequence[dict], Callable[[dict], dict]]:
+def _test_data(cfg: CfgNode) -> tuple[Sequence[dict], DetectionMapper]:
     """The images that are evaluated on; they are resized as they are then, and keep their annotations."""
     if not is_detector(cfg):
         raise InputError("--split test: pretraining has no test data; leave it out to see the training data")
@@ -90,12 +93,13 @@ def _test_data(cfg: CfgNode) -> tuple[Sequence[dict], Callable[[dict], dict]]:
 class _Pairs:
     """A mapper that draws: two panels for an image of the data set, and a caption."""
 
-    def __init__(self, mapper: Callable[[dict], dict], image_format: str, metadata: Metadata):
+    def __init__(self, mapper: PretrainingMapper | DetectionMapper, image_format: str, metadata: Metadata):
         self.mapper, self.image_format, self.metadata = mapper, image_format, metadata
 
     def __call__(self, image: dict) -> tuple[list[np.ndarray], str]:
         sample = self.mapper(image)
-        before, after = read_image(image["file_name"]), _visible(sample["image"], self.image_format)
+        before = read_visible(image["file_name"], self.image_format, self.mapper.decoding, image.get("page", 0))
+        after = make_visible(sample["image"].permute(1, 2, 0).numpy(), self.image_format)
         caption = f"{os.path.basename(image['file_name'])}, {before.shape[1]}×{before.shape[0]} pixels"
         if "instances" in sample:
             annotations = [annotation for annotation in image["annotations"] if not annotation.get("iscrowd", 0)]
@@ -104,10 +108,3 @@ class _Pairs:
             before = draw_instances(before, ground_truth(annotations, before.shape[:2]), self.metadata)
             after = draw_instances(after, sample["instances"], self.metadata)
         return [before, after], caption
-
-
-def _visible(image: torch.Tensor, image_format: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of what the network gets, (C, H, W) uint8: the first three channels, or grey."""
-    pixels = image.permute(1, 2, 0).numpy()[:, :, :3]
-    pixels = pixels[:, :, ::-1] if image_format == "BGR" else pixels
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))

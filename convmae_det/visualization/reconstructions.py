@@ -8,16 +8,17 @@ import torch
 from detectron2.evaluation import inference_context
 from PIL import Image
 
+from ..config.checks import BANDS
 from ..errors import InputError
-from ..modeling.decoder import (
+from ..modeling.encoder import PATCH_SIZES, STRIDE
+from ..modeling.masked_autoencoder import (
+    MaskedAutoencoder,
     build_target_patches,
     compute_patch_statistics,
     compute_reconstruction_loss,
     patchify,
     unpatchify,
 )
-from ..modeling.encoder import PATCH_SIZES, STRIDE
-from ..modeling.masked_autoencoder import MaskedAutoencoder
 from .sheet import draw_sheet
 
 TITLES = ("original", "masked", "reconstructed", "with visible patches")
@@ -85,7 +86,12 @@ def reconstruction_panels(
 
 
 def to_rgb(images: torch.Tensor, image_format: str = "RGB") -> np.ndarray:
-    """(N, channels, H, W) in 0–255 → (N, H, W, 3) uint8: one channel is grey, a fourth is opacity, laid on white."""
+    """(N, channels, H, W) in 0–255 → (N, H, W, 3) uint8: one channel is grey, a fourth is opacity, laid on white.
+
+    Of the format "bands", the first three are shown, or the first as grey.
+    """
+    if image_format == BANDS:
+        images = images[:, : 3 if images.shape[1] >= 3 else 1]
     pixels = images.clamp(0, 255).permute(0, 2, 3, 1).cpu().numpy()
     channels = pixels.shape[-1]
     if channels == 1:

@@ -12,13 +12,15 @@ from supervision import VideoInfo, VideoSink
 from ..errors import InputError
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+TOLERANCE = 0.01  # of the length that a file says
 FRAME_RATE = 25.0  # frames a second where a source doesn't tell
 
 
 class Video:
     """A video file, or a webcam by its number. Raises InputError if it can't be opened.
 
-    Attributes: `frame_rate` in frames a second; `length` in frames, None if unknown.
+    Attributes: `frame_rate` in frames a second; `length` in frames as the file says, None if unknown; `missing`, after
+    the last frame: how many fewer could be read.
     """
 
     def __init__(self, source: str | int):
@@ -30,12 +32,18 @@ class Video:
         rate, length = (self.capture.get(key) for key in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
         self.frame_rate = rate if 0 < rate < 1000 else FRAME_RATE
         self.length = int(length) if length > 0 else None
+        self.missing = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """(H, W, 3) uint8 RGB; to the video's end, or for ever."""
+        count = 0
         try:
             while (read := self.capture.read())[0]:
+                count += 1
                 yield cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+            # Some containers tell the length in seconds alone, which gives a frame more or less.
+            short = (self.length or 0) - count
+            self.missing = short if short > max(1, TOLERANCE * count) else 0
         finally:
             self.capture.release()
 

@@ -15,8 +15,8 @@ from convmae_det.checkpoint.conversion import (
 from convmae_det.checkpoint.formats import recognise_format
 from convmae_det.checkpoint.reading import read_checkpoint
 from convmae_det.errors import InputError
-from convmae_det.modeling.patch_embed import fold
-from convmae_det.modeling.positions import RelativePositionBias
+from convmae_det.modeling.attention import RelativePositionBias
+from convmae_det.modeling.embeddings import fold
 from convmae_det.ops.attention import look_up
 
 FILES = ["det_window8", "handoff_window8_pretrain", "mae_tiny", "mae_tiny_rawpix", "vitdet_window7"]

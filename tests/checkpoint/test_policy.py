@@ -106,6 +106,22 @@ def test_a_bias_that_was_trained_is_not_left_out_of_an_evaluation(detector, with
             load_weights(without_bias, tmp_path / "weights.pth", strictness=level)
 
 
+@pytest.mark.parametrize("lacks", [False, True])
+def test_weights_for_other_classes_are_not_said_to_be_lacking(detector, tmp_path, lacks):
+    state = fewer_classes(dict(detector.state_dict()))
+    left_out = sum("rpn_head" in name for name in state)
+    if lacks:
+        state = without("rpn_head")(state)
+    torch.save({"model": state}, tmp_path / "weights.pth")
+    with pytest.raises(InputError) as caught:
+        load_weights(detector, tmp_path / "weights.pth", strictness=Strictness.WHOLE)
+    sentence = str(caught.value)
+    assert "box_predictor.cls_score.weight is for another number of classes: 2 outputs, 5 in the model" in sentence
+    assert (
+        re.findall(r"lacks (\d+) weights, such as (\w+)", sentence) == [(str(left_out), "proposal_generator")] * lacks
+    )
+
+
 def test_a_fixed_table_takes_the_grid_of_the_file_when_resumed(tmp_path):
     """And nothing else of another shape."""
     one, other = (build_model(autoencoder_cfg("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", size)) for size in (64, 96))

@@ -1,6 +1,7 @@
 """Labels of YOLO and Pascal VOC, written here by hand, become the annotations that they stand for."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -232,3 +233,187 @@ def test_broken_xml_is_named(voc, text):
     (voc / "Annotations/2.xml").write_text(text)
     with pytest.raises(InputError, match=r"2\.xml is not an annotation file of Pascal VOC"):
         run_voc()
+
+
+# Names of YOLO's classes by numbers.
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "{1: cat, 3: dog, 2: cow}",
+        "{3: dog, 1: cat, 2: cow}",
+        "{'1': cat, '2': cow, '3': dog}",
+    ],
+)
+def test_labels_use_the_numbers_of_the_names(yolo, names):
+    (yolo / "data.yaml").write_text(f"names: {names}\n")
+    write_labels(a="1 0.5 0.5 0.25 0.5\n3 0.5 0.5 0.25 0.5\n", b="2 0.5 0.5 0.25 0.5\n")
+    content = run_yolo()
+    assert content["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "cow"}, {"id": 3, "name": "dog"}]
+    assert [annotation["category_id"] for annotation in content["annotations"]] == [1, 3, 2]
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=6, unique=True), st.randoms())
+def test_any_numbers(tmp_path_factory, numbers, random):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("yolo"))
+        save(Path("images/a.png"))
+        used = random.choices(numbers, k=5)
+        write_labels(a="\n".join(f"{number} 0.5 0.5 0.25 0.5" for number in used))
+        Path("data.yaml").write_text("names:\n" + "".join(f"  {number}: class {number}\n" for number in numbers))
+        content = run_yolo()
+    named = {category["id"]: category["name"] for category in content["categories"]}
+    assert [named[entry["category_id"]] for entry in content["annotations"]] == [f"class {number}" for number in used]
+    assert list(named) == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ("{1: cat, 3: dog}", r"a\.txt has an object '2', which data\.yaml doesn't name"),
+        ("{1: cat, 2: cat}", r"data\.yaml can't be converted: 2 classes are called 'cat'"),
+        ("[cat, dog, cat]", r"2 classes are called 'cat'"),
+        ("{cat: 0, dog: 1}", r"'cat' under names: must be the number that labels use"),
+        ("{-1: cat}", r"-1 under names: must be the number"),
+        ("{true: cat}", r"True under names: must be the number"),
+        ("cat", "names: must be a list, or map the numbers"),
+        ("[]", "names: must be a list, or map the numbers"),
+    ],
+)
+def test_names_that_can_not_be_used(yolo, names, sentence):
+    (yolo / "data.yaml").write_text(f"names: {names}\n")
+    write_labels(a="2 0.5 0.5 0.25 0.5", b="")
+    with pytest.raises(InputError, match=sentence):
+        run_yolo()
+    assert not (yolo / "out.json").exists()
+
+
+# Other formats are named, not converted to nothing.
+
+CVAT = '<annotations><version>1.1</version><image id="0" name="1.jpg"><box label="ant" xtl="1"/></image></annotations>'
+SHAPES = [
+    {"label": "dog", "points": [[2, 3], [12, 3], [12, 13]], "shape_type": "polygon", "group_id": None},
+    {"label": "cat", "points": [[30, 10], [20, 5]], "shape_type": "rectangle", "group_id": None},
+]
+
+
+def labelme(stem, shapes, suffix=".jpg", folder="Annotations"):
+    content = {"version": "5.4", "imagePath": f"..\\images\\{stem}{suffix}", "shapes": shapes}
+    Path(folder, f"{stem}.json").write_text(json.dumps(content | {"imageWidth": 40, "imageHeight": 20}))
+
+
+def run_labelme(*words):
+    convert_annotations.main(["labelme", "images", "Annotations", "--output", "out.json", *words])
+    return json.loads(Path("out.json").read_text())
+
+
+def clear(root):
+    for path in (root / "Annotations").iterdir():
+        path.unlink()
+
+
+def test_what_voc_is_not_is_named(voc):
+    clear(voc)
+    labelme("1", SHAPES)
+    with pytest.raises(InputError, match=r"Annotations holds no \.xml files; 1\.json is LabelMe's format: convmae-det"):
+        run_voc()
+    clear(voc)
+    (voc / "Annotations/annotations.xml").write_text(CVAT)
+    with pytest.raises(InputError, match=r"annotations\.xml is CVAT's own XML: export it from CVAT as COCO 1\.0"):
+        run_voc()
+    clear(voc)
+    (voc / "Annotations/a.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(InputError, match=r"a\.json is in COCO's format, which DATASETS.COCO_FORMAT takes as it is"):
+        run_voc()
+    clear(voc)
+    (voc / "Annotations/a.xml").write_text("<kml></kml>")
+    with pytest.raises(InputError, match=r"a\.xml is not an annotation file of Pascal VOC \(its root is kml"):
+        run_voc()
+    assert not (voc / "out.json").exists()
+
+
+def test_no_object_at_all_is_no_data_set(voc, yolo):
+    for path in Path("labels").iterdir():
+        path.write_text("")
+    with pytest.raises(InputError, match="labels holds no object for the .* images of images"):
+        run_yolo()
+    (voc / "Annotations/1.xml").rename(voc / "Annotations/another.xml")
+    with pytest.raises(InputError, match="Annotations holds no object"):
+        run_voc()
+    assert not Path("out.json").exists()
+
+
+def test_an_archive_is_no_folder(voc, tmp_path):
+    shutil.make_archive("images", "zip", "images")
+    shutil.rmtree("images")
+    Path("images.zip").rename("images")
+    with pytest.raises(InputError, match="images is not a folder.*is an archive, not a folder: unpack it"):
+        run_voc()
+
+
+def test_labelme(voc):
+    clear(voc)
+    labelme("1", SHAPES)
+    labelme("2", [], ".png")
+    content = run_labelme()
+    check_annotation_file("out.json", is_train=True)
+    assert [image["file_name"] for image in content["images"]] == ["1.jpg", "2.png"]
+    assert [category["name"] for category in content["categories"]] == ["cat", "dog"]
+    dog, cat = content["annotations"]
+    assert dog["segmentation"] == [[2, 3, 12, 3, 12, 13]] and dog["bbox"] == [2, 3, 10, 10] and dog["area"] == 50
+    assert cat["bbox"] == [20, 5, 10, 5] and "segmentation" not in cat
+    assert (dog["category_id"], cat["category_id"]) == (2, 1)
+
+
+def test_shapes_of_a_group_are_one_object(voc, caplog):
+    clear(voc)
+    parts = [shape | {"label": "dog", "group_id": 3} for shape in SHAPES]
+    circle = {"label": "sun", "points": [[1, 1], [2, 2]], "shape_type": "circle"}
+    labelme("1", [*parts, SHAPES[1] | {"group_id": 3}, circle])
+    content = run_labelme("--categories", "dog", "cat")
+    dog, cat = content["annotations"]
+    assert dog["bbox"] == [2, 3, 28, 10] and dog["area"] == 100 and len(dog["segmentation"]) == 2
+    assert cat["bbox"] == [20, 5, 10, 5] and [category["name"] for category in content["categories"]] == ["dog", "cat"]
+    assert "left out 1 circle" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[", "it is not valid JSON"),
+        ("{}", "it is JSON of a format that isn't known"),
+        ('{"images": [], "annotations": []}', "it is in COCO's format"),
+        ('{"imagePath": "1.jpg", "shapes": [{"label": "a", "points": [[1, 2]]}]}', "has fewer than 3 points"),
+        ('{"imagePath": "1.jpg", "shapes": [{"label": "a", "points": [1, 2, 3]}]}', "not pairs of x and y"),
+        ('{"imagePath": "1.jpg", "shapes": [{"points": [[1, 2], [3, 4], [5, 6]]}]}', "label"),
+        ('{"imagePath": "", "shapes": []}', "names no image"),
+        ('{"imagePath": "nowhere.jpg", "shapes": []}', "nowhere.jpg can't be read"),
+        (
+            '{"imagePath": "1.jpg", "shapes": [{"label": "a", "points": [[1, 2], [900, 4], [5, 6]]}]}',
+            "outside its image",
+        ),
+    ],
+)
+def test_broken_labelme_files_are_named(voc, text, sentence):
+    clear(voc)
+    (voc / "Annotations/1.json").write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        run_labelme()
+
+
+# Photos that were annotated as they are stored.
+
+
+@pytest.mark.parametrize("ignore", [True, False])
+def test_exif_can_be_ignored(yolo, ignore):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(yolo / "images/b.jpg", (40, 20), exif=exif)
+    write_labels(a="", b="1 0.5 0.25 0.5 0.5")
+    content = run_yolo(*["--ignore-exif"] * ignore)
+    image, (annotation,) = content["images"][1], content["annotations"]
+    width, height = (40, 20) if ignore else (20, 40)
+    assert (image["width"], image["height"]) == (width, height)
+    assert annotation["bbox"] == pytest.approx([width / 4, 0, width / 2, height / 2])

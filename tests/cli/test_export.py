@@ -1,15 +1,17 @@
-"""The command writes a file only after its detections have been compared with those of eager mode."""
+"""The command writes a file only after it has been compared with eager mode."""
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
 from PIL import Image
-from reference.small import DETECTOR, ENCODER, detector_cfg
+from reference.small import DETECTOR, ENCODER, assert_near, autoencoder_cfg, detector_cfg, randomise
 
+from convmae_det import create_encoder
 from convmae_det.cli import export as command
 from convmae_det.cli.main import main
 from convmae_det.errors import InputError
@@ -88,11 +90,113 @@ def test_nothing_to_compare(folder):
     assert not (folder / "detector.out").exists()
 
 
-def test_an_encoder_alone_is_refused(folder, model):
+def test_an_encoder_alone_is_no_detector(folder, model):
     encoder = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.bottom_up.")}
     torch.save({"model": encoder}, "encoder.pth")
     with pytest.raises(InputError, match=r"encoder.pth .*lacks \d+ weights"):
         run(weights="encoder.pth")
+
+
+# --- encoders
+
+
+def write_run(cfg) -> None:
+    """Leaves what a run leaves: model_final.pth, config.yaml beside it; and a photo."""
+    torch.manual_seed(0)
+    torch.save({"model": randomise(build_model(cfg)).state_dict()}, "model_final.pth")
+    Path("config.yaml").write_text(cfg.dump())
+
+
+def run_encoder(*words: str, format: str = "torchscript") -> None:
+    fixed = ["--weights", "model_final.pth", "--image", "photo.png", "--output", "encoder.out"]
+    with export.suppress_tracing_warnings():
+        command.main([*fixed, "--format", format, *words])
+
+
+@pytest.mark.parametrize("format", ["torchscript", "onnx"])
+@pytest.mark.parametrize(
+    "cfg, words",
+    [
+        (autoencoder_cfg("INPUT.FORMAT", "BGR"), []),
+        (autoencoder_cfg("INPUT.FORMAT", "BGR"), ["--config-file", "config.yaml"]),
+        (detector_cfg("INPUT.FORMAT", "BGR"), ["--config-file", "config.yaml", "--encoder"]),
+        (detector_cfg("INPUT.FORMAT", "BGR"), ["--encoder"]),
+    ],
+    ids=["alone", "with its configuration", "of a detector", "of a detector, its configuration beside it"],
+)
+def test_an_encoder_gives_the_maps_of_create_encoder(folder, capsys, cfg, words, format):
+    """At sizes, and in batches, that it was neither traced nor compared at."""
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+    write_run(cfg)
+    run_encoder(*words, format=format)
+    first, second = capsys.readouterr().out.splitlines()[1:3]
+    assert first.startswith("280×224 pixels") and second.startswith("279×167 pixels")
+    content = Path("encoder.out").read_bytes()
+    runner = export.build_onnx_runner(content) if format == "onnx" else export.build_torchscript_runner(content, "cpu")
+    encoder = create_encoder(pretrained="model_final.pth").eval()
+    for size in ((1, 3, 33, 31), (2, 3, 64, 64), (3, 3, 1, 97)):
+        images = torch.randn(size)
+        with torch.no_grad():
+            expected = encoder(images)
+        assert_near(dict(zip(encoder.strides, runner(images), strict=True)), expected, 1e-4)
+
+
+def test_the_file_of_an_encoder_says_how_images_are_normalised(folder):
+    write_run(autoencoder_cfg("INPUT.FORMAT", "BGR", "MODEL.PIXEL_MEAN", [51.0, 102.0, 153.0]))
+    run_encoder()
+    extra = {export.DESCRIPTION: ""}
+    torch.jit.load("encoder.out", _extra_files=extra)
+    about = json.loads(extra[export.DESCRIPTION])
+    assert about["channels"] == "BGR" and about["mean"] == pytest.approx([0.2, 0.4, 0.6])
+    assert about["strides"] == {"e1": 4, "e2": 8, "e3": 16, "e4": 32}
+
+
+@pytest.mark.parametrize("fault", ["values", "size", "NaN"])
+def test_an_encoder_that_differs_is_not_written(folder, monkeypatch, fault):
+    """As if the trace had fixed what depends on the size: only the second comparison can tell."""
+    write_run(autoencoder_cfg())
+    honest = export.build_torchscript_runner
+
+    def dishonest(content, device):
+        network = honest(content, device)
+
+        def run(images):
+            *maps, last = network(images)
+            if len(images) > 1:
+                last = {"values": last * 1.01, "size": last[..., 1:], "NaN": last * torch.nan}[fault]
+            return [*maps, last]
+
+        return run
+
+    monkeypatch.setattr(export, "build_torchscript_runner", dishonest)
+    with pytest.raises(InputError, match="differs from eager mode by more than rounding"):
+        run_encoder()
+    assert not Path("encoder.out").exists()
+
+
+def test_a_whole_detector_needs_its_configuration(folder):
+    write_run(detector_cfg())
+    with pytest.raises(InputError, match="model_final.pth is a detector: .*--config-file.*--encoder"):
+        run_encoder()
+
+
+def test_an_encoder_has_no_settings(folder):
+    write_run(autoencoder_cfg())
+    with pytest.raises(InputError, match="TEST.DETECTIONS_PER_IMAGE is a setting of a detector"):
+        run_encoder("TEST.DETECTIONS_PER_IMAGE", "5")
+
+
+def test_channels_that_nothing_tells(folder):
+    write_run(autoencoder_cfg("MODEL.PIXEL_MEAN", [0.0], "MODEL.PIXEL_STD", [1.0], "INPUT.FORMAT", "L"))
+    run_encoder()
+    Path("config.yaml").unlink()
+    torch.save(create_encoder("tiny", in_channels=1).state_dict(), "model_final.pth")
+    with pytest.raises(InputError, match="takes 1 channels, and which ones.*--config-file"):
+        run_encoder()
+
+
+# --- what is missing
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])

@@ -207,7 +207,7 @@ def test_interrupted_it_leaves_what_is_done(run, monkeypatch, capsys):
         (["images", "--max-frames", "0"], "--max-frames is 0"),
         (["images", "--score-threshold", "2"], "score threshold is 2"),
         (["images", "--annotations", "none.json"], "none.json can't be read"),
-        (["images/b.jpg", "--output", "images"], "in the place of .*b.jpg"),
+        (["images/b.jpg", "--output", "images"], "would replace .*b.jpg"),
         (["images", "--output", "images/a.png/out"], "can't be made"),
     ],
 )
@@ -222,3 +222,32 @@ def test_what_is_wrong_is_said(run, folder, words, sentence):
 def test_the_command_ends_with_the_sentence(folder, capsys):
     assert main(["predict", "--config-file", "x.yaml", "--weights", "x.pth", "--output", "out", "nothing.png"]) == 1
     assert capsys.readouterr().err.startswith("error: nothing.png")
+
+
+def test_a_video_that_is_cut_short_is_named(run, folder, capsys):
+    writer = cv2.VideoWriter("a.avi", cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter_fourcc(*"MJPG"), 12, (64, 48))
+    for frame in np.random.default_rng(0).integers(0, 256, (20, 48, 64, 3), dtype=np.uint8):
+        writer.write(frame)
+    writer.release()
+    assert run("a.avi", output="whole") == 0
+    Path("a.avi").write_bytes(Path("a.avi").read_bytes()[: Path("a.avi").stat().st_size // 2])
+    assert run("a.avi", "--max-frames", 2, output="some") == 0
+    capsys.readouterr()
+    assert run("a.avi") == 1
+    assert "a.avi ends after" in capsys.readouterr().err and results()
+
+
+def test_pages_that_are_left_out_are_said(run, folder, capsys):
+    pages = [Image.new("RGB", (64, 64), colour) for colour in ("red", "green", "blue")]
+    pages[0].save("images/c.tif", save_all=True, append_images=pages[1:])
+    assert run("images", "--no-pictures") == 0
+    assert "1 of 4 files have several pages or frames, 3 in all" in capsys.readouterr().err
+
+
+def test_photos_are_left_as_they_are_stored_where_training_did(run, folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (80, 40)).save("turned.jpg", exif=exif)
+    for ignored, size in ((True, [40, 80]), (False, [80, 40])):
+        assert run("turned.jpg", "--no-pictures", "INPUT.IGNORE_EXIF", ignored, output=f"{ignored}") == 0
+        assert {tuple(entry["segmentation"]["size"]) for entry in results(f"{ignored}")} == {tuple(size)}

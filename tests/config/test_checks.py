@@ -1,5 +1,6 @@
 """Values with which nothing can be made are named, in one form; all others work in what they are for."""
 
+import itertools
 import math
 
 import numpy as np
@@ -40,6 +41,7 @@ SOLVER = [
     ("STEPS", (1.5,)),
     ("ACCUMULATION_STEPS", -1),
     ("MAX_IMS_PER_PASS", -1),
+    ("IMAGES_PER_EPOCH", -1),
     ("IMS_PER_BATCH", 0),
     ("IMS_PER_BATCH", -4),
     ("REFERENCE_BATCH_SIZE", -16),
@@ -80,7 +82,9 @@ OTHERS = [
 ]
 OF_DETECTORS = [
     ("MODEL.META_ARCHITECTURE", "MaskedAutoencoder"),
-    ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"),
+    ("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler"),
+    ("DATALOADER.REPEAT_THRESHOLD", 0.01),
+    ("DATALOADER.REPEAT_THRESHOLD", NAN),
     ("DATALOADER.ASPECT_RATIO_GROUPING", True),
     ("INPUT.LSJ.IMAGE_SIZE", 0),
     ("INPUT.LSJ.MIN_SCALE", 0.0),
@@ -88,6 +92,9 @@ OF_DETECTORS = [
     ("INPUT.LSJ.MAX_SCALE", INFINITE),
     ("INPUT.LSJ.MAX_SCALE", 101.0),
     ("INPUT.MASK_FORMAT", "outline"),
+    ("INPUT.CROP.ENABLED", True),
+    ("INPUT.MIN_SIZE_TRAIN", (640, 800)),
+    ("INPUT.MAX_SIZE_TRAIN", 1024),
     ("INPUT.MAX_SIZE_TRAIN", -1),
     ("INPUT.MIN_SIZE_TRAIN", ()),
     ("INPUT.MIN_SIZE_TRAIN", (0, 5)),
@@ -97,6 +104,13 @@ OF_DETECTORS = [
     ("INPUT.CROP.SIZE", [0.5]),
     ("INPUT.MIN_SIZE_TEST", -1),
     ("INPUT.MAX_SIZE_TEST", 0),
+    ("MODEL.META_ARCHITECTURE", "ProposalNetwork"),
+    ("MODEL.META_ARCHITECTURE", "SemanticSegmentor"),
+    ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"),
+    ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"),
+    ("MODEL.ANCHOR_GENERATOR.NAME", "RotatedAnchorGenerator"),
+    ("MODEL.ROI_HEADS.NAME", "Res5ROIHeads"),
+    ("MODEL.ROI_HEADS.NAME", "RROIHeads"),
     ("TEST.EVAL_PERIOD", -2),
     ("TEST.EVAL_EPOCHS", -0.5),
     ("TEST.EVAL_EPOCHS", NAN),
@@ -149,6 +163,56 @@ def test_the_batch_must_divide_into_its_parts(images, parts, processes):
     else:
         with pytest.raises(InputError, match=rf"SOLVER\.IMS_PER_BATCH is {images}; it must be a multiple of {least},"):
             check_batch(cfg, processes)
+
+
+@pytest.mark.parametrize("limit, parts, fits", [(4, 0, True), (4, 2, True), (3, 2, False), (3, 4, True), (0, 1, True)])
+def test_accumulation_steps_keep_to_the_images_of_a_pass(limit, parts, fits):
+    options = ("SOLVER.IMS_PER_BATCH", 8, "SOLVER.MAX_IMS_PER_PASS", limit, "SOLVER.ACCUMULATION_STEPS", parts)
+    if fits:
+        check_batch(detector_cfg(*options), 1)
+    else:
+        with pytest.raises(InputError, match=rf"SOLVER.ACCUMULATION_STEPS is {parts}; it must be 0, .*_PASS {limit}"):
+            check_batch(detector_cfg(*options), 1)
+
+
+@pytest.mark.parametrize("key", ["MODEL.MASK_ON", "MODEL.KEYPOINT_ON"])
+def test_retinanet_finds_boxes_alone(key):
+    options = {"MODEL.META_ARCHITECTURE": "RetinaNet", "MODEL.MASK_ON": False, "MODEL.KEYPOINT_ON": False}
+    check_fine_tuning(detector_cfg(*itertools.chain(*options.items())), 1)
+    with pytest.raises(InputError, match=rf"^{key} is True; it must be False where .* RetinaNet"):
+        check_fine_tuning(detector_cfg(*itertools.chain(*(options | {key: True}).items())), 1)
+
+
+def test_a_cascade_has_boxes_for_all_classes_together():
+    options = ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG")
+    check_fine_tuning(detector_cfg(*options, True), 1)
+    with pytest.raises(InputError, match=r"CLS_AGNOSTIC_BBOX_REG is False; it must be True"):
+        check_fine_tuning(detector_cfg(*options, False), 1)
+
+
+@pytest.mark.parametrize(
+    "options, key",
+    [
+        (("MODEL.META_ARCHITECTURE", "RetinaNet", "MODEL.MASK_ON", False), "TEST.AUG.ENABLED"),
+        (("MODEL.META_ARCHITECTURE", "PanopticFPN"), "TEST.AUG.ENABLED"),
+        (("MODEL.KEYPOINT_ON", True), "TEST.AUG.ENABLED"),
+        (("TEST.AUG.MIN_SIZES", ()), "TEST.AUG.MIN_SIZES"),
+        (("TEST.AUG.MIN_SIZES", (0, 400)), "TEST.AUG.MIN_SIZES"),
+        (("TEST.AUG.MAX_SIZE", 0), "TEST.AUG.MAX_SIZE"),
+    ],
+)
+def test_what_can_not_be_augmented_at_test_time(options, key):
+    check_fine_tuning(detector_cfg(*options, "TEST.AUG.ENABLED", False), 1)
+    for check in (lambda cfg: check_fine_tuning(cfg, 1), lambda cfg: build_augmentations(cfg, False)):
+        with pytest.raises(InputError, match=rf"^{key} is .*; it must "):
+            check(detector_cfg(*options, "TEST.AUG.ENABLED", True))
+
+
+def test_expected_results_need_a_test():
+    options = ("TEST.EXPECTED_RESULTS", [["bbox", "AP", 40.0, 1.0]], "DATASETS.TEST")
+    check_fine_tuning(detector_cfg(*options, ("coco_2017_val",)), 1)
+    with pytest.raises(InputError, match=r"TEST.EXPECTED_RESULTS is .*; it must be empty"):
+        check_fine_tuning(detector_cfg(*options, ()), 1)
 
 
 def test_float16_is_for_gpus():

@@ -63,6 +63,62 @@ def test_pairs_win_over_the_file(tmp_path):
     assert given_keys == {"SEED", "SOLVER.MAX_ITER", "VIS_PERIOD"}
 
 
+# Keys for the same thing
+
+LATER = [
+    ("SOLVER: {MAX_ITER: 90}", "SOLVER.MAX_EPOCHS", 50, {"SOLVER.MAX_ITER": 0}),
+    ("SOLVER: {IMAGES_PER_EPOCH: 9}", "SOLVER.MAX_EPOCHS", 50, {"SOLVER.IMAGES_PER_EPOCH": 0}),
+    ("SOLVER: {IMAGES_PER_EPOCH: 9}", "SOLVER.WARMUP_EPOCHS", 5, {"SOLVER.IMAGES_PER_EPOCH": 0}),
+    ("SOLVER: {IMAGES_PER_EPOCH: 9}", "TEST.EVAL_EPOCHS", 0.5, {"SOLVER.IMAGES_PER_EPOCH": 0}),
+    ("SOLVER: {WARMUP_EPOCHS: 9}", "SOLVER.WARMUP_ITERS", 50, {"SOLVER.WARMUP_EPOCHS": 0}),
+    ("SOLVER: {STEPS: [3, 6]}", "SOLVER.STEP_FRACTIONS", [0.5], {"SOLVER.STEPS": ()}),
+    ("TEST: {EVAL_EPOCHS: 2}", "TEST.EVAL_PERIOD", 50, {"TEST.EVAL_EPOCHS": 0}),
+    ("TEST: {EVAL_EPOCHS: 2}", "TEST.EVAL_PERIOD", 0, {"TEST.EVAL_EPOCHS": 0}),
+    ("SOLVER: {ACCUMULATION_STEPS: 4}", "SOLVER.MAX_IMS_PER_PASS", 16, {"SOLVER.ACCUMULATION_STEPS": 0}),
+    ("SOLVER: {MAX_IMS_PER_PASS: 4}", "SOLVER.ACCUMULATION_STEPS", 2, {"SOLVER.MAX_IMS_PER_PASS": 0}),
+    ("SEED: 1", "SOLVER.MAX_IMS_PER_PASS", 16, {"SOLVER.ACCUMULATION_STEPS": 0}),
+]
+EARLIER = [
+    ("SOLVER: {MAX_EPOCHS: 50}", "SOLVER.MAX_ITER", 90, {"SOLVER.MAX_EPOCHS": 50}),
+    ("SOLVER: {MAX_EPOCHS: 50, MAX_ITER: 90}", "SEED", 1, {"SOLVER.MAX_ITER": 90}),
+    ("SOLVER: {MAX_IMS_PER_PASS: 4}", "SOLVER.ACCUMULATION_STEPS", 0, {"SOLVER.MAX_IMS_PER_PASS": 4}),
+    ("SOLVER: {IMAGES_PER_EPOCH: 9}", "SOLVER.IMS_PER_BATCH", 2, {"SOLVER.IMAGES_PER_EPOCH": 9}),
+]
+
+
+@pytest.mark.parametrize("in_a_file", [False, True], ids=["command line", "file"])
+@pytest.mark.parametrize("file, key, value, expected", [*LATER, *EARLIER])
+def test_of_keys_for_the_same_thing_the_last_holds(tmp_path, file, key, value, expected, in_a_file):
+    """On the command line, or in a file that builds on another."""
+    cfg = defaults()
+    (tmp_path / "base.yaml").write_text(f"{file}\n")
+    if in_a_file:
+        group, _, name = key.rpartition(".")
+        line = f"{group}: {{{name}: {value}}}" if group else f"{name}: {value}"
+        (tmp_path / "own.yaml").write_text(f"_BASE_: base.yaml\n{line}\n")
+        set_keys(cfg, str(tmp_path / "own.yaml"), [])
+    else:
+        set_keys(cfg, str(tmp_path / "base.yaml"), [key, str(value)])
+    values = dict(flatten_keys(cfg))
+    assert values[key] == value and values.items() >= expected.items()
+
+
+def test_classes_that_are_set_later_replace_their_number(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("DATASETS: {CATEGORIES: [[1, a], [2, b]]}\nMODEL: {ROI_HEADS: {NUM_CLASSES: 2}}\n")
+    assert "MODEL.ROI_HEADS.NUM_CLASSES" in set_keys(defaults(), str(file), [])
+    assert "MODEL.ROI_HEADS.NUM_CLASSES" not in set_keys(defaults(), str(file), ["DATASETS.CATEGORIES", "[[1, 'a']]"])
+    (tmp_path / "upper.yaml").write_text("_BASE_: own.yaml\nDATASETS: {CATEGORIES: [[1, a]]}\n")
+    assert "MODEL.ROI_HEADS.NUM_CLASSES" not in set_keys(defaults(), str(tmp_path / "upper.yaml"), [])
+
+
+@given(st.permutations(sorted(KNOWN)))
+def test_no_key_replaces_another_of_the_same_layer(order):
+    cfg = defaults()
+    assert set_keys(cfg, "", [word for key in order for word in (key, str(KNOWN[key]))]) == KNOWN.keys()
+    assert dict(flatten_keys(cfg)) == KNOWN
+
+
 def test_a_key_without_a_value_is_refused():
     with pytest.raises(InputError, match="SEED 3 SOLVER.MAX_ITER is not an even number of words"):
         set_keys(defaults(), "", ["SEED", "3", "SOLVER.MAX_ITER"])

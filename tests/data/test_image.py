@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from convmae_det.data.image import CHANNELS, read_image, read_size
+from convmae_det.data.image import CHANNELS, Decoding, read_crop, read_image, read_size
 from convmae_det.errors import InputError
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -227,8 +227,51 @@ def test_damaged_file_raises_nothing_but_input_errors(tmp_path_factory, data):
 
 def test_decompression_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(InputError, match=r"image\.png can't be read.*35 pixels.*exceeds limit"):
+    with pytest.raises(InputError, match=r"image\.png is too large.*35 pixels.*exceeds limit.*INPUT.MAX_PIXELS"):
         read_image(saved(tmp_path, RGB))
+
+
+def test_a_large_image_is_read_once_a_key_allows_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # put back afterwards
+    path = tmp_path / "wide.png"
+    Image.new("1", (2**14, 11000)).save(path)  # 180 million pixels
+    with pytest.raises(InputError, match=r"wide\.png is too large .*180224000 pixels.*: set INPUT.MAX_PIXELS"):
+        read_crop(path, "L", lambda height, width: (0, 0, 2, 3))
+    raised = Decoding(max_pixels=2**14 * 11000)
+    assert read_size(path, raised) == (11000, 2**14)
+    assert read_crop(path, "L", lambda height, width: (0, 0, 2, 3), decoding=raised)[0].shape == (2, 3, 1)
+
+
+@pytest.mark.parametrize("read", [lambda path, decoding: read_image(path, "L", decoding), read_size])
+def test_a_lower_limit_holds(tmp_path, read):
+    path = saved(tmp_path, RGB)
+    sentence = r"image\.png is too large \(7×5 = 35 pixels, more than INPUT.MAX_PIXELS 34\): set INPUT.MAX_PIXELS 35"
+    with pytest.raises(InputError, match=sentence):
+        read(path, Decoding(max_pixels=34))
+    assert len(read(path, Decoding(max_pixels=35)))
+
+
+@pytest.mark.parametrize("suffix, kind", [(".heic", "convert it"), (".mp4", "a video"), (".zip", "unpack it")])
+def test_what_pillow_does_not_read_is_named_by_its_kind(tmp_path, suffix, kind):
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(b"\0" * 64)
+    with pytest.raises(InputError, match=f"file{suffix} can't be read as an image: it is .*{kind}"):
+        read_image(path)
+
+
+def test_a_raw_photo_is_not_its_thumbnail(tmp_path):
+    path = saved(tmp_path, RGB, ".tif").rename(tmp_path / "photo.DNG")
+    with pytest.raises(InputError, match=r"photo\.DNG can't be read as an image: it is a raw photograph"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_deflate"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_grey_tiff(tmp_path, compression, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned, plain = (saved(tmp_path, GREY, suffix, exif=exif, compression=compression) for suffix in (".tif", ".png"))
+    assert np.array_equal(read_image(turned, "L"), read_image(plain, "L"))
 
 
 def test_unknown_format_names_the_key(tmp_path):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from convmae_det.data.stream import (
     ErrorRaisingLoader,
     ErrorReturningMapper,
+    RepeatedDataset,
     SampleStream,
     StepPositionSampler,
     build_stream_loader,
@@ -60,6 +61,46 @@ def test_epochs_and_seeds_differ():
     orders = {tuple(sample[0] for sample in epoch) for epoch in epochs}
     draws = {sample[1] for epoch in epochs for sample in epoch}
     assert len(orders) == 3 and len(draws) == 150
+
+
+FACTORS = st.lists(st.floats(1, 5), min_size=1, max_size=20)
+
+
+@given(factors=FACTORS, seed=st.integers(0, 2**40), epoch=st.integers(0, 5))
+def test_items_come_as_often_as_their_factors_say(factors, seed, epoch):
+    """To the whole number below or above, where the factors are scaled up to an epoch of a whole number of samples."""
+    dataset = RepeatedDataset([f"item {index}" for index in range(len(factors))], np.array(factors))
+    stream, size = SampleStream(dataset, lambda item: item, seed), len(dataset)
+    assert sum(factors) - 1e-6 <= size < sum(factors) + 1
+    items = [stream[position] for position in range(epoch * size, (epoch + 1) * size)]
+    for index, factor in enumerate(factors):
+        expected = factor * size / sum(factors)
+        assert expected - 1 - 1e-6 < items.count(f"item {index}") < expected + 1 + 1e-6
+        assert f"item {index}" in items
+
+
+def test_over_many_epochs_items_come_as_often_as_their_factors_say():
+    factors = np.array([1.0, 1.25, 2.5, 1.25])  # together 6
+    stream = SampleStream(RepeatedDataset(range(4), factors), lambda item: item, 0)
+    counts = np.bincount([stream[position] for position in range(6 * 2000)]) / 2000
+    assert np.abs(counts - factors).max() < 0.05  # five standard deviations of the mean of 2000 epochs
+
+
+def test_repeated_items_are_shuffled_and_differ_from_epoch_to_epoch():
+    stream = SampleStream(RepeatedDataset(range(50), np.full(50, 1.5)), lambda item: item, 0)
+    epochs = [[stream[position] for position in range(start, start + 75)] for start in (0, 75, 150)]
+    assert len(set(map(tuple, epochs))) == len({tuple(sorted(epoch)) for epoch in epochs[:2]}) + 1 == 3
+    assert epochs[0] != sorted(epochs[0])
+
+
+@given(position=st.integers(0, 10**12), others=st.lists(st.integers(0, 99), max_size=4))
+def test_a_repeated_sample_depends_on_its_position_not_on_what_came_before(position, others):
+    dataset = RepeatedDataset(range(7), np.linspace(1, 3, 7))
+    expected = SampleStream(dataset, draw, 3)[position]
+    stream = pickle.loads(pickle.dumps(SampleStream(dataset, draw, 3)))
+    for other in others:
+        stream[other]
+    assert stream[position] == expected
 
 
 @given(position=st.integers(0, 10**12), others=st.lists(st.integers(0, 99), max_size=4))

@@ -13,8 +13,7 @@ from reference.small import autoencoder_cfg, randomise
 
 import convmae_det
 from convmae_det.data.detection.loader import build_test_loader
-from convmae_det.data.pretraining.loader import PretrainingMapper, SkippingMapper
-from convmae_det.data.stream import build_stream_loader
+from convmae_det.data.pretraining.loader import build_pretraining_loader
 from convmae_det.engine.step import TrainingStep
 from convmae_det.evaluation.coco import Evaluator
 from convmae_det.inference.model import build_model
@@ -52,7 +51,7 @@ def test_from_image_to_loss(tmp_path):
     Image.fromarray(np.zeros((80, 90, 3), dtype=np.uint8)).save(path)
     cfg = autoencoder_cfg("DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", 1, "SEED", 0)
     model, images = build_model(cfg).train(), [{"file_name": str(path)}]
-    batches = iter(build_stream_loader(cfg, images, SkippingMapper(PretrainingMapper(cfg), images)))
+    batches = iter(build_pretraining_loader(cfg, dataset=images))
     step = TrainingStep(model, None, torch.optim.SGD(model.parameters(), 0.1))
     step.iter = 0
     files = files_run_by(lambda: step._forward(next(batches), 0))
@@ -74,4 +73,4 @@ def test_from_image_to_average_precision(shapes_cfg, monkeypatch):
         evaluator.evaluate()
 
     files = files_run_by(evaluate)
-    assert files_named("From an image to the AP of a detector") == files and len(files) < 21
+    assert files_named("From an image to the AP of a detector") == files and len(files) < 24

@@ -231,7 +231,7 @@ def test_nothing_is_written_through_links(capsys, tmp_path, name):
     out.mkdir(), elsewhere.write_text("precious")
     (out / name).symlink_to(elsewhere)
     assert launch.run(None, arguments("--num-gpus", 0, "OUTPUT_DIR", out)) == 1
-    assert capsys.readouterr().err.startswith(f"error: {out / name} is a link to {elsewhere}, where this run shall")
+    assert capsys.readouterr().err.startswith(f"error: {out / name} is a link to {elsewhere}, where this run must not")
     assert elsewhere.read_text() == "precious"
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from engine.watched_pretraining import MapperWithMasks, WatchedTrainer
+from engine.watched_pretraining import MapperWithMasks, WatchedTrainer, stack_with_masks
 from PIL import Image
 from reference.small import AUTOENCODER, ENCODER
 
@@ -22,6 +22,7 @@ from convmae_det.cli import pretrain as command
 from convmae_det.data.pretraining import loader as pretraining
 from convmae_det.data.shapes import register_shapes, write_shapes
 from convmae_det.engine import launch
+from convmae_det.ops import compilation
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "configs/quickstart/pretrain_convmae_tiny_shapes.yaml"
@@ -162,6 +163,7 @@ def test_two_processes_train_as_one(python, words, pretrain, tmp_path, monkeypat
     """Started by torchrun, each with half of the batch; the masks come with the images."""
     options = ["SOLVER.IMS_PER_BATCH", 2, "MODEL.CONVMAE.DROP_PATH_RATE", 0.0]
     monkeypatch.setattr(pretraining, "PretrainingMapper", MapperWithMasks)
+    monkeypatch.setattr(pretraining, "stack_images", stack_with_masks)
     assert pretrain(*options, "OUTPUT_DIR", tmp_path / "one") == 0
     torchrun = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, str(SCRIPT), "masks", *words(*options, "OUTPUT_DIR", tmp_path / "two")]
@@ -256,7 +258,8 @@ def test_the_batch_is_cut_to_what_a_pass_may_hold(pretrain, tmp_path):
     assert pretrain("SOLVER.ACCUMULATION_STEPS", 0, "SOLVER.MAX_IMS_PER_PASS", 3) == 0
     assert pretrain("SOLVER.ACCUMULATION_STEPS", 2, "OUTPUT_DIR", tmp_path / "two") == 0
     assert noted_losses(tmp_path / "out") == noted_losses(tmp_path / "two")
-    assert yaml.safe_load((tmp_path / "out/config.yaml").read_text())["SOLVER"]["ACCUMULATION_STEPS"] == 2
+    written = yaml.safe_load((tmp_path / "out/config.yaml").read_text())["SOLVER"]
+    assert (written["ACCUMULATION_STEPS"], written["MAX_IMS_PER_PASS"]) == (0, 3)  # also right for more processes
 
 
 def test_mixed_precision(pretrain, tmp_path):
@@ -283,6 +286,7 @@ def test_compiled_modules_keep_weights_and_names(pretrain, tmp_path, monkeypatch
         compiled.append(type(function.__self__).__name__)
         return compile(function, *args, **options | {"backend": "aot_eager", "fullgraph": True})
 
+    monkeypatch.setattr(compilation, "_try_compiling", lambda device: None)
     monkeypatch.setattr(torch, "compile", traced)
     assert pretrain("MODEL.COMPILE", True, "MODEL.CONVMAE.DROP_PATH_RATE", 0.0) == 0
     assert sorted(compiled) == ["Decoder", "Encoder"]
@@ -316,7 +320,10 @@ def test_compiled_modules_keep_weights_and_names(pretrain, tmp_path, monkeypatch
         ),
         (["DATASETS.IMAGE_FOLDERS", [["images", "nowhere"]]], "nowhere, the folder of images in DATASETS.IMAGE_FOLD"),
         (["DATASETS.IMAGE_FOLDERS", [["images", "empty"]]], "empty holds no images"),
-        (["DATASETS.TRAIN", ("shapes_tran",)], "'shapes_tran' is not registered: did you mean shapes_train"),
+        (
+            ["DATASETS.TRAIN", ("shapes_tran",)],
+            "'shapes_tran' is not registered: did you mean images, which DATASETS lists, or shapes_train",
+        ),
         (["DATASETS.TRAIN", ()], "DATASETS.TRAIN is (); it must name"),
         (["--eval-only"], "--eval-only is for train_net.py"),
         (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth"),
@@ -337,3 +344,36 @@ def test_damaged_images_alone_are_no_data_set(pretrain, tmp_path, capsys):
     (tmp_path / "damaged/1.png").write_text("no image")
     assert pretrain("DATASETS.IMAGE_FOLDERS", [["images", str(tmp_path / "damaged")]]) == 1
     assert "None of 32 images drawn can be read" in capsys.readouterr().err
+
+
+def test_images_of_12_bits_keep_their_levels(pretrain, tmp_path, caplog):
+    """The white level is found before training, said, and stored for whatever uses the weights."""
+    wide = tmp_path / "wide"
+    wide.mkdir()
+    for number in range(4):
+        values = np.random.default_rng(number).integers(0, 4096, (64, 64), dtype=np.uint16)
+        Image.fromarray(values).save(wide / f"{number}.png")
+    options = ("DATASETS.IMAGE_FOLDERS", [["images", str(wide)]])
+    with caplog.at_level(logging.WARNING, "convmae_det"):
+        assert pretrain(*options) == 0
+    assert "INPUT.WHITE_LEVEL is 4095, since the brightest value is 4095" in caplog.text
+    assert yaml.safe_load((tmp_path / "out/config.yaml").read_text())["INPUT"]["WHITE_LEVEL"] == 4095
+    assert pretrain(*options, "INPUT.WHITE_LEVEL", 4095, "OUTPUT_DIR", tmp_path / "set") == 0
+    assert noted_losses(tmp_path / "out") == noted_losses(tmp_path / "set")
+    assert pretrain(*options, "INPUT.WHITE_LEVEL", 65535, "OUTPUT_DIR", tmp_path / "full") == 0
+    assert noted_losses(tmp_path / "out") != noted_losses(tmp_path / "full")
+
+
+def test_bands_begin_from_weights_for_rgb(pretrain, tmp_path, caplog):
+    assert pretrain() == 0
+    bands = tmp_path / "bands"
+    bands.mkdir()
+    for number in range(4):
+        np.save(bands / f"{number}.npy", np.random.default_rng(number).integers(0, 256, (64, 64, 5), dtype=np.uint8))
+    options = ["DATASETS.IMAGE_FOLDERS", [["images", str(bands)]], "INPUT.FORMAT", "bands", "VIS_PERIOD", 2]
+    options += ["MODEL.PIXEL_MEAN", [120.0] * 5, "MODEL.PIXEL_STD", [60.0] * 5, "OUTPUT_DIR", tmp_path / "five"]
+    options += ["MODEL.WEIGHTS", tmp_path / "out/model_final.pth", "MODEL.CONVMAE.ADAPT_CHANNELS", True]
+    with caplog.at_level(logging.INFO, "convmae_det"):
+        assert pretrain(*options) == 0
+    assert "adapted to the channels" in caplog.text
+    assert len(noted_losses(tmp_path / "five")) > 0 and list((tmp_path / "five/reconstructions").iterdir())

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import resource
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from detectron2.utils.events import EventStorage
 from reference.small import autoencoder_cfg
 from torch import nn
 
+from convmae_det.data.stream import build_stream_loader
 from convmae_det.engine.step import TrainingStep
 from convmae_det.errors import TrainingError
 
@@ -62,6 +64,34 @@ def test_accumulating_equals_the_whole_batch():
         torch.testing.assert_close(ours, theirs)
     for name in ("total_loss", "square", "level", "grad_norm"):
         assert parts_log[name] == pytest.approx(whole_log[name], rel=1e-5)
+
+
+def read_vector(item):
+    return {"x": torch.full((4,), float(item)), "file_name": f"{item}.jpg"}
+
+
+@pytest.fixture
+def few_open_files():
+    """No process may have more than 200 files open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_step_of_more_images_than_files_may_be_open(few_open_files):
+    """Each image from a worker is an open file, unless its reader stacks them."""
+    cfg = autoencoder_cfg("SOLVER.IMS_PER_BATCH", 480, "SOLVER.ACCUMULATION_STEPS", 15, "DATALOADER.NUM_WORKERS", 2)
+    model, _ = twins()
+    step = TrainingStep(
+        model,
+        build_stream_loader(cfg, range(480), read_vector),
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        accumulation_steps=15,
+    )
+    with EventStorage():
+        for step.iter in range(2):
+            step.run_step()
 
 
 def test_gradients_do_not_pile_up_over_steps():

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import re
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from detectron2.engine import HookBase
 from reference.small import detector_cfg
 
 from convmae_det import precision
+from convmae_det.data.configuration import read_config
 from convmae_det.data.shapes import register_shapes, write_shapes
 from convmae_det.engine.detection import DetectionTrainer
+from convmae_det.engine.launch import set_up_logging
 from convmae_det.engine.output_folder import complete_last_line
 from convmae_det.errors import InputError, TrainingError
 
@@ -357,3 +360,66 @@ def test_a_line_that_was_cut_off_ends(tmp_path, before, after):
         (tmp_path / "metrics.json").write_bytes(before)
     complete_last_line(str(tmp_path / "metrics.json"))
     assert (tmp_path / "metrics.json").read_bytes() == after
+
+
+# --- what is set later wins
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_the_configuration_of_a_run_takes_what_is_set_on_the_command_line(make_cfg, tmp_path, resume):
+    _, first = train(make_cfg("SOLVER.MAX_ITER", 0, "SOLVER.MAX_EPOCHS", 1))
+    assert sorted(first.losses) == [0, 1, 2]  # of 6 images, 2 in a step
+    config = str(tmp_path / "out/config.yaml")
+    longer, second = train(read_config(config, ["SOLVER.MAX_EPOCHS", "2"]), resume=resume)
+    assert sorted(second.losses) == list(range(3 if resume else 0, 6))
+    assert longer.cfg.SOLVER.STEPS == (5,)  # 8/9 of 6 iterations; 26/27 are all of them
+
+
+def test_the_configuration_of_a_run_repeats_it_on_other_data(make_cfg, tmp_path):
+    options = ("SOLVER.MAX_ITER", 0, "SOLVER.MAX_EPOCHS", 1, "TEST.EVAL_EPOCHS", 0.5)
+    first, _ = train(make_cfg(*options))
+    config = str(tmp_path / "out/config.yaml")
+    again = DetectionTrainer(read_config(config, ["DATASETS.TRAIN", '("shapes_val",)']))
+    assert len(again.dataset) == 2
+    assert (again.cfg.SOLVER, again.cfg.TEST) == (first.cfg.SOLVER, first.cfg.TEST)
+    assert (again.max_iter, again.cfg.TEST.EVAL_PERIOD) == (3, 2)
+
+
+# --- test-time augmentation
+
+
+def test_evaluation_obeys_test_time_augmentation(make_cfg):
+    options = ["TEST.AUG.MIN_SIZES", (32, 64), "TEST.AUG.MAX_SIZE", 64, "DATASETS.TEST", DATA[1:], "SOLVER.MAX_ITER", 1]
+    passes = []
+
+    class Count(HookBase):
+        def before_train(self):
+            self.trainer.checkpointer.model.backbone.register_forward_hook(self._count)
+
+        def _count(self, backbone, inputs, output):
+            if not backbone.training:
+                passes.append(inputs[0].shape[-1])
+
+    for enabled in (False, True):
+        trainer = DetectionTrainer(make_cfg(*options, "TEST.AUG.ENABLED", enabled))
+        trainer.register_hooks([Count()])
+        trainer.resume_or_load(False)
+        assert "bbox" in trainer.train()
+    assert sorted(passes) == [32] * 8 + [64] * (2 + 8)  # 2 images; mirrored or not, for boxes and for masks
+
+
+def test_keys_that_do_nothing_are_named(make_cfg, caplog):
+    with caplog.at_level(logging.WARNING, "convmae_det"):
+        DetectionTrainer(make_cfg("MODEL.RETINANET.NUM_CONVS", 2, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 2.0))
+    (line,) = lines(caplog, "These keys are set but do nothing here")
+    assert line.getMessage().endswith(
+        ": MODEL.RETINANET.NUM_CONVS is for MODEL.META_ARCHITECTURE RetinaNet; SOLVER.CLIP_GRADIENTS.CLIP_VALUE is for "
+        "SOLVER.CLIP_GRADIENTS.ENABLED True"
+    )
+
+
+def test_a_line_comes_after_the_first_iteration(make_cfg, tmp_path):
+    set_up_logging(str(tmp_path / "out"))
+    train(make_cfg("SOLVER.MAX_ITER", 3))
+    log = (tmp_path / "out/log.txt").read_text()
+    assert [int(number) for number in re.findall(r"iter: (\d+) .*total_loss", log)] == [0, 2]

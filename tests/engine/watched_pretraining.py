@@ -14,7 +14,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from convmae_det.cli import pretrain
-from convmae_det.data.pretraining.loader import PretrainingMapper
+from convmae_det.data.pretraining.loader import PretrainingMapper, stack_images
 from convmae_det.engine import pretraining
 
 
@@ -49,13 +49,17 @@ class MapperWithMasks(PretrainingMapper):
         return super().__call__(dataset_dict) | {"noise": torch.rand(16)}
 
 
+def stack_with_masks(samples: list[dict]) -> dict:
+    return stack_images(samples) | {"noise": torch.stack([sample["noise"] for sample in samples])}
+
+
 if __name__ == "__main__":
     from convmae_det.data.pretraining import loader as data
 
     pretrain.PretrainingTrainer = WatchedTrainer
     watch, *words = sys.argv[1:]
     if watch == "masks":
-        data.PretrainingMapper = MapperWithMasks
+        data.PretrainingMapper, data.stack_images = MapperWithMasks, stack_with_masks
     else:
         WatchedTrainer.kill_after = int(watch)
     sys.exit(pretrain.main(words))

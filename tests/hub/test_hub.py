@@ -253,6 +253,49 @@ def test_no_path_of_the_machine_is_published(request, kind, tmp_path):
     assert published["MODEL"]["CONVMAE"] == original["MODEL"]["CONVMAE"] and published["INPUT"] == original["INPUT"]
 
 
+@pytest.mark.parametrize("kind", ["detector", "pretraining"])
+@pytest.mark.parametrize("as_type", [str, Path])
+def test_a_checkpoint_is_loaded_with_the_configuration_beside_it(hub, request, kind, as_type):
+    """The file that is named, where the folder's own choice would be another."""
+    run = request.getfixturevalue(kind)
+    content = read_checkpoint(run / "model_final.pth")
+    (run / "model_final.pth").rename(run / "model_0000099.pth")
+    write_checkpoint({"model": {name: tensor + 1 for name, tensor in content["model"].items()}}, run / "model_best.pth")
+    options = {"device": "cpu"} if kind == "detector" else {}
+    model = convmae_det.from_pretrained(as_type(run / "model_0000099.pth"), **options)
+    module = model.model if kind == "detector" else model
+    values = {name.rpartition("encoder.")[2]: tensor for name, tensor in content["model"].items() if "stage1" in name}
+    own = {name.rpartition("encoder.")[2]: tensor for name, tensor in module.state_dict().items()}
+    assert values and all(torch.equal(own[name], tensor) for name, tensor in values.items())
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize("name", ["output/model_final.pth", "someone/model.safetensors", Path("someone/some-model")])
+def test_a_missing_file_is_not_looked_for_on_the_hub(hub, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"there is no file or folder {name}: name the OUTPUT_DIR"):
+        convmae_det.from_pretrained(name)
+    assert hub.asked == []
+
+
+def test_a_checkpoint_without_its_configuration(hub, detector):
+    (detector / "config.yaml").unlink()
+    with pytest.raises(InputError, match="model_final.pth has no config.yaml beside it.*create_encoder"):
+        convmae_det.from_pretrained(detector / "model_final.pth")
+    with pytest.raises(InputError, match="has no revision main"):
+        convmae_det.from_pretrained(detector / "model_final.pth", revision="main")
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.yaml"])
+def test_a_file_of_a_user_is_not_written_over(detector, tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / name).write_text("mine")
+    with pytest.raises(InputError, match=f"holds other files, such as {name}"):
+        write_folder(detector, tmp_path / "folder", NAME)
+    assert (tmp_path / "folder" / name).read_text() == "mine"
+
+
 # --- what isn't published, and what isn't loaded
 
 
@@ -277,7 +320,7 @@ def test_an_incomplete_run(hub, detector, missing, complaint):
 
 def test_a_folder_with_other_files_is_left_alone(detector, tmp_path):
     before = {file.name: file.read_bytes() for file in detector.iterdir()}
-    with pytest.raises(InputError, match="other files, such as metrics.json"):
+    with pytest.raises(InputError, match="holds other files"):
         write_folder(detector, detector, NAME)
     assert {file.name: file.read_bytes() for file in detector.iterdir()} == before
     write_folder(detector, tmp_path / "folder", NAME)

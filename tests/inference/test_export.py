@@ -2,8 +2,10 @@
 
 import functools
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ import torch
 from detectron2.modeling import build_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from reference.small import detector_cfg, randomise
 
 from convmae_det.errors import InputError
-from convmae_det.inference import export
+from convmae_det.inference import export, exportable
 
 FEW = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "TEST.DETECTIONS_PER_IMAGE", 10)
 KINDS = {
@@ -42,18 +45,18 @@ def image_of(size, seed=0) -> torch.Tensor:
 
 
 @functools.cache
-def exported(kind: str, format: str) -> tuple[export.ExportableDetector, bytes]:
+def exported(kind: str, format: str) -> tuple[exportable.ExportableDetector, bytes]:
     detector = detector_of(*KINDS[kind])
     write = export.to_onnx if format == "onnx" else export.to_torchscript
     return detector, write(detector, image_of(TRACED_ON), DESCRIPTION)
 
 
-def detector_of(*options) -> export.ExportableDetector:
+def detector_of(*options) -> exportable.ExportableDetector:
     with export.suppress_tracing_warnings():
         torch.manual_seed(0)
         model = build_model(detector_cfg(*FEW, *options))
     randomise(model.backbone)
-    return export.ExportableDetector(model)
+    return exportable.ExportableDetector(model)
 
 
 def assert_same(detector, run, sizes=SIZES) -> None:
@@ -61,7 +64,7 @@ def assert_same(detector, run, sizes=SIZES) -> None:
         image = image_of(size, seed=size[0])
         with export.suppress_tracing_warnings():
             expected, found = detector(image), run(image)
-        comparison = export.compare_detections(expected, found)
+        comparison = exportable.compare_detections(expected, found)
         assert comparison.expected == comparison.found == comparison.paired > 0, (size, comparison)
         assert comparison.agrees, (size, comparison)
         assert [a.dtype for a in expected] == [b.dtype for b in found]
@@ -81,7 +84,7 @@ def test_onnx_finds_the_same_at_every_size(kind):
     assert_same(detector, export.build_onnx_runner(content))
     model = onnx.load_from_string(content)
     assert {node.domain for node in model.graph.node} == {""}  # standard operators
-    assert [output.name for output in model.graph.output] == list(export.OUTPUTS[: 3 + ("alone" not in kind)])
+    assert [output.name for output in model.graph.output] == list(exportable.OUTPUTS[: 3 + ("alone" not in kind)])
 
 
 def test_a_trace_on_a_grid_without_padding_serves_those_with_it():
@@ -147,9 +150,29 @@ def test_onnx_needs_onnxruntime_alone(tmp_path):
     assert_same(detector, lambda image: run_alone(sys.executable, tmp_path, modules, lines, image), SIZES[1:])
 
 
+@pytest.mark.parametrize("kind", ["mask R-CNN", "cascade of boxes alone"])
+def test_the_documented_programs_serve_every_detector(kind, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    text = (Path(__file__).parents[2] / "docs/export.md").read_text(encoding="utf-8")
+    programs = [code for code in re.findall(r"```python cpu\n(.*?)```", text, re.DOTALL) if "detector." in code]
+    about = json.dumps({"channels": "RGB", "min_size": 64, "max_size": 96, "classes": ["a", "b", "c", "d"]})
+    monkeypatch.chdir(tmp_path)
+    for format, write in (("onnx", export.to_onnx), ("torchscript", export.to_torchscript)):
+        (tmp_path / f"detector.{format}").write_bytes(write(exported(kind, format)[0], image_of(TRACED_ON), about))
+    (tmp_path / "datasets/shapes/val").mkdir(parents=True)
+    Image.fromarray(image_of((64, 64)).permute(1, 2, 0).numpy()).save("datasets/shapes/val/1.png")
+    assert len(programs) == 2
+    exec("\n".join(programs), {})
+    lines, masks = capsys.readouterr().out.splitlines(), kind == "mask R-CNN"
+    assert len([line for line in lines if ": box [" in line]) == 10
+    (pixels,) = (line for line in lines if line.startswith("pixels of each mask: "))
+    assert len(re.findall(r"\d+", pixels)) == 10 * masks
+    assert (lines[-1] == "(10, 64, 64)") == masks
+
+
 def test_the_description_says_what_a_program_needs():
     cfg = detector_cfg("DATASETS.CATEGORIES", [[7, "cat"], [90, "dog"]], "INPUT.FORMAT", "BGR")
-    text = json.loads(export.describe_detector(cfg))
+    text = json.loads(exportable.describe_detector(cfg))
     assert text == {"channels": "BGR", "min_size": 64, "max_size": 64, "classes": ["cat", "dog"]}
 
 
@@ -187,7 +210,7 @@ def detections(draw):
 def test_order_does_not_matter_to_the_comparison(found, random):
     order = list(range(len(found[0])))
     random.shuffle(order)
-    comparison = export.compare_detections(found, [output[order] for output in found])
+    comparison = exportable.compare_detections(found, [output[order] for output in found])
     assert comparison == (len(order), len(order), len(order), 0, 0, 0) and comparison.agrees
 
 
@@ -201,8 +224,8 @@ def test_every_difference_shows_in_the_comparison(found, index, what):
     elif what == "classes":
         other[1][index] = 3
     else:
-        other[export.OUTPUTS.index(what)][index] += 0.5
-    comparison = export.compare_detections(found, other)
+        other[exportable.OUTPUTS.index(what)][index] += 0.5
+    comparison = exportable.compare_detections(found, other)
     if what in ("missing", "classes"):
         assert comparison.paired == len(found[0]) - 1
         assert comparison.agrees == (len(found[0]) >= 50)
@@ -213,6 +236,6 @@ def test_every_difference_shows_in_the_comparison(found, index, what):
 def test_the_comparison_without_masks_or_detections():
     boxes, classes, scores, _ = (torch.zeros(2, *shape) for shape in ((4,), (), (), (1, 1)))
     none = [tensor[:0] for tensor in (boxes, classes, scores)]
-    assert export.compare_detections(none, none).agrees
-    assert not export.compare_detections([boxes, classes, scores], none).agrees
-    assert export.compare_detections(none, none).masks is None
+    assert exportable.compare_detections(none, none).agrees
+    assert not exportable.compare_detections([boxes, classes, scores], none).agrees
+    assert exportable.compare_detections(none, none).masks is None

@@ -1,5 +1,6 @@
 """The encoder for plain PyTorch: the features are the published code's and the detector's, whatever the file."""
 
+import io
 import subprocess
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from convmae_det.checkpoint.conversion import to_official
 from convmae_det.checkpoint.writing import write_checkpoint
 from convmae_det.config.presets import PRESETS
 from convmae_det.errors import InputError
-from convmae_det.modeling.masking import VisibleBlocks
+from convmae_det.modeling.masked_convolution import VisibleBlocks
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 MAE_TINY = dict(embed_dims=(16, 24, 48), depths=(2, 2, 3), num_heads=4, mlp_ratios=(4, 4, 4))
@@ -289,13 +290,38 @@ def test_every_parameter_gets_a_gradient(run, kind):
     assert not [name for name, parameter in encoder.named_parameters() if parameter.grad is None]
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace.* is deprecated")
-def test_traced(run):
-    encoder = create_encoder(pretrained=run(detector())[1]).eval()
-    images = torch.randn(1, 3, 50, 70)
-    with torch.no_grad():
-        traced = torch.jit.trace(encoder, images, strict=False)
-    assert_near(features(traced, images), features(encoder, images), 1e-5)
+def trace(encoder, images):
+    return torch.jit.trace(encoder, images, strict=False)
+
+
+def to_onnx(encoder, images):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    file, names = io.BytesIO(), list(encoder.features)
+    torch.onnx.export(
+        encoder, (images,), file, input_names=["images"], output_names=names, opset_version=17, dynamo=False,
+        dynamic_axes={"images": {0: "n", 2: "height", 3: "width"}},
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    return lambda images: {
+        name: torch.from_numpy(output)
+        for name, output in zip(names, session.run(None, {"images": images.numpy()}), strict=True)
+    }
+
+
+@pytest.mark.filterwarnings("ignore")  # of tracing: that branches are fixed, and that it is deprecated
+@pytest.mark.parametrize("write", [trace, to_onnx])
+@pytest.mark.parametrize("kind", ["plain", "detector"])
+def test_what_is_traced_serves_every_size(run, kind, write):
+    """Also sides that are no multiple of a stride, whichever size it is traced at."""
+    encoder = create_encoder(SHAPE) if kind == "plain" else create_encoder(pretrained=run(detector())[1])
+    encoder.eval()
+    sizes = [(64, 96), (33, 31), (50, 70), (1, 1), (128, 63)]
+    for traced_at in sizes[:2]:
+        with torch.no_grad():
+            network = write(encoder, torch.randn(1, 3, *traced_at))
+        for number, size in enumerate(sizes, start=1):
+            images = torch.randn(number, 3, *size)
+            assert_near(features(network, images), features(encoder, images), 1e-4)
 
 
 def test_state_dict_goes_around(tmp_path):

@@ -260,7 +260,7 @@ def test_the_thinnest_image_is_an_image(predictor):
         (np.zeros((8, 8, 3)), "float64"),
         (np.zeros((8, 8, 5), dtype=np.uint8), r"\(8, 8, 5\)"),
         (np.zeros((0, 8, 3), dtype=np.uint8), "no pixels"),
-        (torch.zeros(3, 8, 8), "a Tensor is no image"),
+        (torch.zeros(3, 8, 8), "a Tensor is not an image"),
         (Image.fromarray(np.full((4, 4), -3.0, dtype=np.float32)), "mode F can't be used"),
     ],
     ids=lambda value: "" if isinstance(value, (np.ndarray, torch.Tensor, Image.Image)) else value,
@@ -268,3 +268,39 @@ def test_the_thinnest_image_is_an_image(predictor):
 def test_what_is_no_image_is_refused(predictor, image, sentence):
     with pytest.raises(InputError, match=sentence):
         predictor(image)
+
+
+# Test-time augmentation
+
+SAME_SIZE = ("TEST.AUG.ENABLED", True, "TEST.AUG.MIN_SIZES", (64,), "TEST.AUG.MAX_SIZE", 64)
+
+
+def test_augmentation_that_changes_nothing_changes_nothing(make, predictor, paths):
+    same = make(*SAME_SIZE, "TEST.AUG.FLIP", False)
+    for path in paths:
+        assert_same(same(path), predictor(path), 1e-4)
+
+
+def test_with_mirrored_images_a_mirrored_image_has_mirrored_predictions(make, predictor, paths):
+    mirrored = make(*SAME_SIZE, "TEST.AUG.MIN_SIZES", (48, 64))
+    with Image.open(paths[0]) as image:
+        image = image.convert("RGB")
+    found, turned = mirrored(image), mirrored(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    assert len(found) == len(turned) > 0
+    boxes = turned.pred_boxes.tensor[:, [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1]) + torch.tensor([64, 0, 64, 0])
+    for ours, other in ((found.scores, turned.scores), (found.pred_boxes.tensor, boxes)):
+        torch.testing.assert_close(ours, other, rtol=1e-3, atol=1e-3)
+    assert (found.pred_masks != turned.pred_masks.flip(-1)).float().mean() < 1e-3
+    plain = predictor(image)
+    assert len(plain) != len(found) or not torch.allclose(plain.scores, found.scores)
+
+
+def test_the_images_of_an_augmented_batch_do_not_depend_on_each_other(make, paths):
+    options = (*SAME_SIZE, "TEST.AUG.MIN_SIZES", (32, 64))
+    alone, together = make(*options), make(*options, batch_size=len(SIZES))
+    for path, found in zip(paths, together(paths), strict=True):
+        assert_same(found, alone(path), 1e-5)
+
+
+def test_augmented_images_are_made_of_the_image_at_its_own_size(make, paths):
+    assert make(*SAME_SIZE).prepare(paths[3])["image"].shape == (3, *SIZES[3])

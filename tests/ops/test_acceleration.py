@@ -12,8 +12,7 @@ from torch.nn.utils import parametrize
 from torch.testing import assert_close
 
 from convmae_det.modeling.blocks import TransformerBlock
-from convmae_det.ops.form import Form
-from convmae_det.ops.layers import accelerate
+from convmae_det.ops.layers import Form, accelerate
 from convmae_det.ops.recomputation import recompute_activations
 
 

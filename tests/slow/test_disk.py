@@ -13,6 +13,7 @@ from slow.faults import Run, assert_same_weights, command, losses
 from tensorboard.summary.writer import record_writer
 
 from convmae_det.checkpoint.reading import read_checkpoint
+from convmae_det.checkpoint.record import begin_record
 
 pytestmark = pytest.mark.slow
 
@@ -126,15 +127,12 @@ def test_files_that_may_not_grow(shapes, tmp_path, script):
 
 @pytest.mark.parametrize(
     "script, name",
-    [
-        ("train_net", "metrics.json"),
-        ("pretrain_net", "metrics.json"),
-        ("train_net", "inference/coco_instances_results.json"),
-    ],
+    [("train_net", "metrics.json"), ("pretrain_net", "metrics.json")],
 )
 def test_a_file_that_takes_nothing(shapes, mount, tmp_path, script, name):
     out = tmp_path / "out"
     mount("/dev/full", out / name)
+    begin_record(out)  # else the file would be a user's
     run = Run(script, command(script, shapes, out, *OPTIONS), tmp_path / "output.txt")
     assert run.wait() == 1, run.text()[-3000:]
     assert "No space left on device" in run.sentence()
@@ -194,6 +192,7 @@ def test_the_list_of_skipped_images_on_a_full_disk(shapes, small_disk, mount, tm
     next((data / "train").glob("*.png")).write_bytes(b"damaged")
     (small_disk / "list").touch()
     mount(small_disk / "list", out / "skipped_images.log")
+    begin_record(out)  # else the file would be a user's
     fill(small_disk)
     run = Run("pretrain_net", command("pretrain_net", data, out, *OPTIONS), tmp_path / "output.txt")
     assert run.wait() == 1, run.text()[-3000:]

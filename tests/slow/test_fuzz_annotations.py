@@ -182,7 +182,8 @@ def test_damaged_annotations(count, split, entry):
     cfg.DATASETS.TEST = ()
     cfg.INPUT.MASK_FORMAT = "bitmask" if split == "bitmask" else "polygon"
     cfg.INPUT.LSJ.ENABLED = split == "jitter"
-    cfg.INPUT.MIN_SIZE_TRAIN = (HEIGHT,)
+    if split != "jitter":
+        cfg.INPUT.MIN_SIZE_TRAIN = (HEIGHT,)
     is_train, tally, objects = split != "test", Tally(), 0
 
     def load():

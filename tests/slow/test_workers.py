@@ -161,7 +161,7 @@ def test_an_image_that_goes_bad_in_mid_epoch(data, tmp_path, script, how, reader
         print(f"{script}, an image {how}: {run.sentence()}")
     else:
         assert status == 0 and "Traceback" not in run.text(), run.text()[-3000:]
-        assert (out / "skipped_images.log").read_text() == f"{path}\n"
+        assert (out / "skipped_images.log").read_text().startswith(f"{path}\t")
         print(f"{script}, an image {how}: skipped and named")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference.small import detector_cfg
 
 from convmae_det.errors import InputError
-from convmae_det.solver.schedule import resolve_schedule
+from convmae_det.solver.schedule import resolve_schedule, restore_schedule
 
 
 def solver(*options, images=100):
@@ -144,8 +144,57 @@ def test_accumulation_is_the_least_that_keeps_to_the_images_of_a_pass(batch, lim
 
 def test_accumulation_that_is_set_wins():
     options = ["SOLVER.IMS_PER_BATCH", 8, "SOLVER.MAX_IMS_PER_PASS", 4]
-    assert solver(*options).ACCUMULATION_STEPS == 1
+    assert solver(*options, "SOLVER.ACCUMULATION_STEPS", 0).ACCUMULATION_STEPS == 2
     assert solver(*options, "SOLVER.ACCUMULATION_STEPS", 8).ACCUMULATION_STEPS == 8
+
+
+# config.yaml
+
+KEYS = {
+    "MAX_ITER": st.sampled_from([0, 0, 7, 90]),
+    "MAX_EPOCHS": st.integers(1, 100),
+    "WARMUP_EPOCHS": st.integers(0, 5),
+    "WARMUP_ITERS": st.integers(0, 200),
+    "STEPS": st.sampled_from([(), (), (3, 50)]),
+    "STEP_FRACTIONS": st.sampled_from([[0.5], [8 / 9, 26 / 27]]),
+    "IMS_PER_BATCH": st.integers(1, 64),
+    "REFERENCE_BATCH_SIZE": st.integers(0, 512),
+    "BASE_LR": st.sampled_from([1e-4, 1e-3]),
+    "BASE_LR_END": st.sampled_from([0.0, 1e-6]),
+    "MAX_IMS_PER_PASS": st.integers(0, 64),
+}
+SOME = st.fixed_dictionaries({}, optional=KEYS)
+
+
+def set_some(cfg, values):
+    cfg.merge_from_list([word for key, value in values.items() for word in (f"SOLVER.{key}", value)])
+    return cfg
+
+
+@given(images=st.integers(1, 10**6), others=st.integers(1, 10**6), values=SOME)
+def test_the_configuration_of_a_run_repeats_it_on_other_data(images, others, values):
+    given_cfg = set_some(detector_cfg("SOLVER.ACCUMULATION_STEPS", 0), values)
+    resolved = resolve_schedule(given_cfg, images)
+    written = restore_schedule(resolved, given_cfg)
+    assert resolve_schedule(written, others) == resolved
+    assert restore_schedule(resolve_schedule(written, others), written) == written
+
+
+@given(images=st.integers(1, 10**6), values=SOME, later=SOME)
+def test_what_is_set_later_counts_as_if_it_had_been_set_first(images, values, later):
+    """On the same data."""
+    given_cfg = set_some(detector_cfg("SOLVER.ACCUMULATION_STEPS", 0), values)
+    written = restore_schedule(resolve_schedule(given_cfg, images), given_cfg)
+    at_once = resolve_schedule(set_some(given_cfg, later), images)
+    assert resolve_schedule(set_some(written, later), images) == at_once
+
+
+def test_a_batch_larger_than_the_data_is_said(caplog):
+    with caplog.at_level(logging.WARNING, "convmae_det"):
+        solver("SOLVER.IMS_PER_BATCH", 16, "SOLVER.WARMUP_ITERS", 0, images=16)
+        assert not caplog.records
+        solver("SOLVER.IMS_PER_BATCH", 16, "SOLVER.WARMUP_ITERS", 0, images=10)
+    assert "A batch of 16 images is larger than DATASETS.TRAIN, which has 10" in caplog.text
 
 
 def test_the_published_course_of_pretraining():

@@ -8,7 +8,7 @@ from reference.small import autoencoder_cfg, randomise
 from torch import nn
 
 from convmae_det.errors import InputError
-from convmae_det.modeling.decoder import build_target_patches, patchify
+from convmae_det.modeling.masked_autoencoder import build_target_patches, patchify
 from convmae_det.ops.maps import mark_occupied
 from convmae_det.visualization.reconstructions import (
     BLANK,

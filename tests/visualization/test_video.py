@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -45,3 +46,18 @@ def test_what_can_not_be_opened_is_named(tmp_path):
             Video(source)
     with pytest.raises(InputError, match="can't be written"), write_video(tmp_path / "none/a.mp4", 12) as write:
         write(frames(1)[0])
+
+
+def test_a_video_that_is_cut_short_knows_it(tmp_path):
+    """The index of an AVI of JPEGs stands at its end, so that what is left of the file can still be read."""
+    path = str(tmp_path / "a.avi")
+    writer = cv2.VideoWriter(path, cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter_fourcc(*"MJPG"), 12, (64, 48))
+    for frame in np.random.default_rng(0).integers(0, 256, (20, 48, 64, 3), dtype=np.uint8):
+        writer.write(frame)
+    writer.release()
+    whole, short = Video(path), tmp_path / "short.avi"
+    assert len(list(whole)) == 20 and whole.missing == 0
+    short.write_bytes((tmp_path / "a.avi").read_bytes()[: (tmp_path / "a.avi").stat().st_size // 2])
+    video = Video(str(short))
+    count = len(list(video))
+    assert 5 < count < 15 and video.length == 20 and video.missing == 20 - count

@@ -8,12 +8,13 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...errors import InputError
+from .variants import distinguish_names, is_outside_folder, unify_content
 
 # Coordinates may lie outside the image, but no further than this many times its longer side: drawing an outline costs
 # memory and time in proportion to its length.
@@ -26,16 +27,41 @@ SECTIONS = {
 }
 
 
-def check_annotation_file(
-    path: str | os.PathLike, *, is_train: bool, class_names: list[str] | None = None, masks: bool | None = None
-) -> None:
-    """Checks everything that Detectron2 assumes without checking.
+def check_annotation_file(path: str | os.PathLike, **required: Any) -> None:
+    """Reads a file and checks it; `required` as for :func:`check_content`."""
+    check_content(read_content(path), path, **required)
 
-    In training, objects whose polygons have fewer than three corners are no error: Detectron2 leaves them out and logs
-    how many.
+
+def read_content(path: str | os.PathLike, image_root: str | None = None) -> Any:
+    """Reads an annotation file, and brings it to one form by `variants.unify_content`; nothing else is checked.
 
     Args:
-        path: the annotation file
+        path: of the file, in UTF-8, or in UTF-16 or UTF-32 with a byte order mark
+        image_root: the image folder, to which paths in the file become relative; None if it isn't known
+
+    Raises:
+        InputError: it can't be read, or is not JSON.
+    """
+    content = _read_json(path)
+    unify_content(content, image_root)
+    return content
+
+
+def check_content(
+    content: Any,
+    path: str | os.PathLike,
+    *,
+    is_train: bool,
+    class_names: Sequence[str] | None = None,
+    masks: bool | None = None,
+) -> None:
+    """Checks everything that training and evaluation assume of an annotation file.
+
+    In training, objects whose polygons have fewer than three corners are no error: they are left out and counted.
+
+    Args:
+        content: from :func:`read_content`
+        path: of the file, for errors
         is_train: whether annotations are required
         class_names: required names of the data set's categories, by ascending id; None for any
         masks: whether masks are evaluated beside the boxes; None: nothing is evaluated
@@ -43,18 +69,18 @@ def check_annotation_file(
     Raises:
         InputError: the first thing that is wrong, and where.
     """
-    problem = next(_find_problems(_read_json(path), is_train, class_names, masks), None)
+    problem = next(_find_problems(content, is_train, class_names, masks), None)
     if problem:
         raise InputError(f"{path}: {problem}; correct the file, which must be in COCO's format.")
 
 
-def read_image_entries(path: str | os.PathLike) -> list[dict]:
+def read_image_entries(path: str | os.PathLike, image_root: str | None = None) -> list[dict]:
     """Reads the entries of "images", whatever else the file holds.
 
     Raises:
         InputError: it is not JSON, or has no images.
     """
-    content = _read_json(path)
+    content = read_content(path, image_root)
     problem = next(_find_image_problems(content), None)
     if problem:
         raise InputError(f"{path}: {problem}; correct the file, which must be in COCO's format.")
@@ -63,8 +89,8 @@ def read_image_entries(path: str | os.PathLike) -> list[dict]:
 
 def _read_json(path: str | os.PathLike) -> Any:
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        with open(path, "rb") as file:
+            return json.loads(file.read())  # which finds out about byte order marks
     except OSError as error:
         raise InputError(f"{path} can't be read ({error.strerror}); it must be a readable annotation file.") from error
     except json.JSONDecodeError as error:
@@ -74,7 +100,9 @@ def _read_json(path: str | os.PathLike) -> Any:
     raise InputError(f"{path} is not JSON ({place}); restore the file, which must be in COCO's format.")
 
 
-def _find_problems(content: Any, is_train: bool, class_names: list[str] | None, masks: bool | None) -> Iterator[str]:
+def _find_problems(
+    content: Any, is_train: bool, class_names: Sequence[str] | None, masks: bool | None
+) -> Iterator[str]:
     """Yields what is wrong, most serious first. Each check relies on those before it, so only the first is valid."""
     yield from _find_image_problems(content)
     for section in ("categories", "annotations"):
@@ -85,14 +113,15 @@ def _find_problems(content: Any, is_train: bool, class_names: list[str] | None, 
     for category in content["categories"]:
         if not isinstance(category["name"], str):
             yield f"category {category['id']} has the name {category['name']!r}, which is not a string"
-    names = [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
-    if class_names is not None and names != list(class_names):
+    categories = {category["id"]: category["name"] for category in content["categories"]}
+    ids, names = sorted(categories), [categories[number] for number in sorted(categories)]
+    known = None if class_names is None else distinguish_names(list(itertools.zip_longest(ids, class_names)))
+    if class_names is not None and names != known:
         yield (
-            f"its {len(names)} categories ({_shortened(names)}) are not the {len(class_names)} "
-            f"({_shortened(class_names)}) that the data set is registered with"
+            f"its {len(names)} categories ({_shorten_list(names)}) are not the {len(class_names)} "
+            f"({_shorten_list(class_names)}) that the data set is registered with"
         )
     images = {image["id"]: image for image in content["images"]}
-    categories = {category["id"] for category in content["categories"]}
     for annotation in content.get("annotations", []):
         evaluation = () if masks is None else _find_evaluation_problems(annotation, masks)
         for problem in itertools.chain(_find_annotation_problems(annotation, images, categories), evaluation):
@@ -111,8 +140,11 @@ def _find_image_problems(content: Any) -> Iterator[str]:
         if is_outside_folder(image["file_name"]):
             yield f"image {image['id']} has the file name {image['file_name']!r}, which is outside the image folder"
         sides = [image["width"], image["height"]]
-        if not (_are_finite(sides) and min(sides) > 0):
-            yield f"image {image['id']} ({image['file_name']}) has width and height {sides}, which are not positive"
+        if not all(type(side) is int and side > 0 for side in sides):
+            yield (
+                f"image {image['id']} ({image['file_name']}) has width and height {sides}, which are not two positive "
+                "whole numbers"
+            )
 
 
 def _find_section_problems(content: dict, section: str) -> Iterator[str]:
@@ -125,17 +157,16 @@ def _find_section_problems(content: dict, section: str) -> Iterator[str]:
             yield f"entry {number} of {section!r} is not an object"
         for field in SECTIONS[section]:
             if field not in entry:
-                yield f"entry {number} of {section!r}{_identity(entry)} has no field {field!r}"
+                yield f"entry {number} of {section!r}{_format_id(entry)} has no field {field!r}"
         if type(entry["id"]) not in ((int,) if section == "categories" else (int, str)):
-            yield f"entry {number} of {section!r} has the id {entry['id']!r}, which is not a number"
-        if type(entry["id"]) is not type(content[section][0]["id"]):
-            yield f"ids of {section!r} are numbers and strings mixed, such as {entry['id']!r}"
+            kinds = "a whole number" if section == "categories" else "a whole number or text"
+            yield f"entry {number} of {section!r} has the id {entry['id']!r}, which is not {kinds}"
     ids = Counter(entry["id"] for entry in content[section])
     if len(ids) < len(content[section]):
         yield f"{ids.most_common(1)[0][1]} entries of {section!r} have the id {ids.most_common(1)[0][0]!r}"
 
 
-def _find_annotation_problems(annotation: dict, images: dict, categories: set) -> Iterator[str]:
+def _find_annotation_problems(annotation: dict, images: dict, categories: dict) -> Iterator[str]:
     if not _is_one_of(images, annotation["image_id"]):
         yield f"belongs to image {annotation['image_id']!r}, which is not in 'images'"
     if not _is_one_of(categories, annotation["category_id"]):
@@ -175,8 +206,6 @@ def find_geometry_problems(annotation: dict, height: float, width: float) -> Ite
 
 def _find_evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
     """Yields what is missing for COCO's metrics."""
-    if not _are_finite([annotation.get("area")]):
-        yield f"has the area {annotation.get('area')!r}, but evaluation needs it, in pixels"
     mask = annotation.get("segmentation")
     if masks and not (mask and (isinstance(mask, dict) or all(len(part) >= 6 and len(part) % 2 == 0 for part in mask))):
         yield "has no mask, or polygons of fewer than three corners, which evaluation needs unless MASK_ON is False"
@@ -205,11 +234,6 @@ def decode_run_lengths(counts: Any) -> list[int]:
     return numbers.tolist() if (numbers >= 0).all() else []
 
 
-def is_outside_folder(file_name: str) -> bool:
-    """Whether a name in an annotation file stands for a file outside the folder of images."""
-    return os.path.isabs(file_name) or ".." in file_name.replace("\\", "/").split("/")
-
-
 def _are_near(coordinates: Any, height: float, width: float) -> bool:
     return len(coordinates) == 0 or np.abs(coordinates).max() <= MAX_DISTANCE * max(height, width)
 
@@ -223,13 +247,13 @@ def _are_finite(numbers: Any) -> bool:
         return False
 
 
-def _is_one_of(ids: dict | set, key: object) -> bool:
+def _is_one_of(ids: dict, key: object) -> bool:
     return isinstance(key, (int, str)) and key in ids
 
 
-def _identity(entry: dict) -> str:
+def _format_id(entry: dict) -> str:
     return f" (id {entry['id']!r})" if "id" in entry else ""
 
 
-def _shortened(names: list[str]) -> str:
+def _shorten_list(names: Sequence[str]) -> str:
     return ", ".join(map(str, names[:3])) + (", …" if len(names) > 3 else "")

@@ -9,22 +9,25 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.build import filter_images_with_few_keypoints
 from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 
 from ...config.architectures import CLASS_KEYS
-from ...config.checks import check_names
+from ...config.checks import check_names, require
 from ...errors import InputError
 from ..shapes import register_shapes
-from .annotation_file import check_annotation_file, is_outside_folder, read_image_entries
-from .coco_format import register_coco_format
+from ..survey import log_file_kinds
+from .annotation_file import check_content, read_content, read_image_entries
+from .coco_format import describe_images, is_coco_format, register_coco_format
 from .summary import describe_unusable_images, is_unusable, log_summary
+from .variants import is_outside_folder
 
 register_shapes()  # when imported, as Detectron2's own data sets
 
-# Bytes. Up to this size an annotation file is checked before it is loaded, which takes about a second; the files of
-# COCO itself are larger, and are checked only if loading them fails.
+# Bytes. Up to this size an annotation file to train with is checked before it is used, which takes about a second; that
+# of COCO itself is larger, and is checked only if using it fails.
 CHECKED_FIRST = 64 * 2**20
 
 
@@ -52,18 +55,34 @@ def load_dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNo
         removed = list(describe_unusable_images(part)) if _excludes_empty_images(part, is_train, cfg) else []
         if comm.is_main_process():
             log_summary(name, part, MetadataCatalog.get(name).get("thing_classes", ()), removed)
+            log_file_kinds(name, part, cfg)
     dicts = list(itertools.chain(*parts))
+    if is_train and "annotations" in dicts[0]:
+        check_any_object(dicts, names)
     if _excludes_empty_images(dicts, is_train, cfg):
         dicts = [image for image in dicts if not is_unusable(image)]
-        if not dicts:
-            raise InputError(
-                f"No image of {', '.join(names)} has an object that isn't a crowd: annotate some, or keep images "
-                "without objects by DATALOADER.FILTER_EMPTY_ANNOTATIONS False."
-            )
     _check_images(dicts, names)
-    if is_train and cfg.MODEL.MASK_ON:
-        _check_masks(dicts, cfg.INPUT.MASK_FORMAT)
+    if is_train:
+        _check_labels(dicts, names, cfg)
     return dicts
+
+
+def check_any_object(dicts: Sequence[dict], names: Sequence[str]) -> None:
+    """Checks that an image has an object that isn't a crowd.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not all(is_unusable(image) for image in dicts):
+        return
+    crowds = sum(len(image["annotations"]) for image in dicts)
+    if crowds:
+        raise InputError(
+            f"All {crowds} annotations of {', '.join(names)} are crowds (iscrowd 1), which are neither learned nor "
+            "evaluated: if they are objects, as masks of CVAT's brush are, set DATASETS.CROWD_AS_OBJECTS True (and, to "
+            "train with masks in run lengths, INPUT.MASK_FORMAT bitmask)."
+        )
+    raise InputError(f"No image of {', '.join(names)} has an object: annotate some, or choose other data.")
 
 
 def check_data_sets_exist(names: Sequence[str], cfg: CfgNode) -> None:
@@ -74,8 +93,8 @@ def check_data_sets_exist(names: Sequence[str], cfg: CfgNode) -> None:
     """
     register_coco_format(cfg.DATASETS.COCO_FORMAT, only=names)
     for name in names:
-        _check_registered(name)
-        _check_paths(name)
+        _check_registered(name, cfg)
+        _check_paths(name, cfg)
 
 
 def list_image_names(name: str, cfg: CfgNode) -> list[str]:
@@ -92,30 +111,56 @@ def list_image_names(name: str, cfg: CfgNode) -> list[str]:
         if isinstance(dicts, list):
             _check_images(dicts, [name])
         return [image["file_name"] for image in dicts]
-    _check_paths(name)
-    metadata = MetadataCatalog.get(name)
-    names = [os.path.join(metadata.image_root, image["file_name"]) for image in read_image_entries(metadata.json_file)]
+    _check_paths(name, cfg)
+    root, json_file = MetadataCatalog.get(name).image_root, MetadataCatalog.get(name).json_file
+    names = [os.path.join(root, image["file_name"]) for image in read_image_entries(json_file, root)]
     _check_images([{"file_name": path} for path in names], [name])
     return names
 
 
 def _load(name: str, cfg: CfgNode, *, is_train: bool, evaluated: bool) -> Sequence[dict]:
     """Loads one data set completely, and checks that its annotations suffice for their purpose."""
-    _check_registered(name)
-    _check_paths(name)
+    _check_registered(name, cfg)
+    _check_paths(name, cfg)
+    metadata, content = MetadataCatalog.get(name), None
+    must = f"be False for {name}, which isn't registered with names of keypoints and how they are mirrored"
+    known = metadata.get("keypoint_flip_map") is not None or not is_train
+    require(known or not cfg.MODEL.KEYPOINT_ON, "MODEL.KEYPOINT_ON", cfg.MODEL.KEYPOINT_ON, must)
+    path, root = metadata.get("json_file"), metadata.get("image_root")
+    if path and metadata.get("evaluator_type") == "coco":
+        content = read_content(path, root)
     masks = cfg.MODEL.MASK_ON if evaluated else None
-    check = functools.partial(_check_annotation_file, name, is_train, masks)
-    check(CHECKED_FIRST)
-    min_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if is_train and cfg.MODEL.KEYPOINT_ON else 0
-    try:  # its check of consistency would print a table that ours replaces
-        dicts = get_detection_dataset_dicts(
-            [name], filter_empty=False, min_keypoints=min_keypoints, check_consistency=False
-        )
-    except Exception:
+    classes = metadata.get("thing_classes")
+    check = functools.partial(check_content, content, path, is_train=is_train, class_names=classes, masks=masks)
+    if content is not None and (evaluated or os.path.getsize(path) <= CHECKED_FIRST):
         check()
+    try:
+        ours = content is not None and is_coco_format(name)
+        dicts = describe_images(content, root, name, cfg.MODEL.MASK_ON) if ours else DatasetCatalog.get(name)
+    except Exception:
+        if content is not None:
+            check()
         raise  # the file is not the cause
-    _check_names(name, dicts)
+    if isinstance(dicts, list):
+        if not dicts:
+            raise InputError(f"The data set {name} has no images: choose another.")
+        _check_names(name, dicts)
+        dicts = _select_annotations(dicts, cfg, is_train)
     return dicts
+
+
+def _select_annotations(dicts: list[dict], cfg: CfgNode, is_train: bool) -> list[dict]:
+    """Takes crowds as objects, and leaves out images with few keypoints, where the configuration says so."""
+    if cfg.DATASETS.CROWD_AS_OBJECTS and "annotations" in dicts[0]:
+        dicts = [
+            image | {"annotations": [annotation | {"iscrowd": 0} for annotation in image["annotations"]]}
+            for image in dicts
+        ]
+    least = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if is_train and cfg.MODEL.KEYPOINT_ON else 0
+    chosen = filter_images_with_few_keypoints(dicts, least) if least and "annotations" in dicts[0] else dicts
+    must = f"be at most the number of visible keypoints in an image: none of {len(dicts)} has as many"
+    require(chosen, "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE", least, must)
+    return chosen
 
 
 def _excludes_empty_images(dicts: list[dict], is_train: bool, cfg: CfgNode) -> bool:
@@ -146,14 +191,29 @@ def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
             )
 
 
-def _check_registered(name: str) -> None:
+def _check_registered(name: str, cfg: CfgNode) -> None:
     if name not in DatasetCatalog:
-        near = difflib.get_close_matches(str(name), DatasetCatalog.list())
-        hint = f"did you mean {' or '.join(near)}?" if near else "register it, or choose another."
+        listed = _list_unused(cfg)
+        near = difflib.get_close_matches(str(name), listed) or [
+            *(f"{other}, which DATASETS lists," for other in listed),
+            *difflib.get_close_matches(str(name), DatasetCatalog.list()),
+        ]
+        hint = f"did you mean {' or '.join(near).rstrip(',')}?" if near else "register it, or choose another."
         raise InputError(f"The data set {name!r} is not registered: {hint}")
 
 
-def _check_paths(name: str) -> None:
+def _list_unused(cfg: CfgNode) -> list[str]:
+    """Lists the data sets that DATASETS lists, but that neither DATASETS.TRAIN nor DATASETS.TEST names."""
+    entries = [*cfg.DATASETS.IMAGE_FOLDERS, *cfg.DATASETS.COCO_FORMAT]
+    names = [str(entry[0]) for entry in entries if isinstance(entry, (list, tuple)) and entry]
+    return [name for name in names if name not in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)]
+
+
+def _suggest(listed: list[str]) -> str:
+    return f"let DATASETS.TRAIN or DATASETS.TEST name {' or '.join(listed)}, as DATASETS lists, " if listed else ""
+
+
+def _check_paths(name: str, cfg: CfgNode) -> None:
     """Checks that the files and folders of a registered data set exist."""
     metadata = MetadataCatalog.get(name)
     for key in ("json_file", "image_root", "panoptic_json", "panoptic_root", "sem_seg_root"):
@@ -166,17 +226,9 @@ def _check_paths(name: str) -> None:
         if inside.startswith(os.pardir):
             raise InputError(f"{problem} doesn't exist: register the data set with the path where it is.")
         raise InputError(
-            f"{problem} doesn't exist: put it there, or set the environment variable DETECTRON2_DATASETS to the folder "
-            f"that holds {inside} (it is {os.getenv('DETECTRON2_DATASETS', 'not set, which means ./datasets')})."
+            f"{problem} doesn't exist: {_suggest(_list_unused(cfg))}put it there, or set the environment variable "
+            f"DETECTRON2_DATASETS to the folder that holds {inside} (it is {os.getenv('DETECTRON2_DATASETS', 'not set, which means ./datasets')})."
         )
-
-
-def _check_annotation_file(name: str, is_train: bool, masks: bool | None, max_bytes: float = float("inf")) -> None:
-    metadata = MetadataCatalog.get(name)
-    path = metadata.get("json_file")
-    if path and metadata.get("evaluator_type") == "coco" and os.path.getsize(path) <= max_bytes:
-        classes = metadata.get("thing_classes")
-        check_annotation_file(path, is_train=is_train, class_names=classes, masks=masks)
 
 
 def _check_names(name: str, dicts: Sequence[dict]) -> None:
@@ -209,6 +261,16 @@ def _check_images(dicts: list[dict], names: list[str]) -> None:
             f"{missing[0]} doesn't exist ({len(missing)} of the {len(dicts)} images of {', '.join(names)} are "
             "missing): put the images there, or take them out of the annotation file."
         )
+
+
+def _check_labels(dicts: list[dict], names: list[str], cfg: CfgNode) -> None:
+    """Checks that the data have what the network learns from, beside boxes."""
+    if cfg.MODEL.MASK_ON:
+        _check_masks(dicts, cfg.INPUT.MASK_FORMAT)
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    segmented = architecture != "PanopticFPN" or all("sem_seg_file_name" in image for image in dicts)
+    must = f"be GeneralizedRCNN or RetinaNet for {', '.join(names)}, which has no class for each pixel"
+    require(segmented, "MODEL.META_ARCHITECTURE", architecture, must)
 
 
 def _check_masks(dicts: list[dict], mask_format: str) -> None:

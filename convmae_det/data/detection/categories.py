@@ -13,8 +13,10 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import InputError
+from .variants import distinguish_names, unify_categories
 
 KEY = b'"categories"'
+OTHER_ENCODINGS = (b"\xff\xfe", b"\xfe\xff")  # byte order marks of UTF-16 and UTF-32
 FIRST_LOOK = 2**16  # bytes after the key; more are read only if the categories are longer
 
 
@@ -28,27 +30,27 @@ def read_categories(path: str | os.PathLike) -> list[list]:
         OSError: the file can't be read.
     """
     state = os.stat(path)
-    return [list(category) for category in _categories_in(os.fspath(path), state.st_mtime_ns, state.st_size)]
+    return [list(category) for category in _search_categories(os.fspath(path), state.st_mtime_ns, state.st_size)]
 
 
 @functools.lru_cache
-def _categories_in(path: str, changed: int, size: int) -> list[tuple]:
+def _search_categories(path: str, changed: int, size: int) -> list[tuple]:
     with open(path, "rb") as file:
         if not size:
             return []
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             start = content.find(KEY)
-            once = content.find(KEY, start + 1) < 0
-            entries = _value_after(content, start + len(KEY)) if once and start >= 0 else None
+            once = content.find(KEY, start + 1) < 0 and content[:2] not in OTHER_ENCODINGS
+            entries = _decode_value(content, start + len(KEY)) if once and start >= 0 else None
         if not once:  # some other object has such a field, too
             try:
-                entries = json.load(file).get("categories")
+                entries = json.loads(file.read()).get("categories")
             except (ValueError, AttributeError, RecursionError):
                 return []
-    return _sorted(entries)
+    return _sort_categories(entries)
 
 
-def _value_after(content: mmap.mmap, start: int) -> Any:
+def _decode_value(content: mmap.mmap, start: int) -> Any:
     """Decodes the JSON value that follows a key and a colon; None if there is none."""
     length = FIRST_LOOK
     while True:
@@ -61,10 +63,11 @@ def _value_after(content: mmap.mmap, start: int) -> Any:
         length *= 8
 
 
-def _sorted(entries: Any) -> list[tuple]:
+def _sort_categories(entries: Any) -> list[tuple]:
     try:
+        unify_categories(entries)
         categories = {entry["id"]: entry["name"] for entry in entries}
-    except (TypeError, LookupError):
+    except (AttributeError, TypeError, LookupError):
         return []
     usable = len(categories) == len(entries) and all(type(number) is int for number in categories)
     return sorted(categories.items()) if usable else []
@@ -80,7 +83,9 @@ def find_categories(name: str) -> list[list]:
     metadata = MetadataCatalog.get(name)
     names, numbers = metadata.get("thing_classes"), metadata.get("thing_dataset_id_to_contiguous_id")
     if names and numbers and len(names) == len(numbers):
-        return [[number, names[index]] for number, index in sorted(numbers.items(), key=lambda item: item[1])]
+        categories = [(number, names[index]) for number, index in sorted(numbers.items(), key=lambda item: item[1])]
+        distinct = distinguish_names(categories)
+        return [[number, name] for (number, _), name in zip(categories, distinct, strict=True)]
     path = metadata.get("json_file")
     if path and metadata.get("evaluator_type") == "coco" and os.path.isfile(path):
         return read_categories(path)
@@ -99,7 +104,9 @@ def find_detector_categories(cfg: CfgNode) -> list[list]:
     for category in categories:
         if not (isinstance(category, (list, tuple)) and len(category) == 2 and type(category[0]) is int):
             raise InputError(f"DATASETS.CATEGORIES holds {category!r}: make it a list of pairs, [[id, name], ...].")
-    categories = [list(category) for category in categories]
+    entries = [{"id": number, "name": name} for number, name in categories]
+    unify_categories(entries)
+    categories = [[entry["id"], entry["name"]] for entry in entries]
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         others = find_categories(name)
         if not categories:
@@ -111,20 +118,20 @@ def find_detector_categories(cfg: CfgNode) -> list[list]:
                     "use data of the categories that the model was trained on, or train another model, beginning with "
                     "a file of configs/"
                 )
-            difference = _difference(categories, others)
+            difference = _describe_difference(categories, others)
             raise InputError(f"The categories of {source} and of the data set {name} differ: {difference}; {advice}.")
     return categories
 
 
-def _difference(categories: list[list], others: list[list]) -> str:
+def _describe_difference(categories: list[list], others: list[list]) -> str:
     """Describes the difference between two lists of categories."""
     if len(categories) != len(others):
-        return f"{_listed(categories)} against {_listed(others)}"
+        return f"{_format_categories(categories)} against {_format_categories(others)}"
     pairs = zip(categories, others, strict=True)
     (number, name), (other_number, other_name) = next((one, other) for one, other in pairs if one != other)
     return f"there is the category {name!r} with the id {number}, here {other_name!r} with the id {other_number}"
 
 
-def _listed(categories: list[list]) -> str:
+def _format_categories(categories: list[list]) -> str:
     names = ", ".join(str(name) for _, name in categories[:3]) + (", …" if len(categories) > 3 else "")
     return f"{len(categories)} categories ({names})"

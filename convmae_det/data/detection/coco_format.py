@@ -1,4 +1,4 @@
-"""The user's own data sets in COCO's format, named in the configuration."""
+"""Data sets in COCO's format: those that the configuration names, and how the images of any are described."""
 
 import functools
 import logging
@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterable, Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
+from detectron2.structures import BoxMode
 
 from ...errors import InputError
+from ...files import describe_missing_folder
+from .annotation_file import check_content, read_content
 from .categories import read_categories
+from .outlines import compress_run_lengths
 
-# Hides a warning that ids are mapped to the numbers of classes: predictions are mapped back.
-logging.getLogger("detectron2.data.datasets.coco").addFilter(
-    lambda record: "apply a mapping" not in record.getMessage()
-)
+logger = logging.getLogger(__name__)
 
 
 def register_coco_format(
@@ -35,7 +35,7 @@ def register_coco_format(
     """
     names = set()
     for entry in entries:
-        name, json_file, image_root = _triple(entry)
+        name, json_file, image_root = _check_entry(entry)
         if name in names:
             raise InputError(f"DATASETS.COCO_FORMAT names {name} twice: give each data set a name of its own.")
         names.add(name)
@@ -43,15 +43,16 @@ def register_coco_format(
             raise InputError(f"The name {name} in DATASETS.COCO_FORMAT belongs to another data set: choose another.")
         if only is not None and name not in only:
             continue
-        missing = None if os.path.isfile(json_file) else f"{entry[1]}, the annotation file"
-        missing = missing or (None if os.path.isdir(image_root) else f"{entry[2]}, the folder of images")
-        if not missing:
+        what, problem = f"{entry[1]}, the annotation file", "doesn't exist: correct it"
+        if os.path.isfile(json_file):
+            what, problem = f"{entry[2]}, the folder of images", describe_missing_folder(image_root)
+        if not problem:
             _register(name, json_file, image_root)
         elif not missing_ok:
-            raise InputError(f"{missing} of {name} in DATASETS.COCO_FORMAT, doesn't exist: correct it.")
+            raise InputError(f"{what} of {name} in DATASETS.COCO_FORMAT, {problem}.")
 
 
-def _triple(entry: object) -> tuple[str, str, str]:
+def _check_entry(entry: object) -> tuple[str, str, str]:
     """Checks an entry; returns its name and absolute paths."""
     if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(isinstance(x, str) and x for x in entry)):
         raise InputError(
@@ -72,9 +73,86 @@ def _register(name: str, json_file: str, image_root: str) -> None:
         categories = read_categories(json_file)
     except OSError as error:
         raise InputError(f"{json_file} can't be read ({error.strerror}): make it readable.") from error
-    DatasetCatalog.register(name, functools.partial(load_coco_json, json_file, image_root, name))
+    DatasetCatalog.register(name, functools.partial(load_coco_format, json_file, image_root, name))
     metadata = MetadataCatalog.get(name)
     metadata.set(json_file=json_file, image_root=image_root, evaluator_type="coco", coco_format=source)
     if categories:
         metadata.thing_classes = [name for _, name in categories]
         metadata.thing_dataset_id_to_contiguous_id = {number: i for i, (number, _) in enumerate(categories)}
+
+
+def is_coco_format(name: str) -> bool:
+    """Whether a registered data set is a file in COCO's format, read by nobody's own code."""
+    read = DatasetCatalog[name]
+    return isinstance(read, functools.partial) or read.__module__ == "detectron2.data.datasets.coco"
+
+
+def load_coco_format(json_file: str, image_root: str, name: str) -> list[dict]:
+    """Reads and checks a file in COCO's format; returns its images in Detectron2's, as Detectron2 itself would.
+
+    Raises:
+        InputError: the file can't be used.
+    """
+    content = read_content(json_file, image_root)
+    check_content(content, json_file, is_train=False)
+    return describe_images(content, image_root, name)
+
+
+def describe_images(content: dict, image_root: str, name: str = "", masks: bool = True) -> list[dict]:
+    """Converts the content of a file in COCO's format to Detectron2's descriptions of images.
+
+    Args:
+        content: from :func:`read_content`; not changed
+        image_root: the image folder
+        name: of the data set, whose classes are noted in Detectron2's catalog; empty: of none, and the objects keep
+            their original categories
+        masks: whether masks are needed; objects whose outlines have fewer than three corners are then left out
+
+    Returns:
+        "file_name", "height", "width", "image_id" and, where the file has any, "annotations" of each image, by rising
+        id where these are numbers.
+    """
+    classes = {category["id"]: category["name"] for category in content["categories"]}
+    numbers = {number: index if name else number for index, number in enumerate(sorted(classes))}
+    images = {image["id"]: _describe_image(image, image_root) for image in sort_images(content["images"])}
+    if "annotations" in content:
+        for image in images.values():
+            image["annotations"] = []
+    left_out = 0
+    for annotation in content.get("annotations", ()):
+        described = _describe_object(annotation) | {"category_id": numbers[annotation["category_id"]]}
+        if masks and annotation.get("segmentation") and "segmentation" not in described:
+            left_out += 1
+        else:
+            images[annotation["image_id"]]["annotations"].append(described)
+    if left_out:
+        logger.warning(f"{name}: {left_out} objects are left out, whose outlines have fewer than three corners")
+    if name:
+        metadata = MetadataCatalog.get(name)
+        names = [classes[number] for number in numbers]
+        for key, value in (("thing_classes", names), ("thing_dataset_id_to_contiguous_id", numbers)):
+            if metadata.get(key) is None:  # else it was registered with them
+                metadata.set(**{key: value})
+    return list(images.values())
+
+
+def sort_images(images: Sequence[dict]) -> Sequence[dict]:
+    """Sorts entries of "images" by id, if all ids are numbers; otherwise their order in the file stays."""
+    return sorted(images, key=lambda image: image["id"]) if all(type(x["id"]) is int for x in images) else images
+
+
+def _describe_image(image: dict, image_root: str) -> dict:
+    path = os.path.join(image_root, image["file_name"])
+    return {"file_name": path, "height": image["height"], "width": image["width"], "image_id": image["id"]}
+
+
+def _describe_object(annotation: dict) -> dict:
+    described = {key: annotation[key] for key in ("iscrowd", "bbox") if key in annotation}
+    mask, keypoints = annotation.get("segmentation"), annotation.get("keypoints")
+    if isinstance(mask, dict):
+        described["segmentation"] = compress_run_lengths(mask, *mask["size"])
+    elif polygons := [polygon for polygon in mask or () if len(polygon) >= 6 and len(polygon) % 2 == 0]:
+        described["segmentation"] = polygons
+    if keypoints:  # COCO's are numbers of pixels, Detectron2's coordinates: the middle of pixel 0 is 0.5
+        described["keypoints"] = [value + 0.5 * (i % 3 != 2) for i, value in enumerate(keypoints)]
+    return described | {"bbox_mode": BoxMode.XYWH_ABS}

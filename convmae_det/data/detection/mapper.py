@@ -1,10 +1,11 @@
 """Converts the description of an image and its objects to the input of a detector."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
@@ -12,9 +13,10 @@ from detectron2.structures import BitMasks, Instances, PolygonMasks
 from shapely.errors import ShapelyError
 
 from ...errors import InputError
-from ..image import read_image
+from ..image import DEFAULT, Decoding, read_image
 from .annotation_file import find_geometry_problems
 from .jitter import build_augmentations
+from .outlines import split_outline
 
 
 class DetectionMapper(DatasetMapper):
@@ -24,12 +26,19 @@ class DetectionMapper(DatasetMapper):
     are any: a crop may leave less of an object than of its box.
     """
 
+    @configurable
+    def __init__(self, is_train: bool, *, decoding: Decoding = DEFAULT, **options: Any):
+        """Takes the options of DatasetMapper, and how images are decoded."""
+        super().__init__(is_train, **options)
+        self.decoding = decoding
+
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         augmentations = build_augmentations(cfg, is_train)  # first, because it checks what the next line assumes
         return super().from_config(cfg, is_train) | {
             "augmentations": augmentations,
             "recompute_boxes": is_train and cfg.MODEL.MASK_ON,
+            "decoding": Decoding.from_config(cfg),
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -62,16 +71,17 @@ class DetectionMapper(DatasetMapper):
         return dataset_dict
 
     def _read(self, dataset_dict: dict) -> np.ndarray:
-        image = read_image(dataset_dict["file_name"], self.image_format)
+        image = read_image(dataset_dict["file_name"], self.image_format, self.decoding)
         try:
             utils.check_image_size(dataset_dict, image)
         except utils.SizeMismatchError as error:
             height, width = image.shape[:2]
             listed = dataset_dict["width"], dataset_dict["height"]
             turned = " once turned as its EXIF orientation says" if listed == (height, width) else ""
+            other = ", or set INPUT.IGNORE_EXIF True if all are annotated as they are stored" if turned else ""
             raise InputError(
                 f"{dataset_dict['file_name']} is {width}×{height} pixels{turned}, but its annotations are for "
-                f"{listed[0]}×{listed[1]}: annotate the image as it is shown, or correct its width and height."
+                f"{listed[0]}×{listed[1]}: annotate the image as it is shown, or correct its width and height{other}."
             ) from error
         dataset_dict["height"], dataset_dict["width"] = image.shape[:2]  # which may have been 64.0
         return image
@@ -81,7 +91,7 @@ class DetectionMapper(DatasetMapper):
         path = dataset_dict.pop("sem_seg_file_name", None)
         if path is None or not self.is_train:
             return None
-        labels = read_image(path, "L").squeeze(2)
+        labels = read_image(path, "L", self.decoding).squeeze(2)
         if labels.shape != image.shape[:2]:
             raise InputError(
                 f"{path} is {labels.shape[1]}×{labels.shape[0]} pixels, but its image {dataset_dict['file_name']} is "
@@ -92,7 +102,7 @@ class DetectionMapper(DatasetMapper):
     def _transform_annotations(self, dataset_dict: dict, transforms: T.TransformList, image_shape: tuple) -> None:
         if all(annotation.get("iscrowd", 0) for annotation in dataset_dict["annotations"]):
             del dataset_dict["annotations"]
-            dataset_dict["instances"] = self._no_instances(image_shape)
+            dataset_dict["instances"] = self._make_empty_instances(image_shape)
             return
         try:
             self._check_geometry(dataset_dict)
@@ -112,8 +122,10 @@ class DetectionMapper(DatasetMapper):
                 annotation.pop("segmentation", None)
             for problem in find_geometry_problems(annotation, dataset_dict["height"], dataset_dict["width"]):
                 raise ValueError(f"an object {problem}")
+            if isinstance(polygons := annotation.get("segmentation"), list):
+                annotation["segmentation"] = [part for polygon in polygons for part in split_outline(polygon)]
 
-    def _no_instances(self, image_shape: tuple) -> Instances:
+    def _make_empty_instances(self, image_shape: tuple) -> Instances:
         instances = utils.annotations_to_instances([], image_shape)
         if self.use_instance_mask:
             polygons = self.instance_mask_format == "polygon"

@@ -30,16 +30,18 @@ def describe_data_set(
         removed: what is left out, and why
     """
     table = []
-    lines = [f"Data set {name}: {_counted(len(images), 'image')}, {_image_sizes(images)}"]
+    lines = [f"Data set {name}: {_format_count(len(images), 'image')}, {_describe_image_sizes(images)}"]
     if "annotations" in images[0]:
         annotations = [annotation for image in images for annotation in image["annotations"]]
         crowd = np.fromiter((annotation.get("iscrowd", 0) for annotation in annotations), bool)
         classes = np.fromiter((annotation["category_id"] for annotation in annotations), int)[~crowd]
-        sides = _sides(annotations)[~crowd]
-        lines.append(f"  {_counted(len(classes), 'object')}" + (f": {_object_sizes(sides)}" if len(sides) else ""))
-        removed = [*removed, *_ignored(crowd, sides)]
+        sides = _compute_sides(annotations)[~crowd]
+        lines.append(
+            f"  {_format_count(len(classes), 'object')}" + (f": {_describe_object_sizes(sides)}" if len(sides) else "")
+        )
+        removed = [*removed, *_describe_ignored_objects(crowd, sides)]
         if len(class_names):
-            table = [_table(np.bincount(classes, minlength=len(class_names)).tolist(), class_names)]
+            table = [_format_table(np.bincount(classes, minlength=len(class_names)).tolist(), class_names)]
     return "\n".join([*lines, *(f"  left out: {what}" for what in removed), *table])
 
 
@@ -48,9 +50,9 @@ def describe_unusable_images(images: Sequence[dict]) -> Iterator[str]:
     empty = sum(not image["annotations"] for image in images)
     crowd = sum(is_unusable(image) for image in images) - empty
     if empty:
-        yield f"{_counted(empty, 'image')} without objects (DATALOADER.FILTER_EMPTY_ANNOTATIONS False keeps them)"
+        yield f"{_format_count(empty, 'image')} without objects (DATALOADER.FILTER_EMPTY_ANNOTATIONS False keeps them)"
     if crowd:
-        yield f"{_counted(crowd, 'image')} with crowd regions alone"
+        yield f"{_format_count(crowd, 'image')} with crowd regions alone"
 
 
 def is_unusable(image: dict) -> bool:
@@ -58,11 +60,11 @@ def is_unusable(image: dict) -> bool:
     return all(annotation.get("iscrowd", 0) for annotation in image["annotations"])
 
 
-def _counted(number: int, noun: str) -> str:
+def _format_count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def _image_sizes(images: Sequence[dict]) -> str:
+def _describe_image_sizes(images: Sequence[dict]) -> str:
     numbers = itertools.chain.from_iterable((image["width"], image["height"]) for image in images)
     sizes = np.fromiter(numbers, int).reshape(-1, 2)
     order = np.argsort(sizes.prod(1), kind="stable")
@@ -74,7 +76,7 @@ def _image_sizes(images: Sequence[dict]) -> str:
     )
 
 
-def _sides(annotations: Sequence[dict]) -> np.ndarray:
+def _compute_sides(annotations: Sequence[dict]) -> np.ndarray:
     """Returns width and height of the boxes in pixels, (n, 2)."""
     numbers = itertools.chain.from_iterable(annotation["bbox"][:4] for annotation in annotations)
     boxes = np.fromiter(numbers, float).reshape(-1, 4)
@@ -82,7 +84,7 @@ def _sides(annotations: Sequence[dict]) -> np.ndarray:
     return boxes[:, 2:] - np.where((modes == BoxMode.XYXY_ABS)[:, None], boxes[:, :2], 0)
 
 
-def _object_sizes(sides: np.ndarray) -> str:
+def _describe_object_sizes(sides: np.ndarray) -> str:
     areas = sides.prod(1)
     small, large = int((areas < SMALL).sum()), int((areas >= LARGE).sum())
     return (
@@ -91,26 +93,29 @@ def _object_sizes(sides: np.ndarray) -> str:
     )
 
 
-def _ignored(crowd: np.ndarray, sides: np.ndarray) -> Iterator[str]:
+def _describe_ignored_objects(crowd: np.ndarray, sides: np.ndarray) -> Iterator[str]:
     if crowd.any():
-        yield f"{_counted(int(crowd.sum()), 'crowd region')}, as in COCO: neither learned nor counted as missed"
+        yield (
+            f"{_format_count(int(crowd.sum()), 'crowd region')}, as in COCO: neither learned nor counted as missed "
+            "(DATASETS.CROWD_AS_OBJECTS True takes them as objects)"
+        )
     empty = int((sides.min(1, initial=1) <= 0).sum())
     if empty:
-        yield f"{_counted(empty, 'object')} whose box has no width or no height"
+        yield f"{_format_count(empty, 'object')} whose box has no width or no height"
 
 
-def _table(counts: Sequence[int], names: Sequence[str]) -> str:
+def _format_table(counts: Sequence[int], names: Sequence[str]) -> str:
     """Formats as many pairs of columns side by side as fit, each of at least four rows."""
     cells = [(str(name), f"{count:,}") for name, count in zip(names, counts, strict=True)]
-    one_below_another = _formatted(cells, 1)
+    one_below_another = _format_rows(cells, 1)
     pairs = min(TABLE_WIDTH // one_below_another.index("\n"), -(-len(cells) // 4))
     if pairs < 2:
         return one_below_another
     height = -(-len(cells) // pairs)
     parts = [cells[start : start + height] for start in range(0, len(cells), height)]
     rows = itertools.zip_longest(*parts, fillvalue=("", ""))
-    return _formatted([list(itertools.chain(*row)) for row in rows], len(parts))
+    return _format_rows([list(itertools.chain(*row)) for row in rows], len(parts))
 
 
-def _formatted(rows: Sequence[Sequence[str]], pairs: int) -> str:
+def _format_rows(rows: Sequence[Sequence[str]], pairs: int) -> str:
     return tabulate(rows, ["class", "objects"] * pairs, "pipe", colalign=("left", "right") * pairs)

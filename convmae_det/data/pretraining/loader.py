@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,12 +15,14 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 
-from ...config.checks import check_names, check_pretraining_input
+from ...config.checks import BANDS, check_names, check_pretraining_input
 from ...errors import InputError
 from ..detection.catalog import list_image_names
-from ..image import read_crop
+from ..image import DEFAULT, Decoding, read_crop
 from ..stream import ErrorRaisingLoader, ErrorReturningMapper, build_stream_loader
+from ..survey import log_file_kinds
 from .folders import ImageFiles, list_images, register_image_folders
+from .pages import ImagePages
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,9 @@ def build_pretraining_dataset(cfg: CfgNode) -> ConcatDataset:
     digests = comm.all_gather([files.digest() for files in dataset.datasets])
     if digests.count(digests[0]) < len(digests):
         raise InputError("The images of DATASETS.TRAIN are not the same for all processes: make their copies equal.")
+    if comm.is_main_process():
+        for name, files in zip(cfg.DATASETS.TRAIN, dataset.datasets, strict=True):
+            log_file_kinds(name, files, cfg)
     return dataset
 
 
@@ -60,7 +65,7 @@ def build_pretraining_loader(
 ) -> ErrorRaisingLoader:
     """Builds a loader of endless batches for pretraining, beginning with optimizer step `start_iteration`.
 
-    A sample is what `PretrainingMapper` returns, and what `SkippingMapper` adds.
+    A sample is what `PretrainingMapper` returns, and what `SkippingMapper` adds; a batch, what `stack_images` returns.
 
     Args:
         cfg: as for `build_stream_loader`
@@ -73,7 +78,21 @@ def build_pretraining_loader(
     mapper = PretrainingMapper(cfg)
     if dataset is None:
         dataset = build_pretraining_dataset(cfg)
-    return build_stream_loader(cfg, dataset, SkippingMapper(mapper, dataset), start_iteration)
+    return build_stream_loader(cfg, dataset, SkippingMapper(mapper, dataset), start_iteration, stack_images)
+
+
+def stack_images(samples: list[dict]) -> dict[str, Any]:
+    """Makes a batch whose images are one tensor, which a worker hands over as one open file.
+
+    Returns:
+        "images", (N, C, size, size) uint8, "file_names", N of them, and "skipped", the (name, reason) of the files
+        that could not be read
+    """
+    return {
+        "images": torch.stack([sample["image"] for sample in samples]),
+        "file_names": [sample["file_name"] for sample in samples],
+        "skipped": [skipped for sample in samples for skipped in sample["skipped"]],
+    }
 
 
 class PretrainingMapper:
@@ -85,7 +104,9 @@ class PretrainingMapper:
     """
 
     @configurable
-    def __init__(self, *, image_format: str, size: int, scale: Sequence[float], flip: str):
+    def __init__(
+        self, *, image_format: str, size: int, scale: Sequence[float], flip: str, decoding: Decoding = DEFAULT
+    ):
         """Stores the values of the configuration.
 
         Args:
@@ -93,7 +114,9 @@ class PretrainingMapper:
             size: side of the square in pixels
             scale: smallest and largest area of the crop, as fractions of the image's
             flip: horizontal, vertical or none
+            decoding: of `read_image`
         """
+        self.decoding = decoding
         self.image_format, self.size, self.scale, self.axis = image_format, size, scale, FLIPS[flip]
 
     @classmethod
@@ -104,6 +127,7 @@ class PretrainingMapper:
             "size": cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE,
             "scale": cfg.INPUT.PRETRAIN_CROP_SCALE,
             "flip": cfg.INPUT.RANDOM_FLIP,
+            "decoding": Decoding.from_config(cfg),
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -120,7 +144,8 @@ class PretrainingMapper:
         """
         name = dataset_dict["file_name"]
         choose = functools.partial(choose_crop, scale=self.scale)
-        pixels, (height, width) = read_crop(name, self.image_format, choose, enough=self.size)
+        page = dataset_dict.get("page", 0)
+        pixels, (height, width) = read_crop(name, self.image_format, choose, self.size, self.decoding, page)
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         image = F.interpolate(image[None], (self.size, self.size), mode="bicubic", antialias=True)[0]
         if self.axis is not None and torch.rand(1) < 0.5:
@@ -167,70 +192,69 @@ class SkippingMapper:
         self.mapper, self.dataset = mapper, dataset
 
     def __call__(self, item: dict) -> dict:
-        """Returns the mapper's dict with "skipped", the list of the names of files that could not be read.
+        """Returns the mapper's dict with "skipped", the list of the files that could not be read: (name, reason).
 
         Raises:
             InputError: none of MAX_ATTEMPTS images can be read.
         """
-        skipped: list[str] = []
+        skipped: list[tuple[str, str]] = []
         reason = None
         while len(skipped) < MAX_ATTEMPTS:
             try:
                 return self.mapper(item) | {"skipped": skipped}
             except InputError as error:
-                skipped.append(item["file_name"])
+                skipped.append((item["file_name"], str(error).removeprefix(f"{item['file_name']} ")))
                 reason = error
             item = self.dataset[random.randrange(len(self.dataset))]
         raise InputError(f"None of {MAX_ATTEMPTS} images drawn can be read; the last: {reason}") from reason
 
 
 class SkippedImageLog:
-    """A text file with the names of the images that could not be read, one a line and each once.
+    """A text file of the images that could not be read, each once: a line is a name, a tab and the reason.
 
-    Several processes may share it, and a resumed run continues it.
+    Several processes may share it, and a resumed run continues it, also one whose lines are names alone.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = path
-        self._lines = self._read()
+        self._names = self._read()
 
     @property
     def count(self) -> int:
         """The number of names in the file."""
         return len(self._read())
 
-    def update(self, batch: list[dict]) -> None:
-        """Adds the names that `SkippingMapper` skipped for the samples of a batch."""
-        skipped = {_line(name) for sample in batch for name in sample["skipped"]}
-        if skipped <= self._lines:
+    def update(self, entries: Iterable[tuple[str, str]]) -> None:
+        """Adds the (name, reason) of what `SkippingMapper` skipped."""
+        skipped = {_encode(name): _encode(reason) for name, reason in entries}
+        if skipped.keys() <= self._names:
             return
-        self._lines = self._read()  # other processes may have added to it
-        new = sorted(skipped - self._lines)
-        for line in new:
-            logger.warning(
-                "%s can't be read and is skipped; see %s.", line.decode(errors="backslashreplace"), self.path
-            )
+        self._names = self._read()  # other processes may have added to it
+        new = sorted(skipped.keys() - self._names)
+        for name in new:
+            shown, reason = (text.decode(errors="backslashreplace") for text in (name, skipped[name]))
+            logger.warning("%s is skipped: it %s (%s names all of them)", shown, reason, self.path)
         os.makedirs(os.path.dirname(self.path) or os.curdir, exist_ok=True)
         with open(self.path, "ab", buffering=0) as file:  # all lines in one write
-            file.write(b"".join(line + b"\n" for line in new))
-        self._lines.update(new)
+            file.write(b"".join(name + b"\t" + skipped[name] + b"\n" for name in new))
+        self._names.update(new)
 
     def _read(self) -> set[bytes]:
         try:
             with open(self.path, "rb") as file:
-                return set(file.read().split(b"\n")) - {b""}
+                return {line.partition(b"\t")[0] for line in file.read().split(b"\n")} - {b""}
         except FileNotFoundError:
             return set()
 
 
-def _line(name: str) -> bytes:
-    return os.fsencode(name).replace(b"\n", rb"\n")
+def _encode(text: str) -> bytes:
+    return os.fsencode(text).replace(b"\n", rb"\n").replace(b"\t", rb"\t")
 
 
 def _find_images(cfg: CfgNode) -> ConcatDataset:
     check_names("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
     register_image_folders([entry for entry in cfg.DATASETS.IMAGE_FOLDERS if _is_wanted(entry, cfg.DATASETS.TRAIN)])
-    parts: list[Any] = [_images_of(name, cfg) for name in cfg.DATASETS.TRAIN]
+    parts: list[Any] = [_list_image_files(name, cfg) for name in cfg.DATASETS.TRAIN]
     return ConcatDataset(parts)
 
 
@@ -240,8 +264,14 @@ def _is_wanted(entry: object, names: Sequence[str]) -> bool:
     return not pair or entry[0] in names or os.path.isdir(str(entry[1]))
 
 
-def _images_of(name: str, cfg: CfgNode) -> ImageFiles:
+def _list_image_files(name: str, cfg: CfgNode) -> ImageFiles | ImagePages:
     folder = MetadataCatalog.get(name).get("image_folder")
     if folder:
-        return list_images(folder)
-    return ImageFiles.from_names(list_image_names(name, cfg))
+        files = list_images(folder, arrays=cfg.INPUT.FORMAT == BANDS)
+    else:
+        files = ImageFiles.from_names(list_image_names(name, cfg))
+    if not cfg.INPUT.ALL_PAGES:
+        return files
+    pages = ImagePages.from_files(files)
+    logger.info(f"{name}: {len(files):,} files with {len(pages):,} pages or frames, each an image (INPUT.ALL_PAGES)")
+    return pages

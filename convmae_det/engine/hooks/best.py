@@ -6,6 +6,7 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from torch import nn
 
+from ...checkpoint.class_names import describe_classes
 from ...checkpoint.reading import read_checkpoint
 from ...checkpoint.writing import write_checkpoint
 from .evaluation import is_due_at_start
@@ -43,7 +44,8 @@ class BestCheckpoint(hooks.BestCheckpointer):
         """Writes the file; the base class calls it as a checkpointer's method, before it stores the new best value."""
         value, _ = self.trainer.storage.latest()[self.metric]
         best = {"metric": self.metric, "value": value, "iterations": min(iteration + 1, self.trainer.max_iter)}
-        write_checkpoint({"model": self.model.state_dict(), "best": best}, path)
+        content = {"model": self.model.state_dict(), "best": best} | describe_classes(self.model)
+        write_checkpoint(content, path, recorded=True)
 
 
 class TrainingStopped(BaseException):
@@ -77,13 +79,13 @@ class EarlyStoppingHook(HookBase):
             self._check()
 
     def _check(self) -> None:
-        if reason := self._reason(self.trainer.iter + 1):
+        if reason := self._find_reason(self.trainer.iter + 1):
             if comm.is_main_process():
                 self.trainer.save_final()
             comm.synchronize()  # when one process ends, a launcher ends the others
             raise TrainingStopped(f"{reason}: the run is complete")
 
-    def _reason(self, iterations: int) -> str | None:
+    def _find_reason(self, iterations: int) -> str | None:
         """Returns why to stop after this many iterations, the same on all processes; None: continue."""
         reason, best = None, self.best
         if best and best.best_iter is not None:

@@ -1,15 +1,13 @@
 """When a detector is evaluated during training, and which metric chooses the best weights."""
 
 import math
-from collections.abc import Iterator
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.engine import TrainerBase, hooks
 
-from ...config.checks import check_evaluation
+from ...config.checks import check_evaluation, require
 from ...errors import InputError
-from ...evaluation.coco import MEASURES, list_tasks
+from ...evaluation.coco import evaluate_results, list_tasks, read_ground_truth
 
 
 def resolve_evaluation(cfg: CfgNode, num_images: int) -> None:
@@ -23,37 +21,55 @@ def resolve_evaluation(cfg: CfgNode, num_images: int) -> None:
     if test.EVAL_EPOCHS:
         test.EVAL_PERIOD = math.ceil(test.EVAL_EPOCHS * num_images / cfg.SOLVER.IMS_PER_BATCH)
         test.EVAL_EPOCHS = 0.0
-    choose_best_metric(cfg)
 
 
 def choose_best_metric(cfg: CfgNode) -> str:
-    """Chooses the metric for model_best.pth, by its name in metrics.json; "" without DATASETS.TEST.
+    """Chooses the metric for model_best.pth, by its name in metrics.json.
+
+    Returns:
+        TEST.BEST_METRIC or, if that is empty, the AP of masks (boxes) on the first data set of DATASETS.TEST that has
+        annotations; "" if none has.
 
     Raises:
-        InputError: a name that is not computed; lists those that are.
+        InputError: a name that is not computed, or that can't have a value on these data; lists those that can.
     """
-    if not cfg.DATASETS.TEST:
-        return ""
-    groups = dict(_list_metric_groups(cfg))
-    name = cfg.TEST.BEST_METRIC or f"{list(groups)[len(list_tasks(cfg)) - 1]}/AP"  # masks come after boxes
-    group, _, measure = name.rpartition("/")
-    one_class = measure.startswith("AP-") and measure[3:] in groups.get(group, ())
-    if group not in groups or not (measure in MEASURES or one_class):
+    metrics = _list_metrics(cfg)
+    if not cfg.TEST.BEST_METRIC:
+        groups = [group for group in metrics if group.rpartition("/")[2] == list_tasks(cfg)[-1]]
+        return f"{groups[0]}/AP" if groups else ""
+    name = cfg.TEST.BEST_METRIC
+    must = "be empty where no data set of DATASETS.TEST has annotations"
+    require(metrics, "TEST.BEST_METRIC", name, must)
+    group = max((group for group in metrics if name.startswith(f"{group}/")), key=len, default="")
+    measures = metrics.get(group, {})
+    measure = name[len(group) + 1 :]
+    if not measures.get(measure, False):
+        problem = "has no value, for the test data have no such object" if measure in measures else "is not computed"
+        common = measures or next(iter(metrics.values()))
+        possible = [f"/{measure}" for measure, has_value in common.items() if has_value and measure[:3] != "AP-"]
         raise InputError(
-            f"TEST.BEST_METRIC is {name}, which is not computed: choose {', '.join(groups)} followed by "
-            f"{', '.join(f'/{measure}' for measure in MEASURES)} or, for one of several classes, /AP-NAME"
+            f"TEST.BEST_METRIC is {name}, which {problem}: choose {', '.join([group] if group else metrics)} followed "
+            f"by {', '.join(possible)} or, for one of several classes, /AP-NAME"
         )
     return name
 
 
-def _list_metric_groups(cfg: CfgNode) -> Iterator[tuple[str, list[str]]]:
-    """Yields what stands before /AP in the names of metrics, and the classes that have a metric of their own."""
-    for weights in ("", "ema/") if cfg.SOLVER.EMA.DECAY else ("",):
-        for dataset in cfg.DATASETS.TEST:
-            classes = MetadataCatalog.get(dataset).get("thing_classes", [])
-            for task in list_tasks(cfg):
-                several = len(cfg.DATASETS.TEST) > 1
-                yield f"{weights}{dataset + '/' if several else ''}{task}", classes if len(classes) > 1 else []
+def _list_metrics(cfg: CfgNode) -> dict[str, dict[str, bool]]:
+    """Lists the metrics of evaluations, by what stands before /AP in their names, and whether they can have a value.
+
+    That is found by an evaluation of no results: where there is nothing to find, it gives no number.
+    """
+    metrics = {}
+    for dataset in cfg.DATASETS.TEST:
+        truth = read_ground_truth(dataset, cfg.DATASETS.CROWD_AS_OBJECTS)
+        if "annotations" not in truth:
+            continue
+        scores = evaluate_results(truth, [], ("bbox",), cfg.TEST.DETECTIONS_PER_IMAGE)["bbox"]
+        for task in list_tasks(cfg):
+            prefix = f"{dataset}/" if len(cfg.DATASETS.TEST) > 1 else ""
+            metrics[f"{prefix}{task}"] = {name: not math.isnan(score) for name, score in scores.items()}
+    averaged = {f"ema/{name}": measures for name, measures in metrics.items()} if cfg.SOLVER.EMA.DECAY else {}
+    return metrics | averaged
 
 
 def is_due_at_start(trainer: TrainerBase, period: int) -> bool:

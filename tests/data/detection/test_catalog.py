@@ -36,12 +36,43 @@ def crowd(content):
         annotation["iscrowd"] = 1
 
 
-@pytest.mark.parametrize("change", [remove_objects, crowd])
-def test_no_objects_at_all(cfg, register, change):
+@pytest.mark.parametrize(
+    "change, problem",
+    [
+        (remove_objects, "No image of mini has an object: annotate some"),
+        (crowd, r"All 8 annotations of mini are crowds .* set DATASETS\.CROWD_AS_OBJECTS True"),
+    ],
+)
+@pytest.mark.parametrize("filtered", [True, False])
+def test_no_objects_at_all(cfg, register, change, problem, filtered):
     register(change)
-    with pytest.raises(InputError, match="No image of mini has an object that isn't a crowd: annotate some, or keep"):
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = filtered
+    with pytest.raises(InputError, match=problem):
         load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
     assert len(load_dataset_dicts(["mini"], is_train=False, cfg=cfg)) == 4
+
+
+def test_crowds_are_objects_where_asked(cfg, register):
+    """As masks of CVAT's brush are."""
+    register(crowd)
+    cfg.DATASETS.CROWD_AS_OBJECTS = True
+    for is_train in (True, False):
+        dicts = load_dataset_dicts(["mini"], is_train=is_train, cfg=cfg)
+        assert [annotation["iscrowd"] for image in dicts for annotation in image["annotations"]] == [0] * 8
+
+
+@pytest.mark.parametrize(
+    "key, value, problem",
+    [
+        ("MODEL.KEYPOINT_ON", True, "be False for mini, which isn't registered with names of keypoints"),
+        ("MODEL.META_ARCHITECTURE", "PanopticFPN", "be GeneralizedRCNN or RetinaNet for mini, which has no class for"),
+    ],
+)
+def test_what_the_data_do_not_have_is_named(cfg, register, key, value, problem):
+    register()
+    cfg.merge_from_list([key, value])
+    with pytest.raises(InputError, match=f"{key} is {value!r}; it must {problem}"):
+        load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
 
 
 def test_unknown_name_with_and_without_near_ones(cfg):
@@ -149,7 +180,7 @@ def test_an_error_that_is_not_the_files_is_kept(cfg, register, monkeypatch):
         raise ZeroDivisionError
 
     register()
-    monkeypatch.setattr(catalog, "get_detection_dataset_dicts", broken)
+    monkeypatch.setattr(catalog, "describe_images", broken)
     with pytest.raises(ZeroDivisionError):
         load_dataset_dicts(["mini"], is_train=True, cfg=cfg)
 

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json, register_coco_instances
 from hypothesis import given
 from hypothesis import strategies as st
 
 from convmae_det.data.detection import categories
 from convmae_det.data.detection.catalog import list_image_names, load_dataset_dicts
 from convmae_det.data.detection.categories import find_categories, read_categories
-from convmae_det.data.detection.coco_format import register_coco_format
+from convmae_det.data.detection.coco_format import describe_images, load_coco_format, register_coco_format
+from convmae_det.data.shapes import write_shapes
 from convmae_det.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("catalog")
@@ -57,10 +59,10 @@ def test_entries_are_registered_where_they_are_used(cfg, paths):
 
 
 def test_the_file_is_read_once(paths, monkeypatch):
-    categories._categories_in.cache_clear()
+    categories._search_categories.cache_clear()
     for _ in range(3):
         register_coco_format([["mine", *paths], ["again", *paths]])
-    assert categories._categories_in.cache_info().misses == 1
+    assert categories._search_categories.cache_info().misses == 1
 
 
 def test_a_changed_entry_or_file_replaces_the_earlier_one(paths, tmp_path):
@@ -118,8 +120,11 @@ def test_categories_are_found_wherever_they_stand(tmp_path_factory, pairs, other
     for content in ({"images": [others], **wanted}, {**wanted, "images": [others]}):
         for ascii in (False, True):
             path.write_text(json.dumps(content, indent=indent, ensure_ascii=ascii), "utf-8", "surrogatepass")
-            categories._categories_in.cache_clear()
-            assert read_categories(path) == sorted(map(list, pairs))
+            categories._search_categories.cache_clear()
+            found = read_categories(path)
+            assert [number for number, _ in found] == sorted(number for number, _ in pairs)
+            names = [name for _, name in sorted(pairs)]
+            assert [name for _, name in found] == names or len(set(names)) < len(names) == len({x for _, x in found})
 
 
 def test_categories_longer_than_the_first_look(tmp_path, monkeypatch):
@@ -176,3 +181,98 @@ def test_data_sets_of_others_have_categories_too(register):
     register()
     assert find_categories("mini") == [[7, "class 7"], [90, "class 90"]]  # registered in Python, not loaded yet
     assert find_categories("unheard of") == []
+
+
+@pytest.mark.parametrize("source", ["shapes", "val2017", "train2017"])
+def test_images_are_described_as_detectron2_does(source, request, tmp_path):
+    if source == "shapes":
+        write_shapes(tmp_path, train=3, val=1, size=64)
+        path, root = tmp_path / "annotations/instances_train.json", tmp_path / "train"
+    else:
+        coco = request.getfixturevalue("real_coco")
+        path, root = coco / f"annotations/instances_{source}.json", coco / source
+    ours, theirs = load_coco_format(str(path), str(root), "ours"), load_coco_json(str(path), str(root), "theirs")
+    for image in theirs:
+        for annotation in image["annotations"]:
+            annotation.setdefault("iscrowd", 0)
+    assert ours == theirs
+    for key in ("thing_classes", "thing_dataset_id_to_contiguous_id"):
+        assert MetadataCatalog.get("ours").get(key) == MetadataCatalog.get("theirs").get(key)
+    for name in ("ours", "theirs"):
+        MetadataCatalog.pop(name)
+
+
+def describe(content, masks=True):
+    return describe_images(content, "/images", masks=masks)
+
+
+def test_keypoints_and_outlines_of_two_corners():
+    image = {"id": 1, "file_name": "a.png", "height": 9, "width": 9}
+    point = {"image_id": 1, "category_id": 3, "bbox": [1, 1, 2, 2], "iscrowd": 0}
+    content = {"images": [image], "categories": [{"id": 3, "name": "x"}]}
+    content["annotations"] = [point | {"keypoints": [4, 5, 2]}, point | {"segmentation": [[1, 1, 2, 2]]}]
+    (found,) = describe(content)
+    assert [annotation.get("keypoints") for annotation in found["annotations"]] == [[4.5, 5.5, 2]]
+    (found,) = describe(content, masks=False)
+    assert len(found["annotations"]) == 2 and not any("segmentation" in a for a in found["annotations"])
+    del content["annotations"]
+    assert "annotations" not in describe(content)[0]
+
+
+def windows(content):
+    for image in content["images"]:
+        image["file_name"] = f"images\\{image['file_name']}"
+
+
+def mark_bytes(text):
+    return text.encode("utf-8-sig")
+
+
+def write_utf16(text):
+    return text.encode("utf-16")
+
+
+@pytest.mark.parametrize("encode", [str.encode, mark_bytes, write_utf16])
+def test_byte_order_marks_are_read(cfg, paths, encode):
+    edit(paths[0], rename)
+    text = Path(paths[0]).read_text()
+    Path(paths[0]).write_bytes(encode(text))
+    cfg.DATASETS.COCO_FORMAT = [["mine", *paths]]
+    assert read_categories(paths[0]) == [[7, "ant"], [20, "cow"], [90, "zebra"]]
+    assert len(load_dataset_dicts("mine", is_train=True, cfg=cfg)) == 4
+
+
+@pytest.mark.parametrize("registered", ["in the configuration", "by Detectron2"])
+def test_paths_of_other_systems(cfg, paths, tmp_path, registered):
+    edit(paths[0], windows)
+    if registered == "by Detectron2":
+        register_coco_instances("mine", {}, paths[0], str(tmp_path))
+    else:
+        cfg.DATASETS.COCO_FORMAT = [["mine", paths[0], str(tmp_path)]]
+    dicts = load_dataset_dicts("mine", is_train=True, cfg=cfg)
+    assert [image["file_name"] for image in dicts] == [os.path.join(paths[1], f"{i}.png") for i in range(4)]
+
+
+def test_ids_come_back_as_they_were(cfg, paths):
+    def change(content):
+        for entry in content["images"]:
+            entry["id"] = f"image-{entry['id']}"
+        for entry in content["annotations"]:
+            entry["image_id"], entry["id"] = f"image-{entry['image_id']}", f"ann-{entry['id']}"
+
+    edit(paths[0], change)
+    cfg.DATASETS.COCO_FORMAT = [["mine", *paths]]
+    dicts = load_dataset_dicts("mine", is_train=True, cfg=cfg)
+    assert [image["image_id"] for image in dicts] == [f"image-{i}" for i in (1, 2, 3, 4)]
+
+
+def test_classes_of_one_name_stay_apart(cfg, paths):
+    def change(content):
+        content["categories"] = [{"id": 7, "name": "box"}, {"id": 90, "name": "box"}]
+
+    edit(paths[0], change)
+    cfg.DATASETS.COCO_FORMAT = [["mine", *paths]]
+    register_coco_format(cfg.DATASETS.COCO_FORMAT)
+    assert find_categories("mine") == [[7, "box (7)"], [90, "box (90)"]]
+    assert len(load_dataset_dicts("mine", is_train=True, cfg=cfg)) == 4
+    assert MetadataCatalog.get("mine").thing_classes == ["box (7)", "box (90)"]

@@ -68,7 +68,7 @@ def test_objects_move_with_their_pixels(cfg, seed):
 def test_half_of_the_images_are_flipped_with_their_boxes(cfg, lsj):
     cfg.INPUT.LSJ.ENABLED = lsj
     cfg.INPUT.LSJ.MIN_SCALE = cfg.INPUT.LSJ.MAX_SCALE = 1.0
-    cfg.INPUT.MIN_SIZE_TRAIN = (64,)
+    cfg.INPUT.MIN_SIZE_TRAIN = cfg.INPUT.MIN_SIZE_TRAIN if lsj else (64,)
     image = np.zeros((64, 64, 3), dtype=np.uint8)
     image[10:20, 5:30] = 255
     np.random.seed(0)
@@ -97,7 +97,8 @@ def test_test_time_resizes_only(cfg):
 @pytest.mark.parametrize("options", [(True, True), (True, False), (False, False)], ids=str)
 def test_the_thinnest_image_keeps_a_pixel(cfg, options):
     is_train, cfg.INPUT.LSJ.ENABLED = options
-    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (16,), 32
+    if not cfg.INPUT.LSJ.ENABLED:
+        cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (16,), 32
     cfg.INPUT.MIN_SIZE_TEST = cfg.INPUT.MAX_SIZE_TEST = 32
     for shape in ((1, 900, 3), (900, 1, 3)):
         height, width, _ = augment(cfg, np.zeros(shape, dtype=np.uint8), is_train)[0].shape

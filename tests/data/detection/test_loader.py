@@ -71,12 +71,42 @@ def test_number_of_classes_is_checked(cfg, register):
 
 
 @pytest.mark.parametrize(
-    "key, value", [("SAMPLER_TRAIN", "RepeatFactorTrainingSampler"), ("ASPECT_RATIO_GROUPING", True)]
+    "key, value", [("SAMPLER_TRAIN", "RandomSubsetTrainingSampler"), ("ASPECT_RATIO_GROUPING", True)]
 )
 def test_other_orders_are_refused(cfg, key, value):
     cfg.merge_from_list([f"DATALOADER.{key}", value])
     with pytest.raises(InputError, match=f"DATALOADER.{key} is {value!r}; it must be"):
         build_train_loader(cfg)
+
+
+def keep_one(content):
+    """Objects of the second class in the first of four images alone."""
+    content["annotations"] = [
+        entry for entry in content["annotations"] if entry["category_id"] == 7 or entry["image_id"] == 1
+    ]
+
+
+@pytest.mark.parametrize("sqrt, times", [(False, 4), (True, 2)])
+def test_images_of_rare_classes_come_more_often(cfg, register, sqrt, times):
+    """A class in a quarter of the images, with threshold 1: four times, or with the root two times."""
+    register(keep_one)
+    cfg.merge_from_list(["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"])
+    cfg.merge_from_list(["DATALOADER.REPEAT_THRESHOLD", 1.0, "DATALOADER.REPEAT_SQRT", sqrt])
+    dataset = build_train_dataset(cfg)
+    assert len(dataset) == 3 + times
+    cfg.SOLVER.IMS_PER_BATCH = len(dataset)
+    ids = [[sample["image_id"] for sample in batch] for batch in itertools.islice(build_train_loader(cfg), 3)]
+    assert all(sorted(epoch) == [1] * times + [2, 3, 4] for epoch in ids)
+    expected = take(cfg, 3)
+    cfg.DATALOADER.NUM_WORKERS = 2
+    assert equal(take(cfg, 2, 1), expected[1:])
+
+
+def test_repeating_needs_a_threshold(cfg, register):
+    register()
+    cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
+    with pytest.raises(InputError, match=r"DATALOADER.REPEAT_THRESHOLD is 0.0; it must be a share"):
+        build_train_dataset(cfg)
 
 
 def test_real_coco(cfg, register, real_coco):

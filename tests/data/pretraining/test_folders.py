@@ -1,12 +1,14 @@
 """A folder's images are all found, once, in a fixed order; the list that is kept holds only while nothing changes."""
 
 import contextlib
+import logging
 import os
 import pickle
 import pwd
 import random
 import socket
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from convmae_det.data.pretraining.folders import ImageFiles, list_images, register_image_folders
 from convmae_det.errors import InputError
@@ -331,8 +334,12 @@ def test_bad_names_and_folders(root, catalog):
     fill(root, "1.jpg")
     with pytest.raises(InputError, match="^/nowhere, the folder of mine in DATASETS.IMAGE_FOLDERS, doesn't exist"):
         register_image_folders([["mine", "/nowhere"]])
-    with pytest.raises(InputError, match="doesn't exist"):
+    with pytest.raises(InputError, match="is a file, not a folder"):
         register_image_folders([["mine", str(root / "1.jpg")]])
+    with zipfile.ZipFile(root / "images.zip", "w") as archive:
+        archive.writestr("1.jpg", b"")
+    with pytest.raises(InputError, match="is an archive, not a folder: unpack it"):
+        register_image_folders([["mine", str(root / "images.zip")]])
     with pytest.raises(InputError, match="names mine twice"):
         register_image_folders([["mine", str(root)], ["mine", str(root)]])
     with pytest.raises(InputError, match="coco_2017_train in DATASETS.IMAGE_FOLDERS belongs to another data set"):
@@ -343,3 +350,67 @@ def test_bad_names_and_folders(root, catalog):
 def test_a_path_costs_its_bytes_and_eight_more():
     files = ImageFiles.from_names(f"/data/{number:08}.jpg" for number in range(1000))
     assert sum(tensor.nbytes for tensor in vars(files).values()) == 1000 * (len("/data/00000000.jpg") + 1 + 8)
+
+
+# What is left out, and why.
+
+
+def save_image(path, format="PNG"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4)).save(path, format=format)
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPG", ".dib", ".pnm", ".tga", ".apng", ".j2k"])
+def test_every_suffix_of_an_image_counts(root, suffix):
+    fill(root, f"a{suffix}", "b.txt")
+    assert listed(root) == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"])
+def test_without_a_suffix_the_content_decides(root, format):
+    save_image(root / "photo", format)
+    fill(root, "empty")
+    (root / "script").write_text("#!/bin/sh")
+    (root / "figure").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")  # run to be read
+    assert listed(root) == ["photo"]
+
+
+def test_what_is_left_out_is_counted_and_named_also_from_the_cache(root, caplog):
+    fill(root, "1.jpg", "a/b.mp4", "c.MP4", "d.heic", "e.dng", "f.zip", "g.txt", "h.txt", "notes", ".hidden.mov")
+    settle(root)
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert listed(root) == ["1.jpg"]
+        said = caplog.text
+        assert f"2 .mp4, such as {root}/c.MP4 (a video" in said
+        assert f"1 .heic, such as {root}/d.heic (a photograph" in said and "1 .dng, such as" in said
+        assert "1 .zip" in said and "unpack it" in said
+        assert "3 that are no images (.txt, without a suffix), such as" in said and "hidden" not in said
+
+
+def test_nothing_is_said_where_nothing_is_left_out(root, caplog):
+    fill(root, "1.jpg")
+    with caplog.at_level(logging.INFO):
+        assert listed(root) == ["1.jpg"]
+    assert "left out" not in caplog.text
+
+
+def test_labels_beside_the_images_are_no_warning(root, caplog):
+    fill(root, "1.jpg", "1.txt")
+    with caplog.at_level(logging.WARNING):
+        listed(root)
+    assert "left out" not in caplog.text
+
+
+def test_a_folder_of_something_else_says_of_what(root):
+    fill(root, "a.heic", "b.mov")
+    with pytest.raises(InputError, match=r"holds no images.* It has 1 \.heic, .*1 \.mov"):
+        list_images(str(root))
+
+
+def test_arrays_are_images_where_they_are_wanted(root):
+    fill(root, "a.npy", "b.jpg")
+    assert listed(root) == ["b.jpg"]
+    assert [image["file_name"] for image in list_images(str(root), arrays=True)] == [f"{root}/a.npy", f"{root}/b.jpg"]
+    assert listed(root) == ["b.jpg"]

@@ -64,15 +64,21 @@ def take(cfg, batches, start=0):
     return list(itertools.islice(build_pretraining_loader(cfg, start), batches))
 
 
-def described(batches):
-    return [[{**sample, "image": sample["image"].tolist()} for sample in batch] for batch in batches]
+def take_samples(cfg, count):
+    """Of the same stream, before they are stacked to batches."""
+    stream = build_pretraining_loader(cfg).loader.dataset
+    return [stream[position] for position in range(count)]
+
+
+def describe(batches):
+    return [batch | {"images": batch["images"].tolist()} for batch in batches]
 
 
 # What a sample is.
 
 
 def test_a_sample(cfg, folder):
-    samples = sum(take(cfg, 8), [])
+    samples = take_samples(cfg, 24)
     for sample in samples:
         with Image.open(sample["file_name"]) as image:
             assert (sample["width"], sample["height"]) == image.size
@@ -147,13 +153,25 @@ def test_small_and_thin_images_are_upscaled(tmp_path, size):
 # Where the samples come from.
 
 
+def test_a_batch(cfg, folder):
+    """Images are one tensor; and what is said of them is in their order."""
+    (folder / "0" / "2.png").write_bytes(b"damaged")
+    batches, samples = take(cfg, 8), iter(take_samples(cfg, 24))
+    for batch in batches:
+        parts = list(itertools.islice(samples, len(batch["images"])))
+        assert torch.equal(batch["images"], torch.stack([part["image"] for part in parts]))
+        assert batch["file_names"] == [part["file_name"] for part in parts]
+        assert batch["skipped"] == [pair for part in parts for pair in part["skipped"]]
+    assert next(samples, None) is None and batches[0]["images"].dtype == torch.uint8
+
+
 @pytest.mark.parametrize("workers, start", [(0, 3), (1, 2), (2, 0)])
 def test_reproducible_whatever_the_workers_and_the_start(cfg, folder, workers, start):
     (folder / "0" / "2.png").write_bytes(b"damaged")
-    expected = described(take(cfg, 6))
-    assert any(sample["skipped"] for batch in expected for sample in batch)
+    expected = describe(take(cfg, 6))
+    assert any(batch["skipped"] for batch in expected)
     cfg.DATALOADER.NUM_WORKERS = workers
-    assert described(take(cfg, 6 - start, start)) == expected[start:]
+    assert describe(take(cfg, 6 - start, start)) == expected[start:]
 
 
 def test_annotations_are_ignored(cfg, register):
@@ -165,7 +183,7 @@ def test_annotations_are_ignored(cfg, register):
     cfg.DATASETS.TRAIN, cfg.DATASETS.IMAGE_FOLDERS = ("mini",), []
     assert len(build_pretraining_dataset(cfg)) == 4
     (batch,) = take(cfg, 1)
-    assert {frozenset(sample) for sample in batch} == {frozenset({"image", "file_name", "height", "width", "skipped"})}
+    assert batch.keys() == {"images", "file_names", "skipped"}
 
 
 def test_folders_and_registered_data_sets_mix(cfg, folder, register):
@@ -173,7 +191,7 @@ def test_folders_and_registered_data_sets_mix(cfg, folder, register):
     cfg.DATASETS.TRAIN = ("folder", "mini")
     names = [image["file_name"] for image in build_pretraining_dataset(cfg)]
     assert len(set(names)) == 12
-    assert {sample["file_name"] for batch in take(cfg, 4) for sample in batch} == set(names)
+    assert {name for batch in take(cfg, 4) for name in batch["file_names"]} == set(names)
 
 
 def test_folders_that_training_does_not_name_may_be_missing(cfg, folder, tmp_path):
@@ -190,12 +208,17 @@ def test_real_coco(cfg, register, real_coco):
     assert len(build_pretraining_dataset(cfg)) == 288
     cfg.DATASETS.TRAIN, cfg.DATASETS.IMAGE_FOLDERS = ("folder",), [["folder", f"{real_coco}/train2017"]]
     assert len(build_pretraining_dataset(cfg)) == 288
-    assert all(sample["image"].float().std() > 1 for batch in take(cfg, 4) for sample in batch)
+    assert all(image.float().std() > 1 for batch in take(cfg, 4) for image in batch["images"])
 
 
 def test_a_data_set_that_is_missing(cfg, folder, register, tmp_path):
     cfg.DATASETS.TRAIN = ("foldre",)
     with pytest.raises(InputError, match="^The data set 'foldre' is not registered: did you mean folder"):
+        build_pretraining_dataset(cfg)
+    cfg.DATASETS.TRAIN = ("imagenet_train",)
+    with pytest.raises(
+        InputError, match=r"'imagenet_train' is not registered: did you mean folder, which DATASETS lists"
+    ):
         build_pretraining_dataset(cfg)
     register(json_file=tmp_path / "gone.json")
     cfg.DATASETS.TRAIN = ("mini",)
@@ -261,7 +284,7 @@ def in_two_processes(monkeypatch):
 @pytest.fixture
 def walks(monkeypatch):
     walks, walk = [], image_folder._walk
-    monkeypatch.setattr(image_folder, "_walk", lambda folder: walks.append(folder) or walk(folder))
+    monkeypatch.setattr(image_folder, "_walk", lambda folder, *rest: walks.append(folder) or walk(folder, *rest))
     monkeypatch.setattr(image_folder, "SETTLED", 0)
     return walks
 
@@ -291,14 +314,14 @@ def test_processes_that_find_other_images_stop(cfg, folder, walks, in_two_proces
 
 
 def test_a_damaged_file_changes_only_its_own_samples(cfg, folder):
-    expected = sum(described(take(cfg, 8)), [])
+    expected = take_samples(cfg, 24)
     damaged = str(folder / "0" / "2.png")
     (folder / "0" / "2.png").write_bytes(b"")
-    for sample, other in zip(sum(described(take(cfg, 8)), []), expected, strict=True):
+    for sample, other in zip(take_samples(cfg, 24), expected, strict=True):
         if other["file_name"] == damaged:
-            assert sample["skipped"] and set(sample["skipped"]) == {damaged} != {sample["file_name"]}
+            assert {name for name, _ in sample["skipped"]} == {damaged} != {sample["file_name"]}
         else:
-            assert sample == other
+            assert torch.equal(sample.pop("image"), other.pop("image")) and sample == other
 
 
 def fail(item):
@@ -332,34 +355,49 @@ def test_a_data_set_without_a_readable_file_stops(cfg, folder, workers):
         take(cfg, 1)
 
 
-def skipping(*names):
-    return [{"skipped": [name]} for name in names]
+def skipping(*names, reason="is empty"):
+    return [(name, reason) for name in names]
+
+
+def logged_names(path):
+    return [line.partition("\t")[0] for line in path.read_text().splitlines()]
 
 
 def test_skipped_images_are_named_once(tmp_path):
     path = tmp_path / "output" / "skipped_images.log"
     log = SkippedImageLog(path)
-    log.update([{"skipped": []}])
+    log.update([])
     assert log.count == 0 and not path.exists()
-    log.update([{"skipped": ["b.jpg", "a.jpg", "b.jpg"]}, *skipping("a.jpg")])
-    log.update(skipping("b.jpg"))
-    assert path.read_text() == "a.jpg\nb.jpg\n" and log.count == 2
+    log.update(skipping("b.jpg", "a.jpg", "b.jpg", "a.jpg"))
+    log.update(skipping("b.jpg", reason="is empty now"))
+    assert path.read_text() == "a.jpg\tis empty\nb.jpg\tis empty\n" and log.count == 2
     resumed = SkippedImageLog(str(path))
     resumed.update(skipping("a.jpg", "c.jpg"))
-    assert path.read_text() == "a.jpg\nb.jpg\nc.jpg\n" and log.count == resumed.count == 3
+    assert logged_names(path) == ["a.jpg", "b.jpg", "c.jpg"] and log.count == resumed.count == 3
+
+
+def test_a_log_of_names_alone_is_continued(tmp_path):
+    path = tmp_path / "skipped_images.log"
+    path.write_text("a.jpg\nb c.jpg\n")
+    log = SkippedImageLog(path)
+    log.update(skipping("b c.jpg", "a.jpg", "d.jpg"))
+    assert path.read_text() == "a.jpg\nb c.jpg\nd.jpg\tis empty\n" and log.count == 3
 
 
 def test_processes_share_the_file(tmp_path):
     logs = [SkippedImageLog(tmp_path / "skipped_images.log") for _ in range(2)]
     for log in logs:
         log.update(skipping("a.jpg"))
-    assert (tmp_path / "skipped_images.log").read_text() == "a.jpg\n"
+    assert (tmp_path / "skipped_images.log").read_text() == "a.jpg\tis empty\n"
 
 
 def test_every_name_fits_a_line(tmp_path):
     for _ in range(2):
-        SkippedImageLog(tmp_path / "skipped_images.log").update(skipping("a\nb.jpg", "\udcff.jpg"))
-    assert (tmp_path / "skipped_images.log").read_bytes() == b"a\\nb.jpg\n\xff.jpg\n"
+        log = SkippedImageLog(tmp_path / "skipped_images.log")
+        log.update(skipping("a\nb.jpg", "\udcff.jpg", "c\td.jpg", reason="is\nno image"))
+    lines = [rb"a\nb.jpg", rb"c\td.jpg", b"\xff.jpg"]
+    written = (tmp_path / "skipped_images.log").read_bytes()
+    assert written == b"".join(line + b"\t" + rb"is\nno image" + b"\n" for line in lines)
 
 
 def test_skipped_images_of_a_run(cfg, folder, tmp_path, caplog):
@@ -368,6 +406,8 @@ def test_skipped_images_of_a_run(cfg, folder, tmp_path, caplog):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     log = SkippedImageLog(tmp_path / "skipped_images.log")
     for batch in take(cfg, 12):
-        log.update(batch)
-    assert sorted((tmp_path / "skipped_images.log").read_text().split()) == list(map(str, damaged))
-    assert log.count == 2 and caplog.text.count("can't be read and is skipped") == 2
+        log.update(batch["skipped"])
+    lines = sorted((tmp_path / "skipped_images.log").read_text().splitlines())
+    assert [line.split("\t")[0] for line in lines] == list(map(str, damaged))
+    assert all("truncated" in line.split("\t")[1] for line in lines)
+    assert log.count == 2 and caplog.text.count("is skipped: it can't be read") == 2

@@ -1,15 +1,15 @@
-"""Speed and waiting, as they were over the last iterations together."""
+"""Speed and waiting, as they were over the last iterations together, and when they are said."""
 
 import logging
 from types import SimpleNamespace
 
 import pytest
-from detectron2.utils.events import EventStorage
+from detectron2.utils.events import EventStorage, get_event_storage
 
 from convmae_det.engine.hooks import progress
 
 
-def run(monkeypatch, seconds, waited, period, **of):
+def run(monkeypatch, seconds, waited, period, between=5.0, **of):
     """What the storage holds after each of as many iterations as there are `seconds`."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(progress.time, "perf_counter", lambda: clock.now)
@@ -21,7 +21,7 @@ def run(monkeypatch, seconds, waited, period, **of):
             clock.now += duration
             storage.put_scalar("data_time", wait)
             hook.after_step()
-            clock.now += 100.0  # what other hooks take
+            clock.now += between  # what other hooks take
             values.append({name: value for name, (value, _) in storage.latest().items()})
             storage.step()
     return values
@@ -34,9 +34,30 @@ def test_one_long_wait_among_short_ones_shows(monkeypatch, caplog):
     assert [value["data_share"] for value in values] == pytest.approx([0, 0, 0, 0.6, 0.6, 0.6])
     assert [value["epoch"] for value in values] == pytest.approx([0.25, 0.5, 0.75, 1, 1.25, 1.5])
     assert [record.getMessage() for record in caplog.records] == [
+        "epoch 0.25 of 1.50, 2.0 images/s, 0% of it waiting for data",
         "epoch 1.00 of 1.50, 0.8 images/s, 60% of it waiting for data",
         "epoch 1.50 of 1.50, 0.8 images/s, 60% of it waiting for data",
     ]
+
+
+@pytest.mark.parametrize(
+    "seconds, written",
+    [
+        ([1] * 10, [1, 8, 10]),  # after the first, each of a period, and the last
+        ([30] * 10, [1, 3, 5, 7, 8, 10]),
+        ([40] * 4, [1, 2, 3, 4]),  # after the second already, since after the third a minute will be over
+        ([70] * 4, [1, 2, 3, 4]),
+        ([1, 1, 58, 1, 60], [1, 3, 5]),
+    ],
+)
+def test_at_least_a_line_a_minute_and_one_after_the_first_iteration(monkeypatch, caplog, seconds, written):
+    storage, at = [], []
+    printer = SimpleNamespace(write=lambda: at.append(get_event_storage().iter + 1))
+    of = dict(num_images=8, images_per_step=2, period=8, printer=printer, between=0.0)
+    with caplog.at_level(logging.INFO, "convmae_det"):
+        storage = run(monkeypatch, seconds, [0] * len(seconds), **of)
+    assert at == written and len(storage) == len(seconds)
+    assert len(caplog.records) == len(written)
 
 
 def test_a_wait_that_another_process_measured_is_no_longer_than_the_iteration(monkeypatch):

@@ -1,0 +1,56 @@
+"""The names of a detector's classes, beside its weights, so that weights of other classes are noticed.
+
+A model has them as the attribute ``class_names``, a list of str in the order of its outputs, if they are known.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from ..errors import InputError
+from .fitting import Strictness
+
+logger = logging.getLogger(__name__)
+
+KEY = "class_names"
+SHOWN = 5  # names in a sentence
+
+
+def describe_classes(model: nn.Module) -> dict[str, list[str]]:
+    """Returns what a checkpoint of the model says about its classes."""
+    names = getattr(model, KEY, None)
+    return {KEY: list(names)} if names else {}
+
+
+def check_class_names(model: nn.Module, entries: Mapping[str, Any], path: Any, strictness: Strictness) -> None:
+    """Compares the classes of a model with those that a file's weights were trained on, if both are known.
+
+    Other classes to begin a run with are logged, if the weights of their outputs are loaded.
+
+    Args:
+        model: about to be changed
+        entries: what the file holds beside the weights
+        path: of the file
+        strictness: how the weights are to be loaded
+
+    Raises:
+        InputError: they differ, and the weights are to be used as they are, or to resume their run.
+    """
+    ours, theirs = getattr(model, KEY, None), entries.get(KEY)
+    if not ours or not isinstance(theirs, list) or list(ours) == theirs:
+        return
+    trained = f"{path} was trained on the classes {_shorten_list(theirs)}"
+    if strictness == Strictness.ENCODER:
+        if len(theirs) == len(ours):
+            logger.warning(f"{trained}: what it learned of them begins the training of {_shorten_list(ours)}")
+        return
+    advice = "use it with the config.yaml that was written beside it, and with data of its classes"
+    if strictness == Strictness.EXACT:
+        advice = "resume it with data of its classes, or begin a new run with it as MODEL.WEIGHTS"
+    raise InputError(f"{trained}, but the configuration names {_shorten_list(ours)}: {advice}")
+
+
+def _shorten_list(names: Sequence[str]) -> str:
+    return ", ".join(map(str, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")
