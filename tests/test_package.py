@@ -170,7 +170,16 @@ DISTRIBUTIONS = {
     "torch.utils.tensorboard": "tensorboard",
     "yaml": "pyyaml",
 }
-PLUGINS = {"build", "onnx", "onnxruntime", "pyrefly", "pytest-xdist", "ruff", "setuptools"}  # used without an import
+PLUGINS = {
+    "build",
+    "onnx",
+    "onnxruntime",
+    "pyrefly",
+    "pytest-xdist",
+    "ruff",
+    "setuptools",
+    "wheel",
+}  # used without an import
 OWN = {"convmae_det", "detectron2", "benchmarks", *(path.stem for path in ROOT.glob("*.py"))}
 OWN |= {path.stem for folder in ("tools", "tests") for path in (ROOT / folder).rglob("*")}
 

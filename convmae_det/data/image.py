@@ -258,7 +258,8 @@ def _open(path: str | os.PathLike, decoding: Decoding, page: int = 0) -> ImageFi
     if NOT_READ.get(os.path.splitext(path)[1].lower()) == RAW:
         raise ValueError("Pillow would read its thumbnail")
     image = Image.open(path)
-    check_size(path, *image.size, decoding.max_pixels)
+    if image.width * image.height > decoding.max_pixels:
+        check_size(path, *image.size, decoding.max_pixels)  # raises
     if page:
         image.seek(page)
     return image

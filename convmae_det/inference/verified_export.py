@@ -130,7 +130,8 @@ def _read_normalised(image_file: str, extractor: FeatureExtractor) -> torch.Tens
     Raises:
         InputError: it can't be read, or the meaning of the encoder's channels is unknown.
     """
-    if extractor.image_format is None or extractor.mean is None or extractor.std is None:
+    mean, std = extractor.mean, extractor.std
+    if extractor.image_format is None or mean is None or std is None:
         raise InputError(
             f"the encoder takes {extractor.in_channels} channels, and which ones the weights don't tell: name the "
             "config.yaml of the run that wrote them with --config-file"
@@ -138,7 +139,7 @@ def _read_normalised(image_file: str, extractor: FeatureExtractor) -> torch.Tens
     pixels = torch.from_numpy(read_image(image_file, extractor.image_format)).permute(2, 0, 1)
     side, largest = SIDES
     resized = transforms.resize(pixels, [side], max_size=largest, antialias=True)
-    return transforms.normalize(resized / 255, list(extractor.mean), list(extractor.std))[None]
+    return transforms.normalize(resized / 255, list(mean), list(std))[None]
 
 
 def _write(network: export.Exportable, example: torch.Tensor, text: str, format: str) -> tuple[bytes, export.Runner]:

@@ -26,7 +26,8 @@ def test_all_operations_are_counted_at_their_stage(form, kind):
         expected = operations.autoencoder(grid, published=form == steps.PUBLISHED, **shape)
     else:
         schedule = build_window_arguments(steps.configuration(kind, 64, "tiny"))
-        expected = operations.encoder(grid=grid, windows=build_attention_windows(shape["depths"][2], **schedule), **shape)
+        windows = build_attention_windows(shape["depths"][2], **schedule)
+        expected = operations.encoder(grid=grid, windows=windows, **shape)
     stages = count.count(kind, form, 64, SMALL)
     assert {stage: 1e9 * figures["gflop"] for stage, figures in stages.items() if figures["gflop"]} == (
         pytest.approx(dict(expected))

@@ -15,6 +15,7 @@ import convmae_det
 from convmae_det.data.detection.loader import build_test_loader
 from convmae_det.data.pretraining.loader import build_pretraining_loader
 from convmae_det.engine.step import TrainingStep
+from convmae_det.evaluation import coco
 from convmae_det.evaluation.coco import Evaluator
 from convmae_det.inference.model import build_model
 from convmae_det.ops import choice
@@ -64,7 +65,8 @@ def test_from_image_to_average_precision(shapes_cfg, monkeypatch):
     cfg = shapes_cfg()
     model = randomise(build_model(cfg)).eval()
     batches, evaluator = iter(build_test_loader(cfg, "shapes_val")), Evaluator("shapes_val", ("bbox", "segm"))
-    evaluator.reset()
+    truth = coco.read_ground_truth("shapes_val")  # the annotations come another way
+    monkeypatch.setattr(coco, "read_ground_truth", lambda *arguments: truth)
 
     def evaluate() -> None:
         with torch.no_grad():
@@ -73,4 +75,4 @@ def test_from_image_to_average_precision(shapes_cfg, monkeypatch):
         evaluator.evaluate()
 
     files = files_run_by(evaluate)
-    assert files_named("From an image to the AP of a detector") == files and len(files) < 24
+    assert files_named("From an image to the AP of a detector") == files and len(files) < 21

@@ -225,9 +225,10 @@ def _check_paths(name: str, cfg: CfgNode) -> None:
         inside = os.path.relpath(path, root)
         if inside.startswith(os.pardir):
             raise InputError(f"{problem} doesn't exist: register the data set with the path where it is.")
+        now = os.getenv("DETECTRON2_DATASETS", "not set, which means ./datasets")
         raise InputError(
             f"{problem} doesn't exist: {_suggest(_list_unused(cfg))}put it there, or set the environment variable "
-            f"DETECTRON2_DATASETS to the folder that holds {inside} (it is {os.getenv('DETECTRON2_DATASETS', 'not set, which means ./datasets')})."
+            f"DETECTRON2_DATASETS to the folder that holds {inside} (it is {now})."
         )
 
 
