@@ -52,8 +52,9 @@ def attention(side: int) -> tuple[Callable, tuple, str]:
 
 def decomposed(side: int) -> tuple[Callable, tuple, str]:
     parts = [torch.randn(1, HEADS, side * side, c, requires_grad=True) for c in (*[WIDTH // HEADS] * 3, side, side)]
-    chosen = _chosen("decomposed", choice.folds_bias(parts[0].device, WIDTH // HEADS + 2 * side))
-    return lambda: attend_by_axes(*parts), tuple(parts), chosen
+    chosen = {grad: _folds(parts[0], side, grad) for grad in (False, True)}
+    name = chosen[True] if chosen[True] == chosen[False] else f"{chosen[False]}, {chosen[True]}"
+    return lambda: attend_by_axes(*parts), tuple(parts), name
 
 
 def depthwise(side: int) -> tuple[Callable, tuple, str]:
@@ -75,6 +76,11 @@ def pieces(side: int) -> tuple[Callable, tuple, str]:
     chosen = {grad: _in_pieces(tokens, grad) for grad in (False, True)}
     name = chosen[True] if chosen[True] == chosen[False] else f"{chosen[False]}, {chosen[True]}"
     return lambda: apply_pointwise(tokens, norm, mlp), (tokens, *norm.parameters(), *mlp.parameters()), name
+
+
+def _folds(query: torch.Tensor, side: int, training: bool) -> str:
+    with torch.set_grad_enabled(training):
+        return _chosen("decomposed", choice.folds_bias(query.device, WIDTH // HEADS + 2 * side, side * side))
 
 
 def _in_pieces(tokens: torch.Tensor, training: bool) -> str:

@@ -47,7 +47,7 @@ def attend_by_axes(
         (B, heads, L, d)
     """
     (*batch, length, d), h, w = key.shape, rows.shape[-1], columns.shape[-1]
-    if not choice.folds_bias(key.device, d + h + w):
+    if not choice.folds_bias(key.device, d + h + w, length):
         bias = rows[..., :, None] + columns[..., None, :]
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.flatten(-2))
     token = torch.arange(length, device=key.device)[:, None]

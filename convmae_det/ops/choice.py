@@ -93,12 +93,17 @@ def choose_bias_alignment(device: torch.device) -> int:
     return 8 if device.type == "cuda" and not is_transformed() else 1
 
 
-def folds_bias(device: torch.device, channels: int) -> bool:
-    """Whether biases by row and column become channels of query and key, so many in all.
+def folds_bias(device: torch.device, channels: int, tokens: int) -> bool:
+    """Whether biases by row and column become channels of query and key, so many in all, on a grid of so many tokens.
 
-    On a GPU the fused kernels without a bias take heads of up to MAX_HEAD channels.
+    On a GPU the fused kernels without a bias take heads of up to MAX_HEAD channels. On a CPU it pays in training, where
+    the gradients of a matrix of biases would go to memory.
     """
-    return _chosen("decomposed", "folded", is_transformed() or device.type == "cpu" or channels <= MAX_HEAD)
+    if device.type == "cpu":
+        by_rule = is_transformed() or (torch.is_grad_enabled() and tokens > MATRIX_TOKENS)
+    else:
+        by_rule = is_transformed() or channels <= MAX_HEAD
+    return _chosen("decomposed", "folded", by_rule)
 
 
 def choose_piece(tokens: torch.Tensor) -> int | None:

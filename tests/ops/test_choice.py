@@ -101,3 +101,13 @@ def test_what_is_no_form_is_refused(monkeypatch, value):
     monkeypatch.setenv("CONVMAE_OPS", value)
     with pytest.raises(InputError, match="CONVMAE_OPS .* choose among linear=product"):
         choice.choose_piece(torch.zeros(2, 1))
+
+
+def test_biases_by_row_and_column_are_folded_where_it_pays(monkeypatch):
+    monkeypatch.setattr(choice, "read_overrides", dict)
+    cpu, gpu = torch.device("cpu"), torch.device("meta")  # one that is no CPU
+    large, wide = choice.MATRIX_TOKENS + 1, choice.MAX_HEAD + 1
+    assert choice.folds_bias(cpu, wide, large) and not choice.folds_bias(cpu, wide, choice.MATRIX_TOKENS)
+    with torch.no_grad():
+        assert not choice.folds_bias(cpu, wide, large)
+        assert choice.folds_bias(gpu, wide - 1, large) and not choice.folds_bias(gpu, wide, 1)

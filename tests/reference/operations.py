@@ -27,8 +27,7 @@ def encoder(
 ) -> Counter:
     """By stage, of one image. `visible`: tokens in the blocks of stage 3; `convolved`: those of the convolution stages
     and of patch embedding; None: all of the grid. `windows`: (size, shift) of each block of stage 3, None for global
-    attention; `decomposed`: with ViTDet's relative positions, as more channels of each of `num_heads` heads, whose
-    number makes no difference otherwise.
+    attention; `decomposed`: with ViTDet's relative positions. The number of heads makes no difference.
     """
     length = grid[0] * grid[1]
     visible, convolved = visible or length, convolved or visible or length
@@ -43,23 +42,20 @@ def encoder(
     dim = embed_dims[2]
     stages["stage 3"] = 2 * convolved * (4 * in_dim + dim) * dim
     for window in windows or [None] * depths[2]:
-        heads = num_heads if decomposed else 0
-        stages["stage 3"] += transformer_block(dim, mlp_ratios[2], visible, grid, window, heads)
+        stages["stage 3"] += transformer_block(dim, mlp_ratios[2], visible, grid, window, decomposed)
     return stages
 
 
-def transformer_block(dim, mlp_ratio, tokens: int, grid=None, window=None, decomposed_heads: int = 0) -> int:
-    """`grid`, if `window` (size, shift) or `decomposed_heads` is given; windows are filled with padding."""
+def transformer_block(dim, mlp_ratio, tokens: int, grid=None, window=None, decomposed=False) -> int:
+    """`grid`, if `window` (size, shift) or `decomposed` is given; windows are filled with padding."""
     attending = seen = tokens
     sides = grid
     if window:
         size, shift = window
         attending = math.prod(-(-(n + -shift % size) // size) * size for n in grid)
         seen, sides = size**2, (size, size)
-    biases, channels = 0, dim
-    if decomposed_heads:
-        biases, channels = 2 * attending * sum(sides) * dim, dim + decomposed_heads * sum(sides)
-    return 2 * attending * 4 * dim**2 + 4 * attending * seen * channels + biases + 2 * tokens * 2 * mlp_ratio * dim**2
+    biases = 2 * attending * sum(sides) * dim if decomposed else 0
+    return 2 * attending * 4 * dim**2 + 4 * attending * seen * dim + biases + 2 * tokens * 2 * mlp_ratio * dim**2
 
 
 def fusion(embed_dims: Sequence[int], tokens: int) -> int:
