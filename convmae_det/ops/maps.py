@@ -120,6 +120,8 @@ def crop(maps: torch.Tensor, padding: tuple[int, int, int, int]) -> torch.Tensor
     program for that case alone.
     """
     left, right, top, bottom = padding
+    height, width = maps.shape[1] - top - bottom, maps.shape[2] - left - right
     if choice.is_compiled():
-        return F.pad(maps, (0, 0, -left, -right, -top, -bottom))
-    return maps[:, top : maps.shape[1] - bottom, left : maps.shape[2] - right]
+        rows, columns = (torch.arange(n, device=maps.device) for n in (height, width))
+        return maps.index_select(1, rows + top).index_select(2, columns + left)
+    return maps[:, top : top + height, left : left + width]
