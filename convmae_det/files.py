@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: under a temporary name in the same folder, then renamed."""
+"""Files that are written whole or not at all: under a temporary name, then renamed. And folders that are not there."""
 
 import contextlib
 import os

@@ -88,7 +88,8 @@ def choose_precision(name: str, device: str, key: str, names: tuple[str, ...] = 
     Raises:
         InputError: another name, or float16 without a GPU.
     """
-    check_name(name, key, names)
+    if name not in names:
+        raise InputError(f"{key} is {name!r}; it must be one of {', '.join(names)}")
     require_gpu(name, device, key)
     if name == "auto":
         best = find_best_precision(device)
@@ -101,16 +102,6 @@ def choose_precision(name: str, device: str, key: str, names: tuple[str, ...] = 
             f"{format_dtype(find_best_precision(device).dtype)} here"
         )
     return Precision(None if name == "float32" else getattr(torch, name), f"as {key} says", cost)
-
-
-def check_name(name: str, key: str, names: tuple[str, ...]) -> None:
-    """Checks that `name`, the value of `key`, is one of `names`.
-
-    Raises:
-        InputError: it is not.
-    """
-    if name not in names:
-        raise InputError(f"{key} is {name!r}; it must be one of {', '.join(names)}")
 
 
 def require_gpu(name: str, device: str, key: str) -> None:

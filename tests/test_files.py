@@ -1,6 +1,5 @@
 """A file is written whole or not at all."""
 
-import contextlib
 import multiprocessing
 import os
 import resource
@@ -9,6 +8,7 @@ import stat
 
 import pytest
 import torch
+from reference.faults import limit
 
 from convmae_det.checkpoint.reading import read_checkpoint
 from convmae_det.checkpoint.writing import write_checkpoint
@@ -35,23 +35,12 @@ def umask():
     return mask
 
 
-@contextlib.contextmanager
-def largest_file(size):
-    """Writing beyond `size` bytes fails meanwhile, as on a full disk, with the system's error in mid-write."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_a_full_disk_leaves_the_previous_file(tmp_path, ending, share):
     path = tmp_path / f"weights.{ending}"
     write_checkpoint(OLD, path)
-    with largest_file(int(4_000_000 * share)), pytest.raises(InputError) as refusal:
+    with limit(resource.RLIMIT_FSIZE, int(4_000_000 * share)), pytest.raises(InputError) as refusal:
         write_checkpoint({"model": {"a": torch.zeros(1_000_000)}}, path)
     assert str(refusal.value).startswith(f"{path} can't be written (File too large)")
     assert torch.equal(read_checkpoint(path)["model"]["a"], OLD["model"]["a"])

@@ -28,7 +28,7 @@ LEVELS = (
     ("evaluation", "checkpoint"),
     ("data", "solver", "modeling"),
     ("config", "ops"),
-    ("precision", "files"),
+    ("precision", "files", "installation"),
     ("errors",),
 )
 LEVEL = {part: len(LEVELS) - number for number, parts in enumerate(LEVELS) for part in parts}

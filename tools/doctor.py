@@ -8,4 +8,4 @@ from pathlib import Path
 if __name__ == "__main__":
     root = Path(__file__).resolve().parents[1]
     sys.path.append(str(root))  # where the package is imported from, unless it is installed
-    sys.exit(runpy.run_path(str(root / "convmae_det/cli/doctor.py"))["main"]())
+    sys.exit(runpy.run_path(str(root / "convmae_det/installation.py"))["report_installation"]())

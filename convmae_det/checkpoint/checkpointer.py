@@ -12,10 +12,11 @@ from ..errors import InputError, shorten_error
 from ..files import atomic_write
 from .class_names import check_class_names, describe_classes
 from .finding import find_model_tensors
-from .fitting import Strictness, Weights
+from .fitting import Strictness
 from .loading import assign_weights
 from .reading import check_finite, find_local_file, read_checkpoint
 from .record import is_recorded
+from .weights import Weights
 from .writing import write_checkpoint
 
 

@@ -8,8 +8,6 @@ same rules apply to weights that begin a run, resume it, average it or are evalu
 import enum
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +17,8 @@ from ..modeling.attention import resize_bias_table
 from ..modeling.embeddings import resize_embedding
 from .channels import adapt_channels
 from .encoder_shape import EncoderShape, infer_encoder_shape
-from .finding import remove_wrappers
-from .formats import OURS, Format
 from .report import Report, collapse_blocks, find_part, format_shape
-
-LANDMARK = "stage1.patch_embed.proj.weight"
-INSIDE = ("stage1.", "stage2.", "stage3.", "norm.")
+from .weights import Weights, find_encoder_prefixes, strip_encoder_prefix
 
 POSITION = r"position_embedding\.table$"
 BIAS = r"(local|global)_bias\.table$"
@@ -57,71 +51,6 @@ class Strictness(enum.IntEnum):
     ENCODER = 0  # all of the encoder, all or nothing of each other part: to begin a run
     WHOLE = 1  # every parameter, tables of positions of any size: to evaluate
     EXACT = 2  # every parameter in its size: to resume a run, and its average
-
-
-@dataclass
-class Weights:
-    """The content of a file in our layout."""
-
-    path: str
-    format: Format
-    tensors: dict[str, torch.Tensor]
-    prefix: str | None  # before stage1.… in the names of `tensors`; None: the names are the model's own
-    entries: dict[str, Any] = field(default_factory=dict)  # what the file holds beside them: epoch, optimizer, …
-    start: str = ""  # of the names of `tensors` in the file, such as "student."
-    under: str = ""  # their place in the file, unless it is the usual one: keys and `start`, with wrappers
-
-    @classmethod
-    def from_run(cls, path: Any, tensors: dict[str, torch.Tensor]) -> "Weights":
-        """Takes the weights that a run wrote, for the same model: nothing is renamed."""
-        return cls(str(path), Format("checkpoint of a run", (), OURS), remove_wrappers(tensors), prefix=None)
-
-    @property
-    def shape(self) -> EncoderShape:
-        return infer_encoder_shape(self.tensors, self.prefix or "")
-
-    @property
-    def kind(self) -> str:
-        kind = f"{self.format.name} under {self.under}" if self.under else self.format.name
-        return kind if self.prefix is None else f"{kind}, {self.shape}"
-
-    def rename_tensors(self, prefixes: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Returns the tensors by the names of a model whose encoder has another prefix.
-
-        Args:
-            prefixes: of the model's encoders, see :func:`find_encoder_prefixes`
-
-        Raises:
-            InputError: the model doesn't have exactly one encoder.
-        """
-        if self.prefix is None:
-            return dict(self.tensors)
-        if len(prefixes) != 1:
-            raise InputError(
-                f"the model has {len(prefixes)} ConvMAE encoders, at {', '.join(prefixes)}: load into one at a time"
-                if prefixes
-                else "the model has no ConvMAE encoder: set MODEL.BACKBONE.NAME to build_convmae_backbone, "
-                "build_convmae_fpn_backbone or build_convmae_sfp_backbone"
-            )
-        (prefix,) = prefixes
-        if self.start and prefix == self.start + self.prefix:  # the file's own model: all names are the same
-            beside = {name: entry for name, entry in self.entries.items() if isinstance(entry, torch.Tensor)}
-            return beside | {self.start + name: tensor for name, tensor in self.tensors.items()}
-        return {
-            prefix + inner if (inner := strip_encoder_prefix(name, [self.prefix])) else name: tensor
-            for name, tensor in self.tensors.items()
-        }
-
-
-def find_encoder_prefixes(names: Collection[str]) -> list[str]:
-    """Finds what stands before stage1.… in the names of a model, for each of its ConvMAE encoders."""
-    return [name.removesuffix(LANDMARK) for name in names if name == LANDMARK or name.endswith(f".{LANDMARK}")]
-
-
-def strip_encoder_prefix(name: str, prefixes: Sequence[str]) -> str:
-    """Returns the name within the encoder; empty for what isn't part of an encoder."""
-    of_encoder = (prefix for prefix in prefixes if name.startswith(prefix or INSIDE))
-    return next((name.removeprefix(prefix) for prefix in of_encoder), "")
 
 
 def fit_weights(
@@ -217,7 +146,7 @@ def _handle_other_shape(
     shapes = tuple(tensor.shape), tuple(wanted.shape)
     resized = resize_position_table(name, tensor, wanted.shape)
     if resized is not None and fixed:  # a position table
-        report.matched.append(name)  # the model takes the file's grid (modeling/position_embedding.py)
+        report.matched.append(name)  # the model takes the file's grid (modeling/embeddings.py)
         return tensor, None
     if resized is not None:
         report.resized[name] = shapes

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from .encoder_shape import EncoderShape, count_blocks
-from .fitting import Weights
-from .loading import read_weights
+from .weights import Weights, read_weights
 
 PIXELS = 16  # along the side of a stage-3 token
 CLASS_SCORES = r"^head\.(\d\.)?weight$|box_predictor\.(\d\.)?cls_score\.weight$"
@@ -39,7 +38,7 @@ def describe_file(path: str | Path, key: str = "") -> dict[str, str]:
         "position embedding": describe_position(shape),
         "relative position": describe_bias(shape),
         "decoder": describe_decoder(tensors),
-        "classes": describe_classes(weights),
+        "classes": count_classes(weights),
     }
     facts |= {key: str(weights.entries[key]) for key in ("epoch", "iteration") if key in weights.entries}
     facts["tensors"] = describe_size(tensors)
@@ -66,7 +65,7 @@ def describe_decoder(tensors: dict[str, torch.Tensor]) -> str:
     return f"width {tensors['decoder.embed.bias'].shape[0]}, {blocks} blocks"
 
 
-def describe_classes(weights: Weights) -> str:
+def count_classes(weights: Weights) -> str:
     rows = next((tensor.shape[0] for name, tensor in weights.tensors.items() if re.search(CLASS_SCORES, name)), 0)
     background = 0 if any(name.startswith("head.") for name in weights.tensors) else 1
     return str(rows - background) if rows else "none"

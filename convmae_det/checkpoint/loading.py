@@ -6,12 +6,10 @@ from pathlib import Path
 from torch import nn
 
 from .class_names import check_class_names
-from .conversion import to_ours
-from .finding import MAIN, find_encoder, remove_wrappers
-from .fitting import Strictness, Weights, fit_weights
-from .formats import OFFICIAL, recognise_format
-from .reading import check_finite, read_checkpoint
+from .finding import remove_wrappers
+from .fitting import Strictness, fit_weights
 from .report import Report
+from .weights import Weights, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -64,26 +62,3 @@ def assign_weights(
     model.load_state_dict({names[name]: tensor for name, tensor in state.items()}, strict=False)
     logger.info("Loaded %s", report)
     return report
-
-
-def read_weights(path: str | Path, key: str = "") -> Weights:
-    """Reads the weights at `path` by our names, each at its own size.
-
-    Args:
-        path: of the file
-        key: as for :func:`load_weights`
-
-    Raises:
-        InputError: the file contains no ConvMAE weights, or several encoders and no key is given.
-    """
-    found = find_encoder(read_checkpoint(path), path, key)
-    format = recognise_format(found.tensors, path, found.prefix)
-    start = found.prefix.removesuffix(format.prefix)
-    tensors = {name.removeprefix(start): tensor for name, tensor in found.tensors.items() if name.startswith(start)}
-    entries = found.entries | {name: tensor for name, tensor in found.tensors.items() if not name.startswith(start)}
-    check_finite(tensors, path)
-    prefix = format.prefix
-    if format.layout == OFFICIAL:
-        tensors, prefix = to_ours(tensors, prefix), f"{prefix}encoder."
-    under = ".".join([*(k for k in found.keys if k not in MAIN), found.saved_prefix.removesuffix(format.prefix)])
-    return Weights(str(path), format, tensors, prefix, entries, start, under.removesuffix("."))

@@ -15,16 +15,12 @@ process of its own holds beyond the imported libraries.
 
 import argparse
 import itertools
-import json
 
-from ..costs.measuring import print_peak
+from ..costs.measuring import print_peak, write_json
 from ..costs.network import Workload, analyze
 from ..costs.tables import format_costs
-from ..errors import InputError
-from ..files import atomic_write
-from ..inference.export import suppress_tracing_warnings
 from ..visualization.costs import draw_costs
-from ..visualization.sheet import save_png
+from ..visualization.sheet import check_png, save_png
 from .arguments import command_parser
 
 
@@ -34,12 +30,10 @@ def main(arguments: list[str] | None = None) -> None:
     if args.memory_at:
         print_peak(lambda: workload.run_for_memory(args.memory_at))
         return
-    with suppress_tracing_warnings():
-        result = analyze(workload, args.sizes, args.repeats)
+    result = analyze(workload, args.sizes, args.repeats)
     print(format_costs(result))
     if args.json:
-        with atomic_write(args.json) as file:
-            file.write(json.dumps(result, indent=2).encode() + b"\n")
+        write_json(result, args.json)
     if args.output:
         save_png(draw_costs(result), args.output)
         print(f"{args.output} written")
@@ -64,6 +58,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     sizes = list(itertools.takewhile(str.isdigit, args.sizes))
     args.pairs += args.sizes[len(sizes) :]  # KEY VALUE after the last size
     args.sizes = [int(size) for size in sizes]
-    if args.output and not args.output.lower().endswith(".png"):
-        raise InputError(f"{args.output} would hold a PNG picture: let its name end in .png")
+    if args.output:
+        check_png(args.output)
     return args

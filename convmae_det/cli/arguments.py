@@ -2,6 +2,8 @@
 
 import argparse
 
+from ..errors import InputError
+
 PROGRAM = "convmae-det"
 
 
@@ -48,3 +50,13 @@ def parse_training(command: str, docstring: str, arguments: list[str] | None) ->
     (pairs,) = (action for action in parser._actions if action.dest == "opts")
     pairs.nargs, pairs.default, pairs.metavar, pairs.help = "*", [], "KEY VALUE", "settings of the configuration"
     return parser.parse_intermixed_args(arguments)
+
+
+def check_positive(option: str, number: int) -> None:
+    """Checks the number that an option has.
+
+    Raises:
+        InputError: it is less than 1.
+    """
+    if number < 1:
+        raise InputError(f"{option} is {number}; it must be at least 1")

@@ -19,7 +19,7 @@ import argparse
 from tabulate import tabulate
 
 from ..checkpoint.inspection import describe_file
-from ..checkpoint.loading import read_weights
+from ..checkpoint.weights import read_weights
 from ..checkpoint.writing import write_checkpoint
 from ..errors import InputError
 from ..inference.weight_conversion import LAYOUTS, convert_weights

@@ -16,7 +16,9 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from ..data.detection.foreign_formats import convert_labelme, convert_voc, convert_yolo
+from ..data.detection.foreign_formats.labelme import convert_labelme
+from ..data.detection.foreign_formats.voc import convert_voc
+from ..data.detection.foreign_formats.yolo import convert_yolo
 from ..data.image import Decoding
 from ..files import atomic_write
 from .arguments import HelpFormatter, command_parser

@@ -23,15 +23,15 @@ from ..config.device import find_available_device
 from ..data.configuration import read_tool_config
 from ..errors import InputError
 from ..files import atomic_write
-from ..inference.export import suppress_tracing_warnings
-from ..inference.verified_export import FORMATS, export_detector, export_encoder, refuse_whole_detector
+from ..inference.export.detector import export_detector
+from ..inference.export.encoder import export_encoder, refuse_whole_detector
+from ..inference.export.verification import FORMATS
 from .arguments import command_parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
-    with suppress_tracing_warnings():
-        content = _export(args)
+    content = _export(args)
     with atomic_write(args.output) as file:
         file.write(content)
     print(f"{args.output} written, {len(content) / 1e6:,.1f} MB")

@@ -6,7 +6,6 @@ line that is not understood; 130 after Ctrl-C; 141 if whoever reads the output h
 
 import difflib
 import importlib
-import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -19,6 +18,7 @@ from types import ModuleType
 
 from .. import __version__
 from ..errors import InputError, TrainingError
+from ..installation import DETECTRON2, find_version
 from .arguments import PROGRAM
 
 # Each is a module of this folder, hyphens being underscores there, with a function main(arguments).
@@ -98,21 +98,15 @@ def overview() -> str:
 
 def versions() -> str:
     """What --version prints, without importing any of it."""
-    return (
-        f"convmae_det {__version__}, torch {_version('torch')}, Detectron2 {_version('detectron2', 'sal-detectron2')}"
-    )
+    detectron2 = _describe_version("detectron2", *DETECTRON2)
+    return f"convmae_det {__version__}, torch {_describe_version('torch', 'torch')}, Detectron2 {detectron2}"
 
 
-def _version(module: str, *distributions: str) -> str:
-    """Of an installed module, whatever the distribution is called that brought it."""
+def _describe_version(module: str, *distributions: str) -> str:
+    """Describes the version of a module, whichever of the distributions brought it."""
     if importlib.util.find_spec(module) is None:
         return "missing"
-    for name in (module, *distributions):
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "of unknown version"
+    return next(filter(None, map(find_version, distributions)), "of unknown version")
 
 
 def silence_libraries() -> None:

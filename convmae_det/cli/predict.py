@@ -22,13 +22,12 @@ import argparse
 import sys
 
 from ..config.keys import split_pairs
-from ..errors import InputError
 from ..inference.ground_truth import GroundTruth
 from ..inference.inputs import find_inputs
 from ..inference.predictor import Predictor
 from ..inference.results import Results, predict_inputs
 from ..visualization.predictions import DRAWN_FROM
-from .arguments import command_parser
+from .arguments import check_positive, command_parser
 from .main import INTERRUPTED
 
 
@@ -77,6 +76,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--no-pictures", action="store_true", help="write results.json alone")
     args = parser.parse_intermixed_args(arguments)
     args.pairs, args.inputs = split_pairs(args.words)
-    if args.max_frames is not None and args.max_frames < 1:
-        raise InputError(f"--max-frames is {args.max_frames}; it must be at least 1")
+    if args.max_frames is not None:
+        check_positive("--max-frames", args.max_frames)
     return args

@@ -15,11 +15,10 @@ import os
 
 from ..config.keys import split_pairs
 from ..data.configuration import read_tool_config
-from ..errors import InputError
 from ..inference.reconstruction import find_images, reconstruct_files
 from ..visualization.reconstructions import TITLES
 from ..visualization.sheet import draw_sheet, save_png
-from .arguments import command_parser
+from .arguments import check_positive, command_parser
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -50,7 +49,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group("result").add_argument
     add("--output", metavar="FILE.png", default="reconstructions.png", help="the picture to write")
     args = parser.parse_intermixed_args(arguments)
-    if args.max_images < 1:
-        raise InputError(f"--max-images is {args.max_images}; it must be at least 1")
+    check_positive("--max-images", args.max_images)
     args.pairs, args.images = split_pairs(args.words)
     return args

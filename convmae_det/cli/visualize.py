@@ -13,9 +13,8 @@ for pretraining, which takes no annotations, it shows the random crops.
 import argparse
 
 from ..data.configuration import read_tool_config
-from ..errors import InputError
 from ..visualization.data import SPLITS, save_panels, stream_panels
-from .arguments import command_parser
+from .arguments import check_positive, command_parser
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,6 +39,5 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group("result").add_argument
     add("--output", metavar="FILE.png|FOLDER", default="data.png", help="what to write")
     args = parser.parse_intermixed_args(arguments)
-    if args.max_images < 1:
-        raise InputError(f"--max-images is {args.max_images}; it must be at least 1")
+    check_positive("--max-images", args.max_images)
     return args

@@ -4,7 +4,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from .checks import check_backbone, check_encoder, check_masked_autoencoder
+from .checks.model import check_backbone, check_encoder, check_masked_autoencoder
 from .presets import PRESETS, STRIDE
 
 

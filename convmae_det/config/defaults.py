@@ -11,7 +11,7 @@ import warnings
 import torch
 from yacs.config import CfgNode
 
-from .checks import MAX_PIXELS
+from .checks.data import MAX_PIXELS
 
 NETWORKS = ("convmae_det.modeling.backbone", "convmae_det.modeling.masked_autoencoder")  # registered when imported
 

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from .checks import require
+from .checks.rules import require
 
 
 def find_available_device(device: str) -> str:

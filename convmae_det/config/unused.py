@@ -5,6 +5,9 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from .architectures import CLASS_KEYS
+from .checks.rules import is_same
+
 ADAMW = "the optimizer is AdamW, whose keys are SOLVER.BETAS and SOLVER.WEIGHT_DECAY"
 UNDECAYED = "biases and norms have no weight decay, and SOLVER.WEIGHT_DECAY is that of all others"
 NO_PROPOSALS = "proposals are those of MODEL.RPN, never read from files"
@@ -50,7 +53,7 @@ UNUSED_WITH_CONVMAE: dict[str, tuple[tuple[Any, ...], str]] = {
     "MODEL.RESNETS.DEFORM_NUM_GROUPS": ((1,), NO_RESNET),
 }
 
-DETECTORS = ("GeneralizedRCNN", "PanopticFPN", "RetinaNet")
+DETECTORS = tuple(CLASS_KEYS)
 OF_BACKBONES = ("IMAGE_SIZE", "GLOBAL_BLOCKS", "WINDOW_", "RELATIVE_POSITION", "OUT_FEATURES", "SQUARE_PAD")
 OF_BACKBONES = tuple(f"MODEL.CONVMAE.{name}" for name in (*OF_BACKBONES, "PAD_VALUE", "FREEZE_STAGES"))
 OF_OBJECTS = tuple(f"DATALOADER.{name}" for name in ("SAMPLER_TRAIN", "REPEAT_", "ASPECT_", "FILTER_"))
@@ -101,10 +104,3 @@ def list_unused(cfg: CfgNode) -> dict[str, tuple[tuple[Any, ...], str]]:
     """Lists the keys that nothing reads with this configuration, as UNUSED does."""
     ours = str(cfg.MODEL.BACKBONE.NAME).startswith("build_convmae_")
     return UNUSED | (UNUSED_WITH_CONVMAE if ours else {})
-
-
-def is_same(value: Any, other: Any) -> bool:
-    """Whether two values of a key are equal; a list and a tuple may be."""
-    if isinstance(value, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(value) == len(other) and all(map(is_same, value, other))
-    return value == other

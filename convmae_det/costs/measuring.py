@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..files import atomic_write
 
 MATMUL_SIZE = {"cpu": 3072, "cuda": 8192}
 MATMUL = "matrix product"
@@ -113,5 +114,10 @@ def find_processor_name() -> str:
 
 
 def write_json(result: dict, path: str) -> None:
-    """Writes a result as indented JSON."""
-    Path(path).write_text(json.dumps(result, indent=2) + "\n")
+    """Writes a result as indented JSON.
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    with atomic_write(path) as file:
+        file.write(json.dumps(result, indent=2).encode() + b"\n")

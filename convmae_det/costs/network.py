@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -25,6 +24,7 @@ from ..config.architectures import is_detector
 from ..data.configuration import read_tool_config
 from ..engine.step import TrainingStep
 from ..errors import InputError
+from ..inference.model import build_model
 from ..precision import Precision, autocast, choose_evaluation_precision, choose_training_precision, log_precision
 from ..solver.optimizer import build_optimizer
 from .measuring import describe_machine, measure_cuda_peak, measure_process_peak, measure_seconds

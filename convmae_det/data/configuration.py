@@ -8,8 +8,8 @@ from ..config.architectures import CLASS_KEYS
 from ..config.defaults import add_convmae_config
 from ..config.device import find_available_device
 from ..config.keys import set_keys
-from ..data.detection.categories import find_detector_categories
-from ..data.detection.coco_format import register_coco_format
+from .detection.categories import find_detector_categories
+from .detection.coco_format import register_coco_format
 
 
 def read_config(config_file: str, pairs: Sequence[str] = ()) -> CfgNode:

@@ -12,12 +12,17 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from yacs.config import CfgNode
 
-from ..config.checks import BANDS, CHANNELS, MAX_PIXELS, check_format
+from ..config.checks.data import BANDS, CHANNELS, MAX_PIXELS, check_format
 from ..errors import InputError
 from .pixels import check_size, has_wide_colour, read_bands, read_wide_colour, scale_to_8_bits, turn
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 TURNED_BACK = {6: 8, 8: 6}  # the orientations that undo these; the others undo themselves
+
+# Of images that Pillow reads, in lower case, and of files that hold an array.
+SUFFIXES = (".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx")
+SUFFIXES += (".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp")
+ARRAY = ".npy"
 
 # What Pillow doesn't read, by the end of its name, and what to do about it.
 VIDEO = "a video: extract its frames, ffmpeg -i VIDEO frames/%06d.png; prediction takes it by its own name"
@@ -109,7 +114,7 @@ def read_size(path: str | os.PathLike, decoding: Decoding = DEFAULT) -> tuple[in
         InputError: see `read_image`.
     """
     with _report_errors(path), _open(path, decoding) as image:
-        return _upright_size(image, _orientation(image, decoding))
+        return _compute_upright_size(image, _find_orientation(image, decoding))
 
 
 def read_crop(
@@ -144,9 +149,7 @@ def read_crop(
         check_format(format)  # raises
     if is_array_file(path, format):
         with _report_errors(path):
-            _check_is_file(path)
-            values = read_bands(path, decoding.bands, decoding.ignore_exif, decoding.max_pixels)
-            pixels = array_to_pixels(values, format, decoding, path)
+            pixels = array_to_pixels(_read_array(path, decoding), format, decoding, path)
         return _crop(pixels, choose)
     with _report_errors(path):
         image = _open(path, decoding, page)
@@ -156,8 +159,8 @@ def read_crop(
                 pixels = array_to_pixels(_read_wide_colour(path, image, decoding, page), format, decoding, path)
             return _crop(pixels, choose)
         with _report_errors(path):
-            orientation = _orientation(image, decoding)
-        height, width = _upright_size(image, orientation)
+            orientation = _find_orientation(image, decoding)
+        height, width = _compute_upright_size(image, orientation)
         part = choose(height, width)
         with _report_errors(path):
             scale = _reduce(image, min(part[2:]) // enough if enough else 1)
@@ -173,7 +176,7 @@ def read_values(path: str | os.PathLike, format: str, decoding: Decoding, page: 
     """
     with _report_errors(path):
         if is_array_file(path, format):
-            return read_bands(path, decoding.bands, decoding.ignore_exif, decoding.max_pixels)
+            return _read_array(path, decoding)
         with _open(path, decoding, page) as image:
             return _read_wide_colour(path, image, decoding, page) if has_wide_colour(image) else np.asarray(image)
 
@@ -181,7 +184,7 @@ def read_values(path: str | os.PathLike, format: str, decoding: Decoding, page: 
 def is_array_file(path: str | os.PathLike, format: str) -> bool:
     """Whether a file is read as an array, not by Pillow."""
     name = os.fspath(path).lower()
-    return name.endswith(".npy") or (format == BANDS and name.endswith((".tif", ".tiff")))
+    return name.endswith(ARRAY) or (format == BANDS and name.endswith((".tif", ".tiff")))
 
 
 def to_pixels(
@@ -231,6 +234,12 @@ def array_to_pixels(
     return _convert(Image.fromarray(np.ascontiguousarray(pixels)), format)
 
 
+def _read_array(path: str | os.PathLike, decoding: Decoding) -> np.ndarray:
+    """Reads the values of a .npy file or of a TIFF, (H, W, n)."""
+    _check_is_file(path)
+    return read_bands(path, decoding.bands, decoding.ignore_exif, decoding.max_pixels)
+
+
 def _crop(pixels: np.ndarray, choose: Callable) -> tuple[np.ndarray, tuple[int, int]]:
     """Cuts out the part of (H, W, C) that `choose` of `read_crop` chooses; also returns H, W."""
     top, left, height, width = choose(*pixels.shape[:2])
@@ -241,7 +250,7 @@ def _read_wide_colour(path: str | os.PathLike, image: ImageFile, decoding: Decod
     """Reads the colours of an image that Pillow has opened in full depth, turned unless that is ignored."""
     orientation = _read_orientation(image)
     if image.format == "TIFF" and orientation != 1:  # OpenCV would turn some of them itself, and fail on others
-        return read_bands(path, 0, decoding.ignore_exif, decoding.max_pixels)
+        return _read_array(path, decoding)
     values = read_wide_colour(path, page)
     return values if decoding.ignore_exif else turn(values, orientation)
 
@@ -275,8 +284,8 @@ def _report_errors(path: str | os.PathLike) -> Iterator[None]:
         raise InputError(_describe_error(path, error)) from error
 
 
-def _orientation(image: ImageFile, decoding: Decoding) -> int:
-    """As the EXIF data say; 1, upright, without any that can be read, or where they are ignored.
+def _find_orientation(image: ImageFile, decoding: Decoding) -> int:
+    """Finds what the EXIF data say; 1, upright, without any that can be read, or where they are ignored.
 
     Formats other than JPEG are decoded first: they may hold it behind the pixels. Pillow turns a TIFF as it decodes it;
     where it is to stay as it is stored, this is the orientation that turns it back.
@@ -302,13 +311,13 @@ def _read_orientation(image: Image.Image) -> int:
 
 
 def _turn(image: Image.Image) -> Image.Image:
-    """Upright, as the EXIF data say that `_orientation` has read."""
+    """Turns an image upright, as the EXIF data say that `_find_orientation` has read."""
     image.info.pop("exif", None)  # exif_transpose would write them anew, which fails where other entries are damaged
     return ImageOps.exif_transpose(image)
 
 
-def _upright_size(image: Image.Image, orientation: int) -> tuple[int, int]:
-    """Height and width."""
+def _compute_upright_size(image: Image.Image, orientation: int) -> tuple[int, int]:
+    """Computes height and width."""
     return image.size if orientation in SIDEWAYS else image.size[::-1]
 
 

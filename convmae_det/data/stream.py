@@ -27,7 +27,9 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler, get_worker_info
 
-from ..config.checks import check_at_least, check_batch, check_loader
+from ..config.checks.data import check_loader
+from ..config.checks.rules import check_at_least
+from ..config.checks.training import check_batch
 from ..errors import InputError
 
 
@@ -72,7 +74,7 @@ class RepeatedDataset(Sequence):
 
     def __init__(self, dataset: Sequence, factors: np.ndarray):
         ends = np.cumsum(factors, dtype=np.float64)
-        self.dataset, self.length = dataset, math.ceil(ends[-1])
+        self.dataset, self.length = dataset, math.ceil(round(ends[-1], 6))  # what rounding errors add is no sample
         self.ends = ends * (self.length / ends[-1])  # item i has the part of [0, length) from ends[i - 1] to ends[i]
 
     def __len__(self) -> int:

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -12,18 +11,21 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint.checkpointer import Checkpointer
-from ..config.checks import check_architecture, check_fine_tuning, check_names, require
+from ..config.checks.data import check_names
+from ..config.checks.model import check_architecture
+from ..config.checks.rules import require
+from ..config.checks.training import check_fine_tuning
 from ..data.detection.catalog import check_data_sets_exist
 from ..data.detection.loader import build_test_loader, build_train_dataset, build_train_loader, check_test_data
 from ..data.survey import resolve_white_level
-from ..engine.hooks.best import BestCheckpoint, EarlyStoppingHook
-from ..engine.hooks.evaluation import EvaluationHook, choose_best_metric, resolve_evaluation
-from ..engine.output_folder import BEST
-from ..engine.trainer import Trainer
 from ..evaluation.coco import Evaluator, list_tasks
 from ..inference.augmentation import augment_predictions
 from ..inference.model import build_trained_model
 from ..precision import TRAINED, autocast, choose_evaluation_precision, log_precision
+from .hooks.best import BestCheckpoint, EarlyStoppingHook
+from .hooks.evaluation import EvaluationHook, choose_best_metric
+from .output_folder import BEST
+from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class DetectionTrainer(Trainer):
     """Fine-tunes a detector on registered data sets and evaluates it with COCO's metrics."""
 
     build_test_loader = staticmethod(build_test_loader)
+    build_train_loader = staticmethod(build_train_loader)
 
     @classmethod
     def check_config(cls, cfg: CfgNode) -> None:
@@ -44,12 +47,7 @@ class DetectionTrainer(Trainer):
         check_test_data(resolve_white_level(cfg, dataset))
         return dataset
 
-    @classmethod
-    def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[list[dict]]:
-        return build_train_loader(cfg, start_iteration, dataset)
-
     def build_hooks(self) -> list[hooks.HookBase]:
-        resolve_evaluation(self.cfg, self.cfg.SOLVER.IMAGES_PER_EPOCH)
         test, metric, best = self.cfg.TEST, choose_best_metric(self.cfg), None
         must = "be 0 where no data set of DATASETS.TEST has annotations"
         require(metric or not test.PATIENCE, "TEST.PATIENCE", test.PATIENCE, must)

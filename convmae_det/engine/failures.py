@@ -14,7 +14,7 @@ import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from ..errors import InputError, TrainingError
+from ..errors import PrintableError
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 ANSWER_TIMEOUT = 10  # seconds, less than the 30 that torchrun gives the others when one has ended
@@ -22,9 +22,8 @@ ANSWER_TIMEOUT = 10  # seconds, less than the 30 that torchrun gives the others 
 
 def is_known_failure(error: BaseException | None) -> bool:
     """Whether :func:`describe_failure` has a sentence for it."""
-    return isinstance(error, (InputError, TrainingError)) or any(
-        (_is_unwritable(error), _is_of_a_reader(error), _is_of_another_process(error))
-    )
+    found = (_is_unwritable(error), _is_of_a_reader(error), _is_of_another_process(error))
+    return isinstance(error, PrintableError) or any(found)
 
 
 def describe_failure(error: BaseException, cfg: CfgNode | None) -> str | None:
@@ -32,7 +31,7 @@ def describe_failure(error: BaseException, cfg: CfgNode | None) -> str | None:
 
     Asks the other processes whether they are there if one of them is gone, for at most ANSWER_TIMEOUT seconds.
     """
-    if isinstance(error, (InputError, TrainingError)):
+    if isinstance(error, PrintableError):
         return str(error)
     if _is_unwritable(error):
         place = error.filename or (cfg.OUTPUT_DIR if cfg else "a file")

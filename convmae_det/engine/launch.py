@@ -19,17 +19,20 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.logger import setup_logger
+from torch import nn
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
 from torch.distributed.elastic.multiprocessing.redirects import redirect_stderr
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from ..config.checks import check_process_timeout
+from ..checkpoint.checkpointer import Checkpointer
+from ..config.checks.training import check_process_timeout
 from ..config.device import count_gpus, find_available_device
 from ..data.configuration import read_config
 from ..errors import InputError, TrainingError, shorten_error
+from ..precision import is_gpu
 from .failures import describe_failure, is_known_failure
-from .output_folder import check_links
+from .output_folder import make_output_folder
 
 logger = logging.getLogger(__name__)
 
@@ -39,15 +42,17 @@ INTERRUPTED = 130  # the shell's exit status for a program ended by Ctrl-C
 def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
     """Calls ``main(cfg, args)`` in every process that `args` (Detectron2's usual arguments) or torchrun asks for.
 
-    Returns the exit status: 0, or 1 after an InputError, a TrainingError or what `describe_failure` knows, or 130 after
-    Ctrl-C or, while it trains, SIGTERM. Of these, one line on stderr says what happened; other exceptions pass.
+    After a failure that `describe_failure` knows, one line on stderr says what happened; other exceptions pass.
+
+    Returns:
+        the exit status: 0, 1 after such a failure, or 130 after Ctrl-C or, while it trains, SIGTERM
     """
     cfg = None
     try:
         cfg = load_config(args)
-        check_output_dir(cfg.OUTPUT_DIR)
+        make_output_folder(cfg.OUTPUT_DIR)
         processes = args.num_gpus if cfg.MODEL.DEVICE == "cuda" else 1
-        if started_by_torchrun():
+        if is_started_by_torchrun():
             _work_together(main, cfg, args)
         elif processes * args.num_machines > 1:
             start_processes(main, cfg, args, processes)
@@ -60,7 +65,7 @@ def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
         print(f"error: {sentence}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted{_how_to_resume(cfg, args)}", file=sys.stderr)
+        print(f"interrupted{_describe_resuming(cfg, args)}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -90,11 +95,11 @@ def start_processes(
                 run_id="convmae_det",
                 max_restarts=0,
                 logs_specs=DefaultLogsSpecs(folder),
-                **_meeting_point(args, cfg.SOLVER.PROCESS_TIMEOUT),
+                **_choose_meeting_point(args, cfg.SOLVER.PROCESS_TIMEOUT),
             )
             thread.submit(elastic_launch(config, _work_apart), main, cfg, args).result()
     except ChildFailedError as error:
-        if reason := _reason(error, processes):
+        if reason := _find_reason(error, processes):
             raise reason from error
         raise
     except dist.DistError as error:
@@ -107,8 +112,8 @@ def start_processes(
             signal.signal(number, handler)
 
 
-def _meeting_point(args: Namespace, seconds: float) -> dict:
-    """Arguments of LaunchConfig: where the launchers of all machines meet. One alone takes a free port of its own."""
+def _choose_meeting_point(args: Namespace, seconds: float) -> dict:
+    """Chooses where the launchers of all machines meet, for LaunchConfig. One alone takes a free port of its own."""
     if args.num_machines == 1:
         return {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
     address = re.fullmatch(r"tcp://(.+:\d+)", args.dist_url)
@@ -146,8 +151,8 @@ def _work_apart(main: Callable, cfg: CfgNode, args: Namespace) -> None:
         sys.exit(INTERRUPTED)
 
 
-def _reason(error: ChildFailedError, processes: int) -> BaseException | None:
-    """What ended the first of the processes here that failed; None if its traceback has to be seen."""
+def _find_reason(error: ChildFailedError, processes: int) -> BaseException | None:
+    """Finds what ended the first process here that failed; None if its traceback has to be seen."""
     _, failure = error.get_first_failure()
     if failure.exitcode in (INTERRUPTED, -signal.SIGTERM, -signal.SIGINT):
         return KeyboardInterrupt()
@@ -164,7 +169,7 @@ def _reason(error: ChildFailedError, processes: int) -> BaseException | None:
 
 def _work_together(main: Callable, cfg: CfgNode, args: Namespace) -> None:
     """:func:`_work` as one of several processes, with the environment variables of torchrun."""
-    _join(cfg)
+    _join_processes(cfg)
     _work(main, cfg, args)
     dist.destroy_process_group()
 
@@ -172,13 +177,13 @@ def _work_together(main: Callable, cfg: CfgNode, args: Namespace) -> None:
 def _work(main: Callable, cfg: CfgNode, args: Namespace) -> None:
     set_up_logging(cfg.OUTPUT_DIR)
     logger.info(f"Command line: {' '.join(sys.argv)}")
-    logger.info(f"Device: {cfg.MODEL.DEVICE}; processes: {comm.get_world_size()}; environment:\n{_environment()}")
+    logger.info(f"Device: {cfg.MODEL.DEVICE}; processes: {comm.get_world_size()}; environment:\n{_list_versions()}")
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
     main(cfg, args)
 
 
-def _environment() -> str:
-    """Versions, GPUs and compilers, as Detectron2 collects them for bug reports."""
+def _list_versions() -> str:
+    """Lists versions, GPUs and compilers, as Detectron2 collects them for bug reports."""
     try:
         with redirect_stderr(os.devnull):  # where there is no compiler, the shell says so, too
             return collect_env_info()
@@ -186,13 +191,13 @@ def _environment() -> str:
         return f"PyTorch {torch.__version__}; more can't be found out ({shorten_error(error)})"
 
 
-def started_by_torchrun() -> bool:
+def is_started_by_torchrun() -> bool:
     return {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"} <= os.environ.keys()
 
 
-def _join(cfg: CfgNode) -> None:
+def _join_processes(cfg: CfgNode) -> None:
     local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    on_gpu = cfg.MODEL.DEVICE.startswith("cuda")
+    on_gpu = is_gpu(cfg.MODEL.DEVICE)
     if on_gpu:
         if local_size > torch.cuda.device_count():
             raise InputError(
@@ -225,32 +230,20 @@ def _report_in_thread(failure: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failure)
 
 
-def check_output_dir(path: str) -> None:
-    """Makes the folder; InputError if nothing can be written there, or would be written through links in it."""
-    try:
-        os.makedirs(path, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise InputError(f"OUTPUT_DIR {path!r} can't be written to ({error.strerror}): choose another") from error
-    check_links(path)
-
-
-def _how_to_resume(cfg: CfgNode | None, args: Namespace) -> str:
+def _describe_resuming(cfg: CfgNode | None, args: Namespace) -> str:
     if cfg is None or args.eval_only:
         return ""
-    tag = os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")
-    if not os.path.exists(tag):
+    checkpoints = Checkpointer(nn.Module(), cfg.OUTPUT_DIR)
+    if not checkpoints.has_checkpoint():
         return f" before the first checkpoint in {cfg.OUTPUT_DIR}"
-    with open(tag) as file:
-        name = file.read().strip()
-    return f": the same command with --resume goes on from {os.path.join(cfg.OUTPUT_DIR, name)}"
+    return f": the same command with --resume goes on from {checkpoints.get_checkpoint_file()}"
 
 
 def load_config(args: Namespace) -> CfgNode:
-    """:func:`~.configuration.read_config` of the arguments; MODEL.DEVICE is made one that this machine has.
+    """Reads the configuration that the arguments ask for; MODEL.DEVICE is made one that this machine has.
 
-    Raises InputError as that does, and for processes and devices that don't go together.
+    Raises:
+        InputError: see :func:`~.configuration.read_config`; or processes and devices don't go together.
     """
     cfg = read_config(args.config_file, args.opts)
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, args)
@@ -260,8 +253,12 @@ def load_config(args: Namespace) -> CfgNode:
 
 
 def choose_device(device: str, args: Namespace) -> str:
-    """The device of every process that `args` ask for; InputError if they can't each have one."""
-    if not started_by_torchrun():
+    """Chooses the device of every process that `args` ask for.
+
+    Raises:
+        InputError: they can't each have one.
+    """
+    if not is_started_by_torchrun():
         gpus = count_gpus()
         _check_processes("cuda" if device == "auto" and gpus else device, args, gpus)
         if args.num_gpus == 0:

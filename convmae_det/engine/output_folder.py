@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import tempfile
 from collections.abc import Collection, Iterable
 
 from ..checkpoint.record import RECORD, has_record, is_recorded
@@ -24,12 +25,18 @@ KEPT = ("events.out.tfevents.*", RECORD)  # with an earlier run's; no other run 
 OPENED = (RECORD, "metrics.json", "log.txt*", "skipped_images.log", "inference", "inference/*", "reconstructions")
 
 
-def check_links(output_dir: str) -> None:
-    """Checks that no link makes a run write outside OUTPUT_DIR.
+def make_output_folder(output_dir: str) -> None:
+    """Makes the folder, if there is none, and checks that a run can write there, and through no link elsewhere.
 
     Raises:
-        InputError: there is one.
+        InputError: nothing can be written there, or there is such a link.
     """
+    try:
+        os.makedirs(output_dir, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output_dir):
+            pass
+    except OSError as error:
+        raise InputError(f"OUTPUT_DIR {output_dir!r} can't be written to ({error.strerror}): choose another") from error
     for pattern in OPENED:
         for path in glob.glob(os.path.join(glob.escape(output_dir), pattern)):
             if os.path.islink(path):

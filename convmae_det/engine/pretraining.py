@@ -11,11 +11,12 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
-from ..config.checks import check_pretraining
-from ..data.pretraining.loader import PretrainingMapper, SkippedImageLog, SkippingMapper, build_pretraining_dataset
-from ..data.pretraining.loader import build_pretraining_loader as build_loader
+from ..config.checks.training import check_pretraining
+from ..data.pretraining.loader import build_pretraining_dataset, build_pretraining_loader
+from ..data.pretraining.mapper import PretrainingMapper, SkippingMapper
+from ..data.pretraining.skipped_images import SkippedImageLog
 from ..data.stream import SampleStream
-from ..visualization.reconstructions import draw_reconstructions, seeded_noise
+from ..visualization.reconstructions import draw_reconstructions, make_noise
 from ..visualization.sheet import save_png
 from .trainer import Trainer
 
@@ -32,8 +33,10 @@ class PretrainingTrainer(Trainer):
         check_pretraining(cfg, comm.get_world_size())
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[dict]:
-        return SkippedImageRecorder(build_loader(cfg, start_iteration, dataset), open_skipped_image_log(cfg))
+    def build_train_loader(cls, cfg: CfgNode, start_iteration: int, dataset: Sequence) -> Iterable[dict]:
+        return SkippedImageRecorder(
+            build_pretraining_loader(cfg, start_iteration, dataset), open_skipped_image_log(cfg)
+        )
 
     def train(self) -> None:
         super().train()
@@ -87,7 +90,7 @@ class ReconstructionHook(HookBase):
             return
         model = self.trainer.checkpointer.model
         images = torch.stack([self.samples[position]["image"] for position in range(self.num_images)])
-        picture = draw_reconstructions(model, images, seeded_noise(model, images, seed=0), self.image_format)
+        picture = draw_reconstructions(model, images, make_noise(model, images, seed=0), self.image_format)
         path = os.path.join(self.folder, f"{self.trainer.iter + 1:07d}.png")
         os.makedirs(self.folder, exist_ok=True)
         save_png(picture, path)

@@ -19,8 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import AveragedModel
 
-from ..checkpoint.fitting import Strictness, Weights
+from ..checkpoint.fitting import Strictness
 from ..checkpoint.loading import assign_weights
+from ..checkpoint.weights import Weights
 from ..errors import TrainingError
 
 logger = logging.getLogger(__name__)

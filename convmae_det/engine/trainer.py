@@ -32,9 +32,9 @@ from ..data.survey import resolve_white_level
 from ..errors import InputError
 from ..files import atomic_write, remove_temporary_files
 from ..inference.model import build_model
-from ..precision import choose_training_precision, log_precision
+from ..precision import choose_training_precision, is_gpu, log_precision
 from ..solver.optimizer import build_gradient_clipper, build_optimizer
-from ..solver.schedule import resolve_schedule, restore_schedule
+from ..solver.schedule import build_run_config, resolve_schedule
 from .hooks.average import AverageSavingHook, build_average
 from .hooks.best import BestCheckpoint, TrainingStopped
 from .hooks.evaluation import EvaluationHook
@@ -70,7 +70,7 @@ class Trainer(DefaultTrainer):
 
         model = self.build_model(self.cfg)
         optimizer = self.build_optimizer(self.cfg, model)
-        devices = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
+        devices = {} if is_gpu(cfg.MODEL.DEVICE) else {"device_ids": None}
         precision = choose_training_precision(cfg)
         log_precision(precision)
         self._trainer = TrainingStep(
@@ -105,7 +105,7 @@ class Trainer(DefaultTrainer):
         raise NotImplementedError
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode, dataset: Sequence, start_iteration: int) -> Iterable[Batch]:
+    def build_train_loader(cls, cfg: CfgNode, start_iteration: int, dataset: Sequence) -> Iterable[Batch]:
         """Builds a loader of endless micro-batches, ACCUMULATION_STEPS an iteration, from `start_iteration` on."""
         raise NotImplementedError
 
@@ -167,7 +167,7 @@ class Trainer(DefaultTrainer):
         else:
             if comm.is_main_process():
                 self._prepare_output()
-            self.data_loader = self.build_train_loader(self.cfg, self.dataset, self.start_iter)
+            self.data_loader = self.build_train_loader(self.cfg, self.start_iter, self.dataset)
             try:
                 super().train()
             except TrainingStopped as stop:
@@ -189,7 +189,7 @@ class Trainer(DefaultTrainer):
         begin_record(self.cfg.OUTPUT_DIR)
         remove_temporary_files(self.cfg.OUTPUT_DIR, WHOLE)
         with atomic_write(os.path.join(self.cfg.OUTPUT_DIR, "config.yaml")) as file:
-            file.write(restore_schedule(self.cfg, self.given).dump().encode())
+            file.write(build_run_config(self.given, self.cfg).dump().encode())
         self._register_writer()
 
     def _list_weights(self) -> list[str]:

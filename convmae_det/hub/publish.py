@@ -14,14 +14,14 @@ from typing import Any
 from yacs.config import CfgNode
 
 from .. import __version__
-from ..checkpoint.loading import read_weights
+from ..checkpoint.weights import read_weights
 from ..checkpoint.writing import ENDINGS, write_checkpoint
 from ..config.architectures import is_detector
 from ..config.reading import ADVICE, CONFIG, read_run_config
 from ..errors import InputError, shorten_error
 from ..evaluation.metrics_file import read_metrics
 from ..inference.feature_extractor import FeatureExtractor, create_encoder
-from .card import model_card
+from .card import build_model_card
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 FILES = (WEIGHTS, CONFIG, CARD)
@@ -41,41 +41,56 @@ NO_DATA = ("DATASETS.COCO_FORMAT", "[]", "DATASETS.TRAIN", "()", "DATASETS.TEST"
 
 
 def push(run: str | Path, repo_id: str, *, private: bool = False, license: str = "apache-2.0") -> str:
-    """Publishes what :func:`write_folder` makes of `run` as the model `repo_id`, USER/NAME; returns its address.
+    """Publishes a trained model on the hub. Only weights go out, no optimizer.
 
-    The repository is made if it isn't there, `private` or for all to see. Only weights go out, no optimizer.
+    Args:
+        run: as for :func:`write_folder`
+        repo_id: USER/NAME; the repository is made if it isn't there
+        private: whether a new repository is for its owner alone
+        license: of the weights, as the hub abbreviates it
 
-    Raises InputError: as :func:`write_folder`; huggingface_hub is missing; no network, or no permission.
+    Returns:
+        The address of the model.
+
+    Raises:
+        InputError: as :func:`write_folder`; no network, or no permission.
     """
     check_repository(repo_id)
     hub = import_hub()
     with tempfile.TemporaryDirectory() as folder:
         write_folder(run, folder, repo_id, license)
-        with one_sentence(f"{repo_id} can't be pushed"):
+        with explain_errors(f"{repo_id} can't be pushed"):
             address = str(hub.create_repo(repo_id, private=private, exist_ok=True))
             hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"convmae_det {__version__}")
     return address
 
 
 def write_folder(run: str | Path, folder: str | Path, repo_id: str, license: str = "apache-2.0") -> None:
-    """Writes model.safetensors, config.yaml and README.md into `folder`, once the model has been loaded from them.
+    """Writes model.safetensors, config.yaml and README.md, once the model has been loaded from them.
 
-    `run`: the OUTPUT_DIR of a run, of which model_best.pth, or without it model_final.pth, is taken; or a checkpoint
-    with the config.yaml of its run beside it. Paths of this machine are taken out of the configuration.
+    Paths of this machine are taken out of the configuration.
 
-    Raises InputError: `run` lacks one of these, they don't fit one another, or `folder` holds other files;
-    huggingface_hub, which writes the card's metadata, is missing.
+    Args:
+        run: an OUTPUT_DIR, of which model_best.pth, or without it model_final.pth, is taken; or a checkpoint with the
+            config.yaml of its run beside it
+        folder: to write to; it is made if it isn't there
+        repo_id: USER/NAME, for the card
+        license: of the weights, as the hub abbreviates it
+
+    Raises:
+        InputError: `run` lacks one of these, they don't fit one another, or `folder` holds other files;
+            huggingface_hub, which writes the card's metadata, is missing.
     """
     check_repository(repo_id)
     import_hub()
     run, folder = (Path(os.path.expanduser(path)) for path in (run, folder))
-    path = weights_in(run) if run.is_dir() else run
+    path = find_weights(run) if run.is_dir() else run
     weights = read_weights(path)
     cfg = read_run_config(path.with_name(CONFIG))
     curves = {}
     with contextlib.suppress(InputError):  # a checkpoint may have come without its metrics
         curves = read_metrics(str(path.with_name("metrics.json")))
-    card = model_card(repo_id, cfg, weights, curves, path.name, license, __version__)
+    card = build_model_card(repo_id, cfg, weights, curves, path.name, license, __version__)
     there = sorted(os.listdir(folder)) if folder.is_dir() else []
     own = FILES if set(FILES) <= set(there) else ()  # what was written here before is all three
     if others := [name for name in there if name not in own]:
@@ -84,7 +99,7 @@ def write_folder(run: str | Path, folder: str | Path, repo_id: str, license: str
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as draft:
             write_checkpoint({"model": weights.tensors, "format": "pt"}, Path(draft, WEIGHTS))
-            Path(draft, CONFIG).write_text(without_local_paths(cfg).dump(), encoding="utf-8")
+            Path(draft, CONFIG).write_text(remove_local_paths(cfg).dump(), encoding="utf-8")
             Path(draft, CARD).write_text(card, encoding="utf-8")
             options: dict[str, Any] = {"device": "cpu"} if is_detector(cfg) else {}
             from_pretrained(draft, **options)
@@ -95,19 +110,22 @@ def write_folder(run: str | Path, folder: str | Path, repo_id: str, license: str
 
 
 def from_pretrained(name: str | Path, *, revision: str | None = None, encoder: bool = False, **options: Any) -> Any:
-    """Loads a model from a local folder or file, or from the hub.
+    """Loads a model from a local folder or file, or from the hub. Nothing in the files can run code or name others.
 
-    It is a Predictor for a detector; for weights of pretraining, or for a detector if only its `encoder` is wanted,
-    what create_encoder gives.
+    Args:
+        name: a folder that :func:`write_folder` wrote, an OUTPUT_DIR, a checkpoint with the config.yaml of its run
+            beside it, or USER/NAME on the hub, of which three files are fetched by their names and kept in
+            huggingface_hub's cache. What is named like a file of weights, or is a Path, is never looked for there
+        revision: a branch, tag or commit on the hub; a commit can't change under you
+        encoder: whether the encoder alone of a detector is wanted
+        **options: of Predictor (device, …) or of create_encoder (features, …)
 
-    `name`: a folder that :func:`write_folder` wrote, an OUTPUT_DIR, a checkpoint with the config.yaml of its run beside
-    it, or USER/NAME on the hub, of which three files are fetched by their names and kept in huggingface_hub's cache.
-    What is named like a file of weights, or is a Path, is never looked for there. `revision`: a branch, tag or commit
-    there; a commit can't change under you. `options`: those of Predictor (device, …) or of create_encoder (features,
-    …).
+    Returns:
+        A Predictor for a detector; for weights of pretraining, or with `encoder`, what create_encoder gives.
 
-    Nothing in the files can run code or name other files. Raises InputError: no such folder or model, no network, files
-    that are missing or don't fit, huggingface_hub or, for a detector, Detectron2 not installed.
+    Raises:
+        InputError: no such folder or model, no network, files that are missing or don't fit, huggingface_hub or, for a
+            detector, Detectron2 not installed.
     """
     place = Path(os.path.expanduser(name))
     if local := place.exists() or isinstance(name, Path) or place.suffix in ENDINGS:
@@ -116,16 +134,16 @@ def from_pretrained(name: str | Path, *, revision: str | None = None, encoder: b
         weights, config = find_local_weights(place)
     else:
         folder = download(str(name), revision)
-        weights, config = weights_in(folder), folder / CONFIG
+        weights, config = find_weights(folder), folder / CONFIG
     if encoder or not is_detector(read_run_config(config)):
-        return encoder_of(weights, config, options)
+        return load_encoder(weights, config, options)
     if not local:  # data sets of a stranger's machine are none of this one
         options["pairs"] = [*options.get("pairs", ()), *NO_DATA]
-    return predictor_class()(config, weights, **options)
+    return import_predictor()(config, weights, **options)
 
 
-def encoder_of(weights: Path, config: Path, options: dict) -> FeatureExtractor:
-    """What create_encoder gives; InputError for whatever Python or PyTorch say to a stranger's values."""
+def load_encoder(weights: Path, config: Path, options: dict) -> FeatureExtractor:
+    """Calls create_encoder; raises InputError for whatever Python or PyTorch say to a stranger's values."""
     call = inspect.signature(create_encoder).bind(pretrained=weights, config=config, **options)  # else the caller's
     try:
         return create_encoder(*call.args, **call.kwargs)
@@ -137,7 +155,7 @@ def encoder_of(weights: Path, config: Path, options: dict) -> FeatureExtractor:
         ) from error
 
 
-def predictor_class() -> type:
+def import_predictor() -> type:
     try:
         from .. import Predictor
     except ImportError as error:
@@ -152,7 +170,7 @@ def find_local_weights(place: Path) -> tuple[Path, Path]:
         InputError: there is no such file or folder, or one of the two is missing.
     """
     if place.is_dir():
-        return weights_in(place), place / CONFIG
+        return find_weights(place), place / CONFIG
     if not place.exists():
         raise InputError(
             f"there is no file or folder {place}: name the OUTPUT_DIR of a run, one of its checkpoints, or a model on "
@@ -167,14 +185,14 @@ def find_local_weights(place: Path) -> tuple[Path, Path]:
     return place, config
 
 
-def weights_in(folder: Path) -> Path:
+def find_weights(folder: Path) -> Path:
     for name in (WEIGHTS, *RUN_WEIGHTS):
         if (folder / name).is_file():
             return folder / name
     raise InputError(f"{folder} holds none of {', '.join((WEIGHTS, *RUN_WEIGHTS))}: name a folder that does")
 
 
-def without_local_paths(cfg: CfgNode) -> CfgNode:
+def remove_local_paths(cfg: CfgNode) -> CfgNode:
     cfg = cfg.clone()
     for key, value in LOCAL_KEYS.items():
         *groups, name = key.split(".")
@@ -185,13 +203,13 @@ def without_local_paths(cfg: CfgNode) -> CfgNode:
 
 
 def download(name: str, revision: str | None) -> Path:
-    """The folder in huggingface_hub's cache with the three files of a model, and no others of its repository."""
+    """Fetches the three files of a model, and no others; returns their folder in huggingface_hub's cache."""
     if not re.fullmatch(REPOSITORY, name):
         raise InputError(f"there is no folder {name!r}, and a model on the Hugging Face hub is named USER/NAME")
     if revision is not None and not re.fullmatch(REVISION, revision):
         raise InputError(f"revision is {revision!r}, which no branch, tag or commit can be: leave it out, or name one")
     hub = import_hub()
-    with one_sentence(f"there is no folder {name}, and from the Hugging Face hub it can't be fetched"):
+    with explain_errors(f"there is no folder {name}, and from the Hugging Face hub it can't be fetched"):
         folder = Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     config = folder / CONFIG
     if config.is_file() and (size := config.stat().st_size) > MAX_CONFIG:
@@ -213,8 +231,8 @@ def import_hub() -> ModuleType:
 
 
 @contextlib.contextmanager
-def one_sentence(failure: str) -> Iterator[None]:
-    """Whatever huggingface_hub and what it stands on raise, as an InputError that says what to do."""
+def explain_errors(failure: str) -> Iterator[None]:
+    """Turns whatever huggingface_hub and its dependencies raise into an InputError that says what to do."""
     from huggingface_hub import errors
 
     advice = {

@@ -4,7 +4,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import GeneralizedRCNNWithTTA
 from torch import nn
 
-from ..config.checks import check_test_time_augmentation
+from ..config.checks.data import check_test_time_augmentation
 
 
 def augment_predictions(cfg: CfgNode, model: nn.Module) -> nn.Module:

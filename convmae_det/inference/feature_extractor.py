@@ -17,12 +17,13 @@ from torch import nn
 from yacs.config import CfgNode
 
 from ..checkpoint.encoder_shape import EncoderShape
-from ..checkpoint.fitting import Strictness, Weights
+from ..checkpoint.fitting import Strictness
 from ..checkpoint.formats import OFFICIAL
-from ..checkpoint.loading import assign_weights, read_weights
+from ..checkpoint.loading import assign_weights
+from ..checkpoint.weights import Weights, read_weights
 from ..config.architectures import is_detector
 from ..config.building import build_encoder_arguments, build_window_arguments, choose_conv_norm_eps, crops_position
-from ..config.checks import check_windows
+from ..config.checks.model import check_windows
 from ..config.presets import PRESETS
 from ..config.reading import CONFIG, read_run_config
 from ..errors import InputError

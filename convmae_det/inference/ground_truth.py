@@ -10,7 +10,7 @@ from detectron2.data import Metadata
 from ..data.detection.annotation_file import check_content, read_content
 from ..data.detection.coco_format import describe_images
 from ..errors import InputError
-from ..visualization.predictions import draw_instances, ground_truth
+from ..visualization.predictions import build_ground_truth, draw_instances
 from .inputs import Input
 from .predictor import Predictor
 
@@ -71,9 +71,9 @@ class GroundTruth:
         Returns:
             (h, w, 3) uint8 RGB; small images are enlarged
         """
-        objects = [a for a in self.find(entry).get("annotations", ()) if not a.get("iscrowd", 0)]
+        objects = self.find(entry).get("annotations", ())
         ids = list(dict.fromkeys([*predictor.category_ids, *(a["category_id"] for a in objects)]))
         names = predictor.class_names + [f"category {id}" for id in ids[len(predictor.category_ids) :]]
         objects = [a | {"category_id": ids.index(a["category_id"])} for a in objects]
-        instances = ground_truth(objects, pixels.shape[:2])
+        instances = build_ground_truth(objects, pixels.shape[:2])
         return draw_instances(pixels, instances, Metadata(name="truth", thing_classes=names))

@@ -1,5 +1,6 @@
 """How a detector's images are padded to a batch, where that is more than Detectron2 does."""
 
+import functools
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from ..errors import InputError
 from ..ops.layers import Form
+from ..ops.maps import clip_at_zero
 
 
 def pad_as_trained(model: nn.Module, training_square: int, level: float, always: bool = False) -> None:
@@ -25,21 +27,22 @@ def pad_as_trained(model: nn.Module, training_square: int, level: float, always:
     """
     if hasattr(model, "preprocess_image") and hasattr(model, "backbone"):
         square = 0 if hasattr(model, "sem_seg_head") else training_square
-        padding = {"training_square": square, "padding_level": level, "pads_always": always}
-        vars(model).update(padding, preprocess_image=Form(_pad_batch, model))
+        pad_batch = functools.partial(_pad_batch, square=square, always=always, level=level)
+        vars(model)["preprocess_image"] = Form(pad_batch, model)
 
 
-def _pad_batch(model: Any, batched_inputs: list[dict[str, torch.Tensor]]) -> ImageList:
+def _pad_batch(
+    model: Any, batched_inputs: list[dict[str, torch.Tensor]], *, square: int, always: bool, level: float
+) -> ImageList:
     """Normalises and pads a batch. Raises InputError for an image larger than MODEL.CONVMAE.SQUARE_PAD."""
     if not torch.jit.is_tracing():
         _check_sizes(batched_inputs, getattr(model.backbone, "padding_constraints", {}).get("square_size", 0))
     images = type(model).preprocess_image(model, batched_inputs)
-    if model.training or model.pads_always:
-        missing = (model.training_square - side for side in images.tensor.shape[-2:])
-        below, right = ((n + abs(n)) // 2 for n in missing)  # 0 if it is negative; no branch, for a trace's sake
+    if model.training or always:
+        below, right = (clip_at_zero(square - side) for side in images.tensor.shape[-2:])
         images.tensor = F.pad(images.tensor, (0, right, 0, below))
-    if model.padding_level >= 0:
-        fill = (model.padding_level - model.pixel_mean) / model.pixel_std
+    if level >= 0:
+        fill = (level - model.pixel_mean) / model.pixel_std
         sizes = zip(images.tensor, images.image_sizes, strict=True)
         images.tensor = torch.stack([_fill(image, height, width, fill) for image, (height, width) in sizes])
     return images

@@ -22,7 +22,7 @@ from detectron2.structures import Instances
 from PIL import Image, ImageOps
 
 from ..config.architectures import CLASS_KEYS
-from ..config.checks import BANDS
+from ..config.checks.data import BANDS
 from ..data.configuration import read_tool_config
 from ..data.detection.jitter import build_augmentations
 from ..data.image import DEFAULT, Decoding, array_to_pixels, make_visible, read_image, to_pixels
@@ -47,6 +47,7 @@ class Predictor:
         class_names: list of str, one for each value of `pred_classes`
         category_ids: list of int, the classes' original ids, from DATASETS.CATEGORIES; 1 … N where that is empty
         cfg: the configuration of Detectron2
+        drawn_from: score from which on :meth:`draw` shows objects
         model: on the device and in evaluation mode
         precision: the precision.Precision that the model runs in
     """
@@ -89,6 +90,7 @@ class Predictor:
         self.class_names, self.category_ids = read_classes(self.cfg)
         self.metadata = Metadata(name="predictor", thing_classes=self.class_names)
         self.score_threshold, self.batch_size = score_threshold, batch_size
+        self.drawn_from = DRAWN_FROM if score_threshold is None else score_threshold
         self.decoding = Decoding.from_config(self.cfg)
         self.augmentations = T.AugmentationList(build_augmentations(self.cfg, is_train=False))
         self.model = build_trained_model(self.cfg, str(weights)).eval()
@@ -178,14 +180,12 @@ class Predictor:
         Args:
             image: as for :meth:`__call__`
             instances: found in it
-            score_threshold: of what is drawn; None: that of the predictor, or 0.5 if it has none
+            score_threshold: of what is drawn; None: `drawn_from`
         """
-        if score_threshold is None:
-            score_threshold = DRAWN_FROM if self.score_threshold is None else self.score_threshold
-        shown = instances[instances.scores >= score_threshold]
-        return Image.fromarray(draw_instances(self._load_visible(image), shown, self.metadata))
+        shown = instances[instances.scores >= (self.drawn_from if score_threshold is None else score_threshold)]
+        return Image.fromarray(draw_instances(self.load_visible(image), shown, self.metadata))
 
-    def _load_visible(self, image: Picture) -> np.ndarray:
+    def load_visible(self, image: Picture) -> np.ndarray:
         """Loads what is shown of an image, (H, W, 3) uint8 RGB; of one with bands, or of a picture of some of them."""
         if self.cfg.INPUT.FORMAT != BANDS:
             return load_pixels(image, "RGB", self.decoding)

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import center_crop, resize
 
@@ -16,7 +16,8 @@ from ..data.image import Decoding, read_image
 from ..data.pretraining.folders import list_images
 from ..errors import InputError
 from ..modeling.masked_autoencoder import MaskedAutoencoder
-from ..visualization.reconstructions import reconstruction_panels, seeded_noise
+from ..visualization.reconstructions import build_panels, make_noise
+from .model import build_model
 
 
 def find_images(places: Sequence[str]) -> list[str]:
@@ -51,8 +52,8 @@ def reconstruct_files(
     """
     images = torch.stack([_read_square(path, cfg) for path in paths])
     model = _load_model(cfg, weights)
-    for image, noise in zip(images, seeded_noise(model, images, seed), strict=True):
-        panels, (loss,) = reconstruction_panels(model, image[None], noise[None], cfg.INPUT.FORMAT)
+    for image, noise in zip(images, make_noise(model, images, seed), strict=True):
+        panels, (loss,) = build_panels(model, image[None], noise[None], cfg.INPUT.FORMAT)
         yield panels[0], loss
 
 
@@ -74,7 +75,7 @@ def _load_model(cfg: CfgNode, weights: str) -> MaskedAutoencoder:
             f"--config-file describes a {cfg.MODEL.META_ARCHITECTURE}: reconstruction needs the configuration of "
             "pretraining, such as configs/pretrain_convmae_b.yaml"
         )
-    model = build_model(cfg)
+    model: Any = build_model(cfg)
     report = load_weights(model, weights)
     lacking = {name.split(".")[0] for name in report.new}
     if "decoder" in lacking:

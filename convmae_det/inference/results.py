@@ -12,12 +12,11 @@ from detectron2.structures import Instances
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.image import read_visible
 from ..data.survey import LOOKED_AT, describe_pages, spread_indices
 from ..errors import InputError
 from ..files import atomic_write
 from ..visualization import video
-from ..visualization.predictions import DRAWN_FROM, draw_overview
+from ..visualization.predictions import draw_overview
 from ..visualization.sheet import draw_sheet, save_png
 from .ground_truth import GroundTruth
 from .inputs import Input, assign_image_ids
@@ -48,19 +47,18 @@ class Results:
         Args:
             truth: shown beside the predictions, and gives image ids; all inputs are among its images
             classes: names or ids of the classes to keep; none: all
-            pictures: whether images are drawn, with objects from the predictor's score threshold on, or DRAWN_FROM
+            pictures: whether images are drawn
 
         Raises:
             InputError: the folder can't be made, or a class is not the detector's.
         """
         self.folder, self.predictor, self.truth, self.pictures = Path(folder), predictor, truth, pictures
-        self.threshold = DRAWN_FROM if predictor.score_threshold is None else predictor.score_threshold
         self.classes = _find_classes(classes, predictor)
         self.objects: list[dict] = []
         self.images = self.failures = 0
         self._panels, self._names = [], []  # of the overview
         titles = ("ground truth",) if truth else ()
-        self._titles = (*titles, f"predictions (score ≥ {self.threshold:.0%})")
+        self._titles = (*titles, f"predictions (score ≥ {predictor.drawn_from:.0%})")
         _make_folder(self.folder)
 
     def image_ids(self, inputs: Sequence[Input]) -> Iterator[int | str]:
@@ -83,16 +81,13 @@ class Results:
         self.images += 1
         if not self.pictures:
             return None
-        pixels = image["pixels"] if "pixels" in image else self._read_visible(str(entry.source))
-        drawn = np.asarray(self.predictor.draw(pixels, instances, self.threshold))
+        pixels = image["pixels"] if "pixels" in image else self.predictor.load_visible(str(entry.source))
+        drawn = np.asarray(self.predictor.draw(pixels, instances))
         panels = [self.truth.draw(pixels, entry, self.predictor), drawn] if self.truth else [drawn]
         if len(self._panels) < OVERVIEW:
             self._panels.append(panels)
             self._names.append(f"{entry.file_name}, frame {image['frame']}" if "frame" in image else entry.file_name)
         return np.asarray(draw_sheet([panels], self._titles)) if self.truth else drawn
-
-    def _read_visible(self, path: str) -> np.ndarray:
-        return read_visible(path, self.predictor.cfg.INPUT.FORMAT, self.predictor.decoding)
 
     def skip(self, error: InputError, what: str = "skipped") -> None:
         """Counts an input that is left out, or of which a part is, and prints why."""

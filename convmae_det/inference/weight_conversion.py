@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.modeling import build_model
 
 from ..checkpoint.conversion import to_official
-from ..checkpoint.fitting import CONFIGURED, COUNTER, POSITION, RELATIVE, Weights, find_encoder_prefixes, fit_weights
+from ..checkpoint.fitting import CONFIGURED, COUNTER, POSITION, RELATIVE, fit_weights
 from ..checkpoint.report import Report
+from ..checkpoint.weights import Weights, find_encoder_prefixes
 from ..data.configuration import read_config
+from .model import build_model
 
 LAYOUTS = ("official", "encoder")  # beside that of a model
 

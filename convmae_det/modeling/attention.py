@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..ops.attention import Bias, attend, attend_by_axes, needs_mask, slide
-from ..ops.maps import crop, resize
+from ..ops.maps import clip_at_zero, crop, resize
 
 
 class Window(NamedTuple):
@@ -101,8 +101,7 @@ def resize_bias_table(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tenso
     A smaller grid knows only small displacements: the table's centre, exactly. A larger one: bicubic interpolation.
     """
     size = (2 * grid[0] - 1, 2 * grid[1] - 1)
-    surplus = [table.shape[1] - size[0], table.shape[2] - size[1]]
-    rows, columns = ((n + abs(n)) // 4 for n in surplus)  # half of it, or 0 if it is negative
+    rows, columns = (clip_at_zero(of_table - side) // 2 for of_table, side in zip(table.shape[1:], size, strict=True))
     table = crop(table[..., None], (columns, columns, rows, rows))[..., 0]
     return resize(table[None], size, "bicubic")[0]
 

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..ops.maps import crop, resize
+from ..ops.maps import clip_at_zero, crop, resize
+
+PATCH_SIZES = (4, 2, 2)  # of the three stages, in pixels, then in tokens of the stage before
 
 
 def fold(tokens: torch.Tensor, size: int) -> torch.Tensor:
@@ -91,9 +93,10 @@ class PositionEmbedding(nn.Module):
         """(1, *grid, C)"""
         if not self.crops:
             return resize_embedding(self.table, grid)
-        surplus = [self.table.shape[1] - grid[0], self.table.shape[2] - grid[1]]
-        rows, columns = ((n + abs(n)) // 2 for n in surplus)  # 0 if it is negative: then the table is enlarged
-        table = resize_embedding(self.table, (grid[0] + rows, grid[1] + columns))
+        rows, columns = (
+            clip_at_zero(of_table - side) for of_table, side in zip(self.table.shape[1:3], grid, strict=True)
+        )
+        table = resize_embedding(self.table, (grid[0] + rows, grid[1] + columns))  # enlarged to what it lacks
         return crop(table, (0, columns, 0, rows))
 
     def _load_from_state_dict(self, state_dict: Mapping[str, torch.Tensor], prefix: str, *args: Any) -> None:

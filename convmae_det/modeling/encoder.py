@@ -18,10 +18,9 @@ from ..ops.attention import Bias, build_grid_bias, build_matrix_bias, mask_bias
 from ..ops.layers import accelerate
 from .attention import RelativePositionBias, Window, build_padding_mask
 from .blocks import ConvBlock, TransformerBlock
-from .embeddings import PatchEmbed, PositionEmbedding
+from .embeddings import PATCH_SIZES, PatchEmbed, PositionEmbedding
 from .masked_convolution import Dense
 
-PATCH_SIZES = (4, 2, 2)  # each stage's stride relative to the one before
 STRIDES = {"e1": 4, "e2": 8, "e3": 16, "e4": 32}  # of the maps that detection takes
 
 

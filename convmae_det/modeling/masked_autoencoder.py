@@ -18,8 +18,8 @@ from ..ops.maps import mark_occupied, put_blocks, take_blocks
 from ..ops.recomputation import recompute_activations
 from .blocks import ConvBlock, TransformerBlock
 from .decoder import Decoder, MultiScaleFusion
-from .embeddings import fold, unfold
-from .encoder import PATCH_SIZES, STRIDE, Encoder
+from .embeddings import PATCH_SIZES, fold, unfold
+from .encoder import STRIDE, Encoder
 from .masking import Mask, build_block_mask, build_random_mask, draw_complementary, draw_visible
 
 FUSION_RATIOS = (4, 2)  # the stride of stage 3 relative to stages 1 and 2
@@ -116,7 +116,7 @@ class MaskedAutoencoder(nn.Module):
         fused = self.fusion(features) if self.fusion else features[-1]
         latent = self.encoder.norm(fused).flatten(1, -2)
         prediction = self.decoder(latent, mask.visible, mask.predicted)
-        patches = take_blocks(fold(images.permute(0, 2, 3, 1), STRIDE), mask.predicted).flatten(1, 3)
+        patches = take_blocks(patchify(images).unflatten(1, mask.predicted.grid), mask.predicted).flatten(1, 3)
         target = build_target_patches(patches.float(), self.norm_pix_loss)
         return compute_reconstruction_loss(prediction, target, mask.hidden_pixels), prediction, latent
 

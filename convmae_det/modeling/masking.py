@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import torch
 
+from ..config.presets import STRIDE
 from ..errors import InputError
 from ..ops.maps import Places, find_other_places, find_places, list_all_places, mark_occupied
-from .embeddings import fold
+from .embeddings import PATCH_SIZES, fold
 from .masked_convolution import Dense, ScatteredPatches, VisibleBlocks, VisibleTokens
 
 
@@ -65,9 +66,10 @@ def build_random_mask(noise: torch.Tensor, mask_ratio: float, grid: tuple[int, i
     Every stage-3 token of `grid` (h, w) sees something, and every 16×16 patch is predicted, of which its hidden pixels
     alone count.
     """
-    size = 4 * grid[0], 4 * grid[1]
+    patches_per_token = STRIDE // PATCH_SIZES[0]
+    size = (grid[0] * patches_per_token, grid[1] * patches_per_token)
     shown = mark_occupied(find_places(draw_visible(noise, mask_ratio), size)).unflatten(1, size)
     layout = ScatteredPatches(shown)
-    hidden = ~layout.visible_at(16 * grid[0], 16 * grid[1]).expand(-1, -1, -1, channels)
+    hidden = ~layout.visible_at(grid[0] * STRIDE, grid[1] * STRIDE).expand(-1, -1, -1, channels)
     everywhere = list_all_places(len(noise), grid, noise.device)
-    return Mask(layout, everywhere, everywhere, fold(hidden, 16).flatten(1, 2))
+    return Mask(layout, everywhere, everywhere, fold(hidden, STRIDE).flatten(1, 2))

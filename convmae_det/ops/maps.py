@@ -37,9 +37,8 @@ def mark_occupied(places: Places) -> torch.Tensor:
 def find_other_places(places: Places) -> Places:
     """Those of all blocks that are not listed, in raster order."""
     count = places.grid[0] * places.grid[1] - places.row.shape[1]
-    free_first = (
-        mark_occupied(places).byte().argsort(dim=1, stable=True)
-    )  # whose number is known beforehand: no waiting
+    # Sorted, not searched for: their number is known, so that a GPU needn't be asked for it.
+    free_first = mark_occupied(places).byte().argsort(dim=1, stable=True)
     return find_places(free_first[:, :count], places.grid)
 
 
@@ -109,8 +108,12 @@ def resize(maps: torch.Tensor, size: Sequence[int], mode: str) -> torch.Tensor:
     """
     if not choice.is_transformed() and tuple(maps.shape[2:]) == tuple(size):
         return maps
-    corners = None if mode == "nearest" else False
-    return F.interpolate(maps, size=tuple(size), mode=mode, align_corners=corners)
+    return F.interpolate(maps, size=tuple(size), mode=mode, align_corners=False)
+
+
+def clip_at_zero(number: Any) -> Any:
+    """max(0, number), without a branch that a trace would take for good: `number` may be a size that it follows."""
+    return (number + abs(number)) // 2
 
 
 def crop(maps: torch.Tensor, padding: tuple[int, int, int, int]) -> torch.Tensor:

@@ -2,29 +2,23 @@
 
 import logging
 import math
-from operator import attrgetter
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from ..config.checks import check_batch, check_solver
+from ..config.checks.training import check_batch, check_solver
 from ..errors import InputError
 
 logger = logging.getLogger(__name__)
-
-# What is computed from other keys, of which it would no longer be known whether the user has set them.
-COMPUTED = ("MAX_ITER", "STEPS", "WARMUP_EPOCHS", "WARMUP_ITERS", "ACCUMULATION_STEPS")
-COMPUTED += ("REFERENCE_BATCH_SIZE", "BASE_LR", "BASE_LR_END")
-COMPUTED = (*(f"SOLVER.{key}" for key in COMPUTED), "TEST.EVAL_PERIOD", "TEST.EVAL_EPOCHS")
 
 
 def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     """Returns a copy of `cfg` with the schedule in Detectron2's form, for `num_images` training images, and logs it.
 
-    MAX_EPOCHS becomes MAX_ITER (unless that is set), WARMUP_EPOCHS becomes WARMUP_ITERS, STEP_FRACTIONS becomes STEPS
-    (unless that is set), BASE_LR and BASE_LR_END are scaled to the batch, ACCUMULATION_STEPS 0 becomes the least number
-    that MAX_IMS_PER_PASS allows. An epoch has IMAGES_PER_EPOCH images if that is set; else that becomes `num_images`.
-    Resolving the result again, for any number of images, changes nothing; see also :func:`restore_schedule`.
+    MAX_EPOCHS becomes MAX_ITER (unless that is set), WARMUP_EPOCHS becomes WARMUP_ITERS, EVAL_EPOCHS becomes
+    EVAL_PERIOD, STEP_FRACTIONS becomes STEPS (unless that is set), BASE_LR and BASE_LR_END are scaled to the batch,
+    ACCUMULATION_STEPS 0 becomes the least number that MAX_IMS_PER_PASS allows. An epoch has IMAGES_PER_EPOCH images if
+    that is set; else that becomes `num_images`. Resolving the result again, for any number of images, changes nothing.
 
     Raises:
         InputError: values that make no schedule, by their key; a data set without images.
@@ -35,13 +29,15 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
         raise InputError(f"DATASETS.TRAIN {list(cfg.DATASETS.TRAIN)} has no images to train on")
     resolved = cfg.clone()
     resolved.defrost()
-    solver = resolved.SOLVER
+    solver, test = resolved.SOLVER, resolved.TEST
     solver.IMAGES_PER_EPOCH = solver.IMAGES_PER_EPOCH or num_images
     iterations_per_epoch = solver.IMAGES_PER_EPOCH / solver.IMS_PER_BATCH
     if not solver.MAX_ITER:
         solver.MAX_ITER = math.ceil(solver.MAX_EPOCHS * iterations_per_epoch)
     if solver.WARMUP_EPOCHS:
         solver.WARMUP_ITERS, solver.WARMUP_EPOCHS = math.ceil(solver.WARMUP_EPOCHS * iterations_per_epoch), 0
+    if test.EVAL_EPOCHS:
+        test.EVAL_PERIOD, test.EVAL_EPOCHS = math.ceil(test.EVAL_EPOCHS * iterations_per_epoch), 0.0
     wanted_warmup, solver.WARMUP_ITERS = solver.WARMUP_ITERS, min(solver.WARMUP_ITERS, solver.MAX_ITER - 1)
     _resolve_steps(solver)
     if not solver.ACCUMULATION_STEPS:
@@ -65,16 +61,16 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     return resolved
 
 
-def restore_schedule(resolved: CfgNode, given: CfgNode) -> CfgNode:
-    """Returns a copy of `resolved` for the config.yaml of a run, with what was computed as the user has `given` it.
+def build_run_config(given: CfgNode, resolved: CfgNode) -> CfgNode:
+    """Builds the config.yaml of a run: what the user has `given`, with the seed and the size of an epoch as `resolved`.
 
-    Whoever starts from it repeats the run, since IMAGES_PER_EPOCH stays, even on other data; and whatever key he sets,
-    all that depends on it is computed anew.
+    A run that starts from it repeats this one, even on other data; and whatever key is set there, all that depends on
+    it is computed anew.
     """
-    restored = resolved.clone()
-    restored.defrost()
-    restored.merge_from_list([word for key in COMPUTED for word in (key, attrgetter(key)(given))])
-    return restored
+    config = given.clone()
+    config.defrost()
+    config.SEED, config.SOLVER.IMAGES_PER_EPOCH = resolved.SEED, resolved.SOLVER.IMAGES_PER_EPOCH
+    return config
 
 
 def _resolve_steps(solver: CfgNode) -> None:

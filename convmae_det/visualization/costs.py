@@ -37,7 +37,7 @@ def draw_costs(result: dict) -> Image.Image:
 
 
 def _draw_operations(ax: Axes, result: dict) -> None:
-    """A bar for each size, stacked by part; the legend, in the order of the stack, names the parameters, too."""
+    """Draws a bar for each size, stacked by part; the legend, in the same order, names the parameters, too."""
     rows = result["sizes"]
     bottom = [0.0] * len(rows)
     for number, (part, count) in enumerate(result["parameters"].items()):

@@ -31,8 +31,8 @@ DPI = 110
 SMOOTHING = 40  # a moving average takes this part of a curve's points
 
 
-def _titles(names: Collection[str]) -> dict[str, str]:
-    """Those of the names that are drawn, in their order, and the title of each."""
+def _choose_titles(names: Collection[str]) -> dict[str, str]:
+    """Chooses those of the names that are drawn, in their order, and the title of each."""
     return {
         name: re.sub(pattern, title, name).strip()
         for pattern, title in PANELS
@@ -42,8 +42,8 @@ def _titles(names: Collection[str]) -> dict[str, str]:
 
 
 def draw_curves(runs: Mapping[str, Mapping[str, Curve]]) -> Image.Image:
-    """A panel for each number, in which all runs, label → `read_metrics`, are laid over one another."""
-    titles = _titles(dict.fromkeys(name for curves in runs.values() for name in curves))
+    """Draws a panel for each number, in which all runs, label → `read_metrics`, are laid over one another."""
+    titles = _choose_titles(dict.fromkeys(name for curves in runs.values() for name in curves))
     rows = math.ceil(len(titles) / COLUMNS)
     columns = math.ceil(len(titles) / rows)
     figure = Figure((PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + 0.5), dpi=DPI, layout="constrained")
@@ -67,7 +67,7 @@ def draw_curves(runs: Mapping[str, Mapping[str, Curve]]) -> Image.Image:
 
 
 def rasterise(figure: Figure) -> Image.Image:
-    """The figure as an image, at its own resolution."""
+    """Makes an image of a figure, at its own resolution."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

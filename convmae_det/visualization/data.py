@@ -9,17 +9,18 @@ from detectron2.data import Metadata, MetadataCatalog
 from torch.utils.data import ConcatDataset
 
 from ..config.architectures import is_detector
-from ..config.checks import check_input, check_pretraining_input
+from ..config.checks.data import check_input, check_pretraining_input
 from ..data.detection.catalog import load_dataset_dicts
 from ..data.detection.jitter import build_augmentations
 from ..data.detection.loader import build_train_dataset
 from ..data.detection.mapper import DetectionMapper
 from ..data.image import make_visible, read_visible
-from ..data.pretraining.loader import PretrainingMapper, build_pretraining_dataset
+from ..data.pretraining.loader import build_pretraining_dataset
+from ..data.pretraining.mapper import PretrainingMapper
 from ..data.stream import SampleStream
 from ..data.survey import resolve_white_level
 from ..errors import InputError
-from .predictions import draw_instances, ground_truth
+from .predictions import build_ground_truth, draw_instances
 from .sheet import draw_sheet, save_png
 
 SPLITS = ("train", "test")
@@ -39,7 +40,7 @@ def stream_panels(cfg: CfgNode, split: str, seed: int) -> tuple[SampleStream, in
     Raises:
         InputError: the data can't be read; or "test" of pretraining, which has none.
     """
-    images, mapper = _training_data(cfg) if split == "train" else _test_data(cfg)
+    images, mapper = _build_training_data(cfg) if split == "train" else _build_test_data(cfg)
     names = cfg.DATASETS.TRAIN if split == "train" else cfg.DATASETS.TEST
     return SampleStream(images, _Pairs(mapper, cfg.INPUT.FORMAT, MetadataCatalog.get(names[0])), seed), len(images)
 
@@ -53,12 +54,12 @@ def save_panels(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str], o
     Raises:
         InputError: the folder can't be made, or a file not be written.
     """
-    for path, part in _files(output, len(rows)):
+    for path, part in _list_files(output, len(rows)):
         save_png(draw_sheet(rows[part], TITLES, captions[part]), path)
         yield path
 
 
-def _files(output: str, rows: int) -> Iterator[tuple[str, slice]]:
+def _list_files(output: str, rows: int) -> Iterator[tuple[str, slice]]:
     if output.lower().endswith(".png"):
         yield output, slice(None)
         return
@@ -70,8 +71,8 @@ def _files(output: str, rows: int) -> Iterator[tuple[str, slice]]:
         yield os.path.join(output, f"{row + 1:04d}.png"), slice(row, row + 1)
 
 
-def _training_data(cfg: CfgNode) -> tuple[Sequence[dict] | ConcatDataset, PretrainingMapper | DetectionMapper]:
-    """The images that are trained on, and what makes samples of them."""
+def _build_training_data(cfg: CfgNode) -> tuple[Sequence[dict] | ConcatDataset, PretrainingMapper | DetectionMapper]:
+    """Builds the images that are trained on, and what makes samples of them."""
     if not is_detector(cfg):
         check_pretraining_input(cfg)
         images = build_pretraining_dataset(cfg)
@@ -81,8 +82,8 @@ def _training_data(cfg: CfgNode) -> tuple[Sequence[dict] | ConcatDataset, Pretra
     return images, DetectionMapper(resolve_white_level(cfg, images), True)
 
 
-def _test_data(cfg: CfgNode) -> tuple[Sequence[dict], DetectionMapper]:
-    """The images that are evaluated on; they are resized as they are then, and keep their annotations."""
+def _build_test_data(cfg: CfgNode) -> tuple[Sequence[dict], DetectionMapper]:
+    """Builds those of evaluation, which are resized as they are then, and keep their annotations."""
     if not is_detector(cfg):
         raise InputError("--split test: pretraining has no test data; leave it out to see the training data")
     resize = build_augmentations(cfg, False)
@@ -102,9 +103,9 @@ class _Pairs:
         after = make_visible(sample["image"].permute(1, 2, 0).numpy(), self.image_format)
         caption = f"{os.path.basename(image['file_name'])}, {before.shape[1]}×{before.shape[0]} pixels"
         if "instances" in sample:
-            annotations = [annotation for annotation in image["annotations"] if not annotation.get("iscrowd", 0)]
-            caption += f", {len(annotations)} objects; beside it {after.shape[1]}×{after.shape[0]} pixels, "
+            truth = build_ground_truth(image["annotations"], before.shape[:2])
+            caption += f", {len(truth)} objects; beside it {after.shape[1]}×{after.shape[0]} pixels, "
             caption += f"{len(sample['instances'])} objects"
-            before = draw_instances(before, ground_truth(annotations, before.shape[:2]), self.metadata)
+            before = draw_instances(before, truth, self.metadata)
             after = draw_instances(after, sample["instances"], self.metadata)
         return [before, after], caption

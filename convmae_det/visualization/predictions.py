@@ -32,14 +32,14 @@ OVERVIEW_SIDE, STRIP = 512, 22  # pixels: longer side of an image on the overvie
 
 
 def draw_overview(pictures: Sequence[Sequence[np.ndarray]], names: Sequence[str], titles: Sequence[str]) -> Image.Image:
-    """Several images on one sheet, each with its name below, four panels abreast.
+    """Draws several images on one sheet, each with its name below, four panels abreast.
 
     Args:
         pictures: for each image as many panels (h, w, 3) uint8 as there are titles
     """
     abreast = min(len(pictures), 4 // len(titles))
     cells = [
-        [_labelled(panel, name if i == 0 else "") for i, panel in enumerate(picture)]
+        [_label_panel(panel, name if i == 0 else "") for i, panel in enumerate(picture)]
         for picture, name in zip(pictures, names, strict=True)
     ]
     blank = [np.full((1, 1, 3), 255, dtype=np.uint8)] * len(titles)
@@ -48,8 +48,8 @@ def draw_overview(pictures: Sequence[Sequence[np.ndarray]], names: Sequence[str]
     return draw_sheet(rows, list(titles) * abreast)
 
 
-def _labelled(panel: np.ndarray, name: str) -> np.ndarray:
-    """The panel, shrunk if it is large, with its name in a strip below."""
+def _label_panel(panel: np.ndarray, name: str) -> np.ndarray:
+    """Shrinks a panel if it is large, and writes its name in a strip below."""
     image = Image.fromarray(panel)
     image.thumbnail((OVERVIEW_SIDE, OVERVIEW_SIDE))
     labelled = Image.new("RGB", (image.width, image.height + STRIP), "white")
@@ -59,8 +59,14 @@ def _labelled(panel: np.ndarray, name: str) -> np.ndarray:
     return np.asarray(labelled)
 
 
-def ground_truth(annotations: Sequence[dict], size: tuple[int, int]) -> Instances:
-    """gt_boxes, gt_classes and, if all annotations have masks, gt_masks, for an image of `size` (height, width)."""
+def build_ground_truth(annotations: Sequence[dict], size: tuple[int, int]) -> Instances:
+    """Builds gt_boxes, gt_classes and, if all have masks, gt_masks of the annotated objects, crowds left out.
+
+    Args:
+        annotations: Detectron2's, of an image
+        size: (height, width) of the image
+    """
+    annotations = [annotation for annotation in annotations if not annotation.get("iscrowd", 0)]
     if not all("segmentation" in annotation for annotation in annotations):
         keys = ("bbox", "bbox_mode", "category_id")
         annotations = [{key: annotation[key] for key in keys} for annotation in annotations]
@@ -68,7 +74,7 @@ def ground_truth(annotations: Sequence[dict], size: tuple[int, int]) -> Instance
 
 
 def draw_instances(pixels: np.ndarray, instances: Instances, metadata: Metadata) -> np.ndarray:
-    """Boxes, classes and, as far as there are any, masks and scores drawn on an image, in a colour for each class.
+    """Draws boxes, classes and, as far as there are any, masks and scores on an image, in a colour for each class.
 
     Args:
         pixels: (H, W, 3) uint8 RGB
@@ -80,9 +86,9 @@ def draw_instances(pixels: np.ndarray, instances: Instances, metadata: Metadata)
     """
     height, width = pixels.shape[:2]
     scale = -(-MIN_SIDE // max(height, width))
-    objects = _detections(instances.to("cpu"), metadata.get("thing_classes") or (), scale)
+    objects = _convert_instances(instances.to("cpu"), metadata.get("thing_classes") or (), scale)
     size = max(scale * height, scale * width)
-    colours = ColorPalette([Color(*class_colour(number)) for number in range(max(objects.class_id, default=0) + 1)])
+    colours = ColorPalette([Color(*choose_colour(number)) for number in range(max(objects.class_id, default=0) + 1)])
     font_size = max(FONT_SIZE, size // 50)
     annotators = (
         MaskAnnotator(colours, OPACITY),
@@ -90,7 +96,7 @@ def draw_instances(pixels: np.ndarray, instances: Instances, metadata: Metadata)
         BoxAnnotator(colours, thickness=max(2, round(size / 400))),
         RichLabelAnnotator(
             colours,
-            text_color=ColorPalette([_text_colour(colour) for colour in colours.colors]),
+            text_color=ColorPalette([_choose_text_colour(colour) for colour in colours.colors]),
             font_path=FONT,
             font_size=font_size,
             text_padding=font_size // 4,
@@ -105,19 +111,19 @@ def draw_instances(pixels: np.ndarray, instances: Instances, metadata: Metadata)
     return np.ascontiguousarray(canvas[:, :, ::-1])
 
 
-def class_colour(number: int) -> tuple[int, int, int]:
-    """RGB, bright, and unlike those of the numbers before."""
+def choose_colour(number: int) -> tuple[int, int, int]:
+    """Chooses the colour of a class, RGB: bright, and unlike those of the numbers before."""
     value = (1.0, 0.8)[number // 8 % 2]
     red, green, blue = colorsys.hsv_to_rgb((0.58 + number * GOLDEN_RATIO) % 1, 0.8, value)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _text_colour(ground: Color) -> Color:
+def _choose_text_colour(ground: Color) -> Color:
     return Color.BLACK if np.dot(ground.as_rgb(), (0.299, 0.587, 0.114)) > 140 else Color.WHITE
 
 
-def _detections(instances: Instances, names: Sequence[str], scale: int) -> Detections:
-    """Predictions or ground truth as supervision takes them, enlarged, small ones last and so on top."""
+def _convert_instances(instances: Instances, names: Sequence[str], scale: int) -> Detections:
+    """Converts predictions or ground truth for supervision: enlarged, small ones last and so on top."""
     fields = {name.removeprefix("gt_").removeprefix("pred_"): field for name, field in instances.get_fields().items()}
     classes = fields["classes"].numpy()
     labels = [names[k] if k < len(names) else str(k) for k in classes]
@@ -125,15 +131,15 @@ def _detections(instances: Instances, names: Sequence[str], scale: int) -> Detec
         labels = [f"{label} {score:.0%}" for label, score in zip(labels, fields["scores"].tolist(), strict=True)]
     objects = Detections(
         xyxy=(scale * fields["boxes"].tensor).round().numpy(),
-        mask=_whole_masks(fields["masks"], instances.image_size, scale) if "masks" in fields else None,
+        mask=_enlarge_masks(fields["masks"], instances.image_size, scale) if "masks" in fields else None,
         class_id=classes,
         data={"class_name": np.array(labels, dtype=object)},
     )
     return objects[np.argsort(-objects.box_area, kind="stable")]
 
 
-def _whole_masks(masks: PolygonMasks | BitMasks | torch.Tensor, size: tuple[int, int], scale: int) -> np.ndarray:
-    """(n, scale · height, scale · width) bool, for an image of `size` (height, width); outlines are smooth."""
+def _enlarge_masks(masks: PolygonMasks | BitMasks | torch.Tensor, size: tuple[int, int], scale: int) -> np.ndarray:
+    """Makes (n, scale · height, scale · width) bool for an image of `size` (height, width); outlines are smooth."""
     if isinstance(masks, PolygonMasks):
         masks = BitMasks.from_polygon_masks(masks, *size)
     masks = (masks.tensor if isinstance(masks, BitMasks) else masks).bool()

@@ -8,9 +8,10 @@ import torch
 from detectron2.evaluation import inference_context
 from PIL import Image
 
-from ..config.checks import BANDS
+from ..config.checks.data import BANDS
 from ..errors import InputError
-from ..modeling.encoder import PATCH_SIZES, STRIDE
+from ..modeling.embeddings import PATCH_SIZES
+from ..modeling.encoder import STRIDE
 from ..modeling.masked_autoencoder import (
     MaskedAutoencoder,
     build_target_patches,
@@ -28,13 +29,13 @@ BLANK = 200  # grey level where a panel shows nothing: lighter than what fills m
 def draw_reconstructions(
     model: MaskedAutoencoder, images: torch.Tensor, noise: torch.Tensor | None = None, image_format: str = "RGB"
 ) -> Image.Image:
-    """A row of four panels for each image, under it the loss; the arguments are those of `reconstruction_panels`."""
-    panels, losses = reconstruction_panels(model, images, noise, image_format)
+    """Draws a row of four panels for each image, under it the loss; the arguments are those of `build_panels`."""
+    panels, losses = build_panels(model, images, noise, image_format)
     return draw_sheet(list(map(list, panels)), TITLES, [f"loss {loss:.4f}" for loss in losses])
 
 
-def seeded_noise(model: MaskedAutoencoder, images: torch.Tensor, seed: int) -> torch.Tensor:
-    """The noise (N, L), with random masking (N, H/4 · W/4), that hides the same patches each time, on any device."""
+def make_noise(model: MaskedAutoencoder, images: torch.Tensor, seed: int) -> torch.Tensor:
+    """Makes noise (N, L), with random masking (N, H/4 · W/4), that hides the same patches each time, on any device."""
     n, _, height, width = images.shape
     side = PATCH_SIZES[0] if model.masking == "random" else STRIDE
     length = (height // side) * (width // side)
@@ -42,17 +43,17 @@ def seeded_noise(model: MaskedAutoencoder, images: torch.Tensor, seed: int) -> t
 
 
 @torch.no_grad()
-def reconstruction_panels(
+def build_panels(
     model: MaskedAutoencoder, images: torch.Tensor, noise: torch.Tensor | None = None, image_format: str = "RGB"
 ) -> tuple[np.ndarray, list[float]]:
-    """The original; its visible pixels; the prediction of the hidden ones; the two together.
+    """Builds four panels: the original; its visible pixels; the prediction of the hidden ones; the two together.
 
     The model is in evaluation mode meanwhile. Of the several masks of each image in the case of complementary masks,
     the first is shown. Normalised pixels are undone with the true patch's mean and standard deviation.
 
     Args:
         images: (N, channels, H, W) in 0–255, not normalised; 1, 3 or 4 channels, H and W multiples of 16
-        noise: decides what is hidden, as for `MaskedAutoencoder.reconstruct`; see `seeded_noise`
+        noise: decides what is hidden, as for `MaskedAutoencoder.reconstruct`; see `make_noise`
         image_format: INPUT.FORMAT; it matters if it is BGR
 
     Returns:
@@ -74,7 +75,7 @@ def reconstruction_panels(
     grid = images.shape[-2] // STRIDE, images.shape[-1] // STRIDE
     predicted = unpatchify(prediction, grid) * model.pixel_std + model.pixel_mean
 
-    original, predicted = to_rgb(images, image_format), to_rgb(predicted, image_format)
+    original, predicted = convert_to_rgb(images, image_format), convert_to_rgb(predicted, image_format)
     shown = ~unpatchify(hidden, grid)[:, 0, :, :, None].cpu().numpy()
     panels = [
         original,
@@ -85,8 +86,8 @@ def reconstruction_panels(
     return np.stack(panels, axis=1), losses
 
 
-def to_rgb(images: torch.Tensor, image_format: str = "RGB") -> np.ndarray:
-    """(N, channels, H, W) in 0–255 → (N, H, W, 3) uint8: one channel is grey, a fourth is opacity, laid on white.
+def convert_to_rgb(images: torch.Tensor, image_format: str = "RGB") -> np.ndarray:
+    """Converts (N, channels, H, W) in 0–255 → (N, H, W, 3) uint8: one channel is grey, a fourth is opacity, on white.
 
     Of the format "bands", the first three are shown, or the first as grey.
     """

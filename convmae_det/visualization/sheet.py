@@ -23,12 +23,12 @@ TITLE_HEIGHT, CAPTION_HEIGHT, FONT_SIZE = 22, 20, 15  # pixels
 def draw_sheet(
     rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], captions: Sequence[str] | None = None
 ) -> Image.Image:
-    """Panels on white, a title above each column and, if given, a caption below each row.
+    """Draws panels on white, a title above each column and, if given, a caption below each row.
 
     Args:
         rows: of as many panels as there are titles, each (h, w, 3) uint8, of any sizes
     """
-    panels = [[_sized(pixels) for pixels in row] for row in rows]
+    panels = [[_resize_panel(pixels) for pixels in row] for row in rows]
     widths = [max(MIN_PANEL, *(row[column].width for row in panels)) for column in range(len(titles))]
     heights = [max(panel.height for panel in row) for row in panels]
     lefts = np.cumsum([GAP, *(width + GAP for width in widths)]).tolist()
@@ -48,17 +48,29 @@ def draw_sheet(
     return sheet
 
 
-def _sized(pixels: np.ndarray) -> Image.Image:
+def _resize_panel(pixels: np.ndarray) -> Image.Image:
     panel = Image.fromarray(pixels)
     panel.thumbnail((MAX_PANEL, MAX_PANEL))
     scale = -(-MIN_PANEL // max(panel.size))
     return panel.resize((scale * panel.width, scale * panel.height), Image.Resampling.NEAREST)
 
 
-def save_png(picture: Image.Image, path: str | os.PathLike) -> None:
-    """Writes the file whole or not at all. InputError: its name doesn't end in .png, or it can't be written."""
-    path = Path(path)
-    if path.suffix.lower() != ".png":
+def check_png(path: str | Path) -> None:
+    """Checks that a file is named as a picture that :func:`save_png` writes.
+
+    Raises:
+        InputError: it isn't.
+    """
+    if Path(path).suffix.lower() != ".png":
         raise InputError(f"{path} would hold a PNG picture: let its name end in .png")
+
+
+def save_png(picture: Image.Image, path: str | Path) -> None:
+    """Writes the file whole or not at all.
+
+    Raises:
+        InputError: it can't be written, or as :func:`check_png`.
+    """
+    check_png(path)
     with atomic_write(path) as file:
         picture.save(file, format="PNG")

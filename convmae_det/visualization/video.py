@@ -17,13 +17,20 @@ FRAME_RATE = 25.0  # frames a second where a source doesn't tell
 
 
 class Video:
-    """A video file, or a webcam by its number. Raises InputError if it can't be opened.
+    """A video file, or a webcam by its number.
 
-    Attributes: `frame_rate` in frames a second; `length` in frames as the file says, None if unknown; `missing`, after
-    the last frame: how many fewer could be read.
+    Attributes:
+        frame_rate: frames a second
+        length: in frames, as the file says; None: unknown
+        missing: after the last frame: how many fewer could be read
     """
 
     def __init__(self, source: str | int):
+        """Opens it.
+
+        Raises:
+            InputError: it can't be opened.
+        """
         self.source = source
         self.capture = cv2.VideoCapture(source)
         if not self.capture.isOpened():
@@ -35,7 +42,7 @@ class Video:
         self.missing = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """(H, W, 3) uint8 RGB; to the video's end, or for ever."""
+        """Yields frames (H, W, 3) uint8 RGB, to the video's end or for ever."""
         count = 0
         try:
             while (read := self.capture.read())[0]:
@@ -50,10 +57,13 @@ class Video:
 
 @contextlib.contextmanager
 def write_video(path: str | os.PathLike, frame_rate: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that adds a frame, (H, W, 3) uint8 RGB, all of one size, to the .mp4 file `path`.
+    """Gives a function that adds a frame, (H, W, 3) uint8 RGB, all of one size, to the .mp4 file `path`.
 
     The file takes its name at the end, also if an exception, such as Ctrl-C, cuts it short: what was written can be
-    watched. Raises InputError if it can't be written.
+    watched.
+
+    Raises:
+        InputError: it can't be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")

@@ -13,10 +13,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from convmae_det.cli import convert_annotations
-from convmae_det.data.detection.annotation_file import check_annotation_file
+from convmae_det.data.detection.annotation_file import read_annotation_file
 from convmae_det.errors import InputError
-
-pytest.importorskip("supervision")
 
 POLYGON = "0.1 0.1 0.9 0.1 0.5 0.8"
 XML = "<annotation><size><width>40</width><height>20</height><depth>3</depth></size>{}</annotation>"
@@ -61,7 +59,7 @@ def run_voc(*words):
 
 def test_yolo(yolo, capsys):
     content = run_yolo()
-    check_annotation_file("out.json", is_train=True)
+    read_annotation_file("out.json", is_train=True)
     assert [(i["id"], i["file_name"], i["width"], i["height"]) for i in content["images"]] == [
         *((1, "a.PNG", 40, 20), (2, "b.jpg", 40, 20), (3, "c.jpeg", 40, 20), (4, "d.webp", 40, 20))
     ]
@@ -149,8 +147,12 @@ def test_keypoints_are_no_outline(yolo):
         ("0 0.5 0.5 0.1 x", r"a\.txt.*"),
         ("0 0.5 0.5 nan 0.1", r"a\.txt.*finite"),
         ("cat 0.5 0.5 0.1 0.1", r"a\.txt.*class id 'cat'"),
-        ("0 0.1 0.1 0.9 0.1 0.5 0.8 0.2", r"a\.txt has a polygon of 7 numbers"),
-        ("3 0.5 0.5 0.1 0.1", r"a\.PNG.*class_id 3"),
+        ("0 0.1 0.1 0.9 0.1 0.5 0.8 0.2", r"a\.txt.* has a polygon of 7 numbers"),
+        ("3 0.5 0.5 0.1 0.1", r"a\.txt has an object '3', which data\.yaml doesn't name"),
+        ("0 0.5 0.5 -0.1 0.1", r"a\.txt.*negative"),
+        ("0 0.1 0.1 0.9 nan 0.5 0.8", r"a\.txt.*finite"),
+        ("0 0.5 0.5 0.1 0.1 x", r"a\.txt.*finite"),
+        ("1.5 0.5 0.5 0.1 0.1", r"a\.txt.*class id '1.5'"),
         ("0 20 10 10 5", r"a\.txt has an object from .* outside its image of 40×20"),
     ],
 )
@@ -184,10 +186,18 @@ def test_what_is_missing_is_named(yolo, spoil, sentence):
     assert not (yolo / "out.json").exists()
 
 
-def test_without_the_library(yolo, monkeypatch):
+def test_conversion_needs_neither_pixels_nor_the_library_that_draws(yolo, monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(InputError, match="pip install supervision"):
-        run_yolo()
+    photo = yolo / "images/b.jpg"
+    save(photo, (4000, 3000))
+    photo.write_bytes(photo.read_bytes()[:1000])
+    assert (run_yolo()["images"][1]["width"], len(run_yolo()["annotations"])) == (4000, 3)
+
+
+def test_class_ids_may_be_written_as_floats(yolo):
+    """As numpy.savetxt writes them."""
+    write_labels(a="1.000000e+00 0.5 0.5 0.25 0.5", b="", c="")
+    assert [annotation["category_id"] for annotation in run_yolo()["annotations"]] == [2]
 
 
 @pytest.fixture
@@ -209,7 +219,7 @@ def voc(tmp_path, monkeypatch):
 
 def test_voc(voc):
     content = run_voc()
-    check_annotation_file("out.json", is_train=True)
+    read_annotation_file("out.json", is_train=True)
     assert [(c["id"], c["name"]) for c in content["categories"]] == [(1, "ant"), (2, "zebra")]
     assert [image["file_name"] for image in content["images"]] == ["1.jpg", "2.png", "3.jpg"]
     zebra, ant = content["annotations"]
@@ -227,7 +237,13 @@ def test_categories_of_voc_can_be_fixed(voc):
 
 @pytest.mark.parametrize(
     "text",
-    ["<annotation>", XML.format(OBJECT.format("ant", "x", 1, 2, 2, "")), XML.format("<object><name>a</name></object>")],
+    [
+        "<annotation>",
+        XML.format(OBJECT.format("ant", "x", 1, 2, 2, "")),
+        XML.format(OBJECT.format("ant", "nan", 1, 2, 2, "")),
+        XML.format(OBJECT.format("ant", 1, 1, 2, 2, "<polygon><x1>1</x1><y1>2</y1><x2>3</x2></polygon>")),
+        XML.format("<object><name>a</name></object>"),
+    ],
 )
 def test_broken_xml_is_named(voc, text):
     (voc / "Annotations/2.xml").write_text(text)
@@ -358,13 +374,21 @@ def test_labelme(voc):
     labelme("1", SHAPES)
     labelme("2", [], ".png")
     content = run_labelme()
-    check_annotation_file("out.json", is_train=True)
+    read_annotation_file("out.json", is_train=True)
     assert [image["file_name"] for image in content["images"]] == ["1.jpg", "2.png"]
     assert [category["name"] for category in content["categories"]] == ["cat", "dog"]
     dog, cat = content["annotations"]
     assert dog["segmentation"] == [[2, 3, 12, 3, 12, 13]] and dog["bbox"] == [2, 3, 10, 10] and dog["area"] == 50
     assert cat["bbox"] == [20, 5, 10, 5] and "segmentation" not in cat
     assert (dog["category_id"], cat["category_id"]) == (2, 1)
+
+
+def test_two_files_for_an_image(voc):
+    clear(voc)
+    labelme("1", SHAPES)
+    shutil.copy("Annotations/1.json", "Annotations/1 copy.json")
+    with pytest.raises(InputError, match=r"1\.json and .* both label 1\.jpg"):
+        run_labelme()
 
 
 def test_shapes_of_a_group_are_one_object(voc, caplog):

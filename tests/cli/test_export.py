@@ -15,7 +15,9 @@ from convmae_det import create_encoder
 from convmae_det.cli import export as command
 from convmae_det.cli.main import main
 from convmae_det.errors import InputError
-from convmae_det.inference import export
+from convmae_det.inference.export import torchscript
+from convmae_det.inference.export.onnx import build_onnx_runner
+from convmae_det.inference.export.tracing import DESCRIPTION, suppress_tracing_warnings
 
 SETTINGS = [str(word) for word in ENCODER + DETECTOR]
 SETTINGS += ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "TEST.DETECTIONS_PER_IMAGE", "8"]
@@ -42,7 +44,7 @@ def folder(tmp_path, model, monkeypatch):
 
 def run(*words: str, format: str = "torchscript", weights: str = "detector.pth", output: str = "detector.out") -> None:
     options = {"--config-file": "config.yaml", "--weights": weights, "--format": format, "--output": output}
-    with export.suppress_tracing_warnings():
+    with suppress_tracing_warnings():
         command.main([*(word for pair in options.items() for word in pair), "--image", "photo.png", *SETTINGS, *words])
 
 
@@ -62,21 +64,21 @@ def test_a_file_is_compared_and_written(folder, capsys, format):
         (entry,) = onnx.load("detector.out").metadata_props
         text = entry.value
     else:
-        extra = {export.DESCRIPTION: ""}
+        extra = {DESCRIPTION: ""}
         torch.jit.load("detector.out", _extra_files=extra)
-        text = extra[export.DESCRIPTION]
+        text = extra[DESCRIPTION]
     assert json.loads(text)["classes"] == ["cat", "dog", "cow", "hen"]
 
 
 def test_a_file_that_differs_is_not_written(folder, monkeypatch, capsys):
     """As it would be if the trace had fixed what depends on the image."""
-    honest = export.build_torchscript_runner
+    honest = torchscript.build_torchscript_runner
 
     def dishonest(content, device):
         network = honest(content, device)
         return lambda image: [output + (output.ndim == 1) * 0.01 for output in network(image)]
 
-    monkeypatch.setattr(export, "build_torchscript_runner", dishonest)
+    monkeypatch.setattr(torchscript, "build_torchscript_runner", dishonest)
     (folder / "detector.out").write_text("earlier")
     with pytest.raises(InputError, match="differs from eager mode by more than rounding, so no file is written"):
         run()
@@ -109,7 +111,7 @@ def write_run(cfg) -> None:
 
 def run_encoder(*words: str, format: str = "torchscript") -> None:
     fixed = ["--weights", "model_final.pth", "--image", "photo.png", "--output", "encoder.out"]
-    with export.suppress_tracing_warnings():
+    with suppress_tracing_warnings():
         command.main([*fixed, "--format", format, *words])
 
 
@@ -133,7 +135,7 @@ def test_an_encoder_gives_the_maps_of_create_encoder(folder, capsys, cfg, words,
     first, second = capsys.readouterr().out.splitlines()[1:3]
     assert first.startswith("280×224 pixels") and second.startswith("279×167 pixels")
     content = Path("encoder.out").read_bytes()
-    runner = export.build_onnx_runner(content) if format == "onnx" else export.build_torchscript_runner(content, "cpu")
+    runner = build_onnx_runner(content) if format == "onnx" else torchscript.build_torchscript_runner(content, "cpu")
     encoder = create_encoder(pretrained="model_final.pth").eval()
     for size in ((1, 3, 33, 31), (2, 3, 64, 64), (3, 3, 1, 97)):
         images = torch.randn(size)
@@ -145,9 +147,9 @@ def test_an_encoder_gives_the_maps_of_create_encoder(folder, capsys, cfg, words,
 def test_the_file_of_an_encoder_says_how_images_are_normalised(folder):
     write_run(autoencoder_cfg("INPUT.FORMAT", "BGR", "MODEL.PIXEL_MEAN", [51.0, 102.0, 153.0]))
     run_encoder()
-    extra = {export.DESCRIPTION: ""}
+    extra = {DESCRIPTION: ""}
     torch.jit.load("encoder.out", _extra_files=extra)
-    about = json.loads(extra[export.DESCRIPTION])
+    about = json.loads(extra[DESCRIPTION])
     assert about["channels"] == "BGR" and about["mean"] == pytest.approx([0.2, 0.4, 0.6])
     assert about["strides"] == {"e1": 4, "e2": 8, "e3": 16, "e4": 32}
 
@@ -156,7 +158,7 @@ def test_the_file_of_an_encoder_says_how_images_are_normalised(folder):
 def test_an_encoder_that_differs_is_not_written(folder, monkeypatch, fault):
     """As if the trace had fixed what depends on the size: only the second comparison can tell."""
     write_run(autoencoder_cfg())
-    honest = export.build_torchscript_runner
+    honest = torchscript.build_torchscript_runner
 
     def dishonest(content, device):
         network = honest(content, device)
@@ -169,7 +171,7 @@ def test_an_encoder_that_differs_is_not_written(folder, monkeypatch, fault):
 
         return run
 
-    monkeypatch.setattr(export, "build_torchscript_runner", dishonest)
+    monkeypatch.setattr(torchscript, "build_torchscript_runner", dishonest)
     with pytest.raises(InputError, match="differs from eager mode by more than rounding"):
         run_encoder()
     assert not Path("encoder.out").exists()

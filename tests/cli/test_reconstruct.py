@@ -8,7 +8,7 @@ from reference.small import AUTOENCODER, ENCODER, autoencoder_cfg, randomise
 from convmae_det.cli import reconstruct
 from convmae_det.cli.main import main
 from convmae_det.errors import InputError
-from convmae_det.visualization.reconstructions import seeded_noise
+from convmae_det.visualization.reconstructions import make_noise
 from convmae_det.visualization.sheet import GAP, TITLE_HEIGHT
 
 TOP = GAP + TITLE_HEIGHT
@@ -47,7 +47,7 @@ def test_every_image_of_a_folder_gets_a_row_and_a_line(folder, model, capsys):
         assert picture.width > 4 * 224 and picture.height > 3 * 224
 
     image = torch.from_numpy(np.array(Image.open("images/b.png"))).permute(2, 0, 1)  # of the model's size
-    noise = seeded_noise(model, torch.empty(3, 3, 64, 64), 0)[1]
+    noise = make_noise(model, torch.empty(3, 3, 64, 64), 0)[1]
     with torch.no_grad():
         loss = model.eval()([{"image": image, "noise": noise}])["loss_reconstruction"].item()
     assert lines[1].endswith(f"loss {loss:.4f}")

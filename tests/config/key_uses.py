@@ -76,7 +76,8 @@ OTHERS = {
         "INPUT.LSJ": "ENABLED IMAGE_SIZE MIN_SCALE MAX_SCALE",
         "INPUT.CROP": "ENABLED TYPE SIZE",
     },
-    "convmae_det.data.pretraining.loader": {"INPUT": "PRETRAIN_CROP_SCALE ALL_PAGES", "DATASETS": "IMAGE_FOLDERS"},
+    "convmae_det.data.pretraining.loader": {"INPUT": "ALL_PAGES", "DATASETS": "IMAGE_FOLDERS"},
+    "convmae_det.data.pretraining.mapper": {"INPUT": "PRETRAIN_CROP_SCALE"},
     "convmae_det.data.image": {"INPUT": "WHITE_LEVEL IGNORE_EXIF MAX_PIXELS"},
     "convmae_det.data.detection.catalog": {
         "DATASETS": "COCO_FORMAT CROWD_AS_OBJECTS",
@@ -91,7 +92,8 @@ OTHERS = {
     "convmae_det.data.stream": {"DATALOADER": "NUM_WORKERS", "": "SEED"},
     "convmae_det.solver.schedule": {
         "SOLVER": "MAX_EPOCHS MAX_ITER IMAGES_PER_EPOCH STEP_FRACTIONS STEPS WARMUP_EPOCHS WARMUP_ITERS IMS_PER_BATCH "
-        "ACCUMULATION_STEPS MAX_IMS_PER_PASS REFERENCE_BATCH_SIZE"
+        "ACCUMULATION_STEPS MAX_IMS_PER_PASS REFERENCE_BATCH_SIZE",
+        "TEST": "EVAL_EPOCHS",
     },
     "convmae_det.solver.optimizer": {
         "SOLVER": "BASE_LR BETAS WEIGHT_DECAY LAYER_DECAY",
@@ -105,11 +107,11 @@ OTHERS = {
         "SOLVER": "CHECKPOINT_PERIOD MAX_TO_KEEP",
         "SOLVER.EMA": "DECAY",
     },
-    "convmae_det.engine.detection": {"TEST": "PATIENCE"},
-    "convmae_det.engine.hooks.evaluation": {"TEST": "EVAL_PERIOD EVAL_EPOCHS BEST_METRIC"},
+    "convmae_det.engine.detection": {"TEST": "EVAL_PERIOD PATIENCE"},
+    "convmae_det.engine.hooks.evaluation": {"TEST": "BEST_METRIC"},
 }
 
-# What is refused by a rule of convmae_det/config/checks.py unless it is at its default.
+# What is refused by a rule of convmae_det/config/checks/ unless it is at its default.
 REFUSED = ("DATALOADER.ASPECT_RATIO_GROUPING",)
 
 

@@ -13,10 +13,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from reference.small import autoencoder_cfg, detector_cfg
 
-from convmae_det.config import checks
-from convmae_det.config.checks import check_batch, check_fine_tuning, check_pretraining, check_solver
+from convmae_det.config.checks.data import CHANNELS, CROPS, FLIPS
+from convmae_det.config.checks.training import (
+    CLIP_TYPES,
+    SCHEDULERS,
+    check_batch,
+    check_fine_tuning,
+    check_pretraining,
+    check_solver,
+)
 from convmae_det.data.detection.jitter import build_augmentations
-from convmae_det.data.pretraining.loader import PretrainingMapper
+from convmae_det.data.pretraining.mapper import PretrainingMapper
 from convmae_det.errors import InputError
 from convmae_det.precision import is_gpu
 from convmae_det.solver.optimizer import build_gradient_clipper
@@ -204,8 +211,9 @@ def test_a_cascade_has_boxes_for_all_classes_together():
 def test_what_can_not_be_augmented_at_test_time(options, key):
     check_fine_tuning(detector_cfg(*options, "TEST.AUG.ENABLED", False), 1)
     for check in (lambda cfg: check_fine_tuning(cfg, 1), lambda cfg: build_augmentations(cfg, False)):
-        with pytest.raises(InputError, match=rf"^{key} is .*; it must "):
-            check(detector_cfg(*options, "TEST.AUG.ENABLED", True))
+        for tests in ((), ("coco_2017_val",)):
+            with pytest.raises(InputError, match=rf"^{key} is .*; it must "):
+                check(detector_cfg(*options, "TEST.AUG.ENABLED", True, "DATASETS.TEST", tests))
 
 
 def test_expected_results_need_a_test():
@@ -239,6 +247,13 @@ def put(cfg, key, value):
     cfg[name] = value
 
 
+def detector_cfg_with(group, values):
+    cfg = detector_cfg()
+    for key, value in values.items():
+        put(cfg, f"{group}.{key}", value)
+    return cfg
+
+
 @pytest.mark.parametrize("key", KEYS)
 @settings(max_examples=30)
 @given(value=VALUES)
@@ -268,22 +283,19 @@ SIDES = st.lists(SIZES | SHARES, min_size=1, max_size=3)
             "MIN_SIZE_TEST": SIZES,
             "MAX_SIZE_TEST": SIZES,
             "CROP.ENABLED": st.booleans(),
-            "CROP.TYPE": st.sampled_from(checks.CROPS),
+            "CROP.TYPE": st.sampled_from(CROPS),
             "CROP.SIZE": SIDES,
             "LSJ.ENABLED": st.booleans(),
             "LSJ.IMAGE_SIZE": SIZES,
             "LSJ.MIN_SCALE": SHARES,
             "LSJ.MAX_SCALE": SHARES,
-            "RANDOM_FLIP": st.sampled_from(checks.FLIPS),
+            "RANDOM_FLIP": st.sampled_from(FLIPS),
         }
     ),
 )
 def test_images_can_be_augmented_as_soon_as_the_values_pass(size, is_train, values):
-    cfg = detector_cfg()
-    for key, value in values.items():
-        put(cfg, f"INPUT.{key}", value)
     try:
-        augmentations = build_augmentations(cfg, is_train)
+        augmentations = build_augmentations(detector_cfg_with("INPUT", values), is_train)
     except InputError:
         return
     image = T.AugInput(np.zeros((*size, 3), np.uint8))
@@ -308,8 +320,8 @@ def test_crops_that_fail_in_detectron2_do_not_pass(kind, size):
 @given(
     scale=st.lists(SHARES, min_size=1, max_size=3),
     size=SIZES,
-    flip=st.sampled_from(checks.FLIPS),
-    image_format=st.sampled_from([*checks.CHANNELS]),
+    flip=st.sampled_from(FLIPS),
+    image_format=st.sampled_from([*CHANNELS]),
 )
 def test_images_can_be_cropped_as_soon_as_the_values_pass(tmp_path, scale, size, flip, image_format):
     cfg = autoencoder_cfg("INPUT.FORMAT", image_format, "MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", size)
@@ -337,7 +349,7 @@ COUNTS = st.integers(-1, 5)
             "WARMUP_ITERS": COUNTS,
             "WARMUP_FACTOR": RATES,
             "WARMUP_METHOD": st.sampled_from(["linear", "constant"]),
-            "LR_SCHEDULER_NAME": st.sampled_from(checks.SCHEDULERS),
+            "LR_SCHEDULER_NAME": st.sampled_from(SCHEDULERS),
             "STEPS": st.lists(COUNTS, max_size=3).map(tuple),
             "STEP_FRACTIONS": st.lists(RATES, max_size=3),
             "IMS_PER_BATCH": COUNTS,
@@ -348,7 +360,7 @@ COUNTS = st.integers(-1, 5)
             "BASE_LR_END": RATES,
             "GAMMA": RATES,
             "CLIP_GRADIENTS.ENABLED": st.booleans(),
-            "CLIP_GRADIENTS.CLIP_TYPE": st.sampled_from(checks.CLIP_TYPES),
+            "CLIP_GRADIENTS.CLIP_TYPE": st.sampled_from(CLIP_TYPES),
             "CLIP_GRADIENTS.CLIP_VALUE": RATES,
             "CLIP_GRADIENTS.NORM_TYPE": RATES,
         }
@@ -356,11 +368,8 @@ COUNTS = st.integers(-1, 5)
 )
 @example(3, {"MAX_ITER": 2})
 def test_the_solver_works_as_soon_as_the_values_pass(images, values):
-    cfg = detector_cfg()
-    for key, value in values.items():
-        put(cfg, f"SOLVER.{key}", value)
     try:
-        cfg = resolve_schedule(cfg, images)
+        cfg = resolve_schedule(detector_cfg_with("SOLVER", values), images)
     except InputError:
         return
     parameter = torch.nn.Parameter(torch.zeros(1))

@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage
 from reference.small import annotated_image
 
 from convmae_det.config import add_convmae_config
-from convmae_det.config.checks import check_solver
+from convmae_det.config.checks.training import check_solver
 from convmae_det.config.presets import PRESETS
 from convmae_det.modeling.masked_autoencoder import MaskedAutoencoder
 

@@ -14,7 +14,7 @@ from detectron2.modeling import DatasetMapperTTA, build_model
 from detectron2.solver import build_lr_scheduler
 from reference.small import autoencoder_cfg, detector_cfg
 
-from convmae_det.config.checks import check_fine_tuning, check_pretraining
+from convmae_det.config.checks.training import check_fine_tuning, check_pretraining
 from convmae_det.config.reading import flatten_keys, read_yaml
 from convmae_det.config.unused import PARTS, UNUSED, UNUSED_WITH_CONVMAE, find_idle_keys
 from convmae_det.data.configuration import read_config

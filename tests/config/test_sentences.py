@@ -13,7 +13,7 @@ ELSEWHERE = {
     ("data/detection/catalog.py", "check_classes"),
     ("engine/hooks/evaluation.py", "choose_best_metric"),
     ("engine/launch.py", "_check_processes"),
-    ("precision.py", "check_name"),
+    ("precision.py", "choose_precision"),
 }
 GROUPS = "MODEL|INPUT|DATASETS|DATALOADER|SOLVER|TEST"
 ABOUT_A_VALUE = re.compile(rf"(({GROUPS})\.\S*|\{{key\}}|(SEED|VIS_PERIOD|OUTPUT_DIR)) is ")

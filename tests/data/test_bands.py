@@ -10,11 +10,11 @@ from detectron2.utils.events import EventStorage
 from PIL import Image
 from reference.small import autoencoder_cfg, detector_cfg
 
-from convmae_det.config.checks import BANDS, check_channels, check_test_time_augmentation
+from convmae_det.config.checks.data import BANDS, check_channels, check_test_time_augmentation
 from convmae_det.data.detection.jitter import BandwiseResizeTransform
 from convmae_det.data.detection.mapper import DetectionMapper
 from convmae_det.data.image import Decoding, make_visible, read_image, read_visible
-from convmae_det.data.pretraining.loader import PretrainingMapper
+from convmae_det.data.pretraining.mapper import PretrainingMapper
 from convmae_det.errors import InputError
 from convmae_det.inference.predictor import load_pixels
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from convmae_det.config.checks import check_decoding
+from convmae_det.config.checks.data import check_decoding
 from convmae_det.data import pixels
 from convmae_det.data.image import Decoding, read_crop, read_image, read_size
 from convmae_det.data.pixels import scale_to_8_bits

@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 
 from convmae_det.data.image import CHANNELS, read_crop, read_image
-from convmae_det.data.pretraining.loader import PretrainingMapper, choose_crop
+from convmae_det.data.pretraining.mapper import PretrainingMapper, choose_crop
 from convmae_det.errors import InputError
 
 ORIENTATION = 0x0112

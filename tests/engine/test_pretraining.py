@@ -306,7 +306,7 @@ def test_compiled_modules_keep_weights_and_names(pretrain, tmp_path, monkeypatch
         (["MODEL.MAE.MASK_RATIO", 1], "MODEL.MAE.MASK_RATIO is 1.0; it must lie between 0 and 1"),
         (["MODEL.MAE.MASK_RATIO", 0.99], "MODEL.MAE.MASK_RATIO 0.99 leaves 0 of 16 tokens visible"),
         (["MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", 100], "MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE is 100"),
-        (["MODEL.MAE.DECODER_NUM_HEADS", 5], "MODEL.MAE.DECODER_NUM_HEADS is 5, which doesn't divide"),
+        (["MODEL.MAE.DECODER_NUM_HEADS", 5], "MODEL.MAE.DECODER_NUM_HEADS is 5; it must divide"),
         (["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "float16"], "SOLVER.AMP.DTYPE float16 needs a GPU"),
         (["SOLVER.ACCUMULATION_STEPS", 3], "SOLVER.IMS_PER_BATCH is 4; it must be a multiple of 3"),
         (

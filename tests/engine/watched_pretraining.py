@@ -14,7 +14,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from convmae_det.cli import pretrain
-from convmae_det.data.pretraining.loader import PretrainingMapper, stack_images
+from convmae_det.data.pretraining.mapper import PretrainingMapper, stack_images
 from convmae_det.engine import pretraining
 
 

@@ -28,11 +28,11 @@ from hypothesis import strategies as st
 from reference.small import assert_near, autoencoder_cfg, detector_cfg, randomise
 
 import convmae_det
-from convmae_det.checkpoint.loading import read_weights
 from convmae_det.checkpoint.reading import read_checkpoint
+from convmae_det.checkpoint.weights import read_weights
 from convmae_det.checkpoint.writing import write_checkpoint
 from convmae_det.errors import InputError
-from convmae_det.hub.card import model_card
+from convmae_det.hub.card import build_model_card
 from convmae_det.hub.publish import FILES, write_folder
 
 NAME = "someone/some-model"
@@ -217,7 +217,7 @@ def test_no_name_breaks_the_card(detector, names):
     cfg = small_config(detector=True)
     cfg.DATASETS.TEST, cfg.DATASETS.CATEGORIES = (names[0],), [[1, names[1]], [2, "hen"]]
     weights, curves = read_weights(detector / "model_final.pth"), {"bbox/AP": [(99, 12.3456)]}
-    card = ModelCard(model_card(NAME, cfg, weights, curves, "model_final.pth", "mit", "1.0"))
+    card = ModelCard(build_model_card(NAME, cfg, weights, curves, "model_final.pth", "mit", "1.0"))
     (result,) = card.data.eval_results
     assert result.dataset_name.split() == names[0].split()  # YAML takes some line ends for others
     assert (result.metric_value, card.data.license) == (12.346, "mit")

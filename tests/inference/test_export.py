@@ -17,7 +17,10 @@ from PIL import Image
 from reference.small import detector_cfg, randomise
 
 from convmae_det.errors import InputError
-from convmae_det.inference import export, exportable
+from convmae_det.inference.export.detector import OUTPUTS, ExportableDetector, compare_detections, describe_detector
+from convmae_det.inference.export.onnx import build_onnx_runner, to_onnx
+from convmae_det.inference.export.torchscript import build_torchscript_runner, to_torchscript
+from convmae_det.inference.export.tracing import DESCRIPTION, suppress_tracing_warnings
 
 FEW = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "TEST.DETECTIONS_PER_IMAGE", 10)
 KINDS = {
@@ -36,7 +39,7 @@ KINDS = {
     ),
 }
 TRACED_ON = (64, 64)
-DESCRIPTION = '{"classes": []}'
+TEXT = '{"classes": []}'
 SIZES = [(40, 64), (61, 33)]  # of whose grids the first is the tables' own, and the second smaller
 
 
@@ -45,26 +48,26 @@ def image_of(size, seed=0) -> torch.Tensor:
 
 
 @functools.cache
-def exported(kind: str, format: str) -> tuple[exportable.ExportableDetector, bytes]:
+def exported(kind: str, format: str) -> tuple[ExportableDetector, bytes]:
     detector = detector_of(*KINDS[kind])
-    write = export.to_onnx if format == "onnx" else export.to_torchscript
-    return detector, write(detector, image_of(TRACED_ON), DESCRIPTION)
+    write = to_onnx if format == "onnx" else to_torchscript
+    return detector, write(detector, image_of(TRACED_ON), TEXT)
 
 
-def detector_of(*options) -> exportable.ExportableDetector:
-    with export.suppress_tracing_warnings():
+def detector_of(*options) -> ExportableDetector:
+    with suppress_tracing_warnings():
         torch.manual_seed(0)
         model = build_model(detector_cfg(*FEW, *options))
     randomise(model.backbone)
-    return exportable.ExportableDetector(model)
+    return ExportableDetector(model)
 
 
 def assert_same(detector, run, sizes=SIZES) -> None:
     for size in sizes:
         image = image_of(size, seed=size[0])
-        with export.suppress_tracing_warnings():
+        with suppress_tracing_warnings():
             expected, found = detector(image), run(image)
-        comparison = exportable.compare_detections(expected, found)
+        comparison = compare_detections(expected, found)
         assert comparison.expected == comparison.found == comparison.paired > 0, (size, comparison)
         assert comparison.agrees, (size, comparison)
         assert [a.dtype for a in expected] == [b.dtype for b in found]
@@ -73,7 +76,7 @@ def assert_same(detector, run, sizes=SIZES) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_torchscript_finds_the_same_at_every_size(kind):
     detector, content = exported(kind, "torchscript")
-    assert_same(detector, export.build_torchscript_runner(content, "cpu"))
+    assert_same(detector, build_torchscript_runner(content, "cpu"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,17 +84,17 @@ def test_onnx_finds_the_same_at_every_size(kind):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     detector, content = exported(kind, "onnx")
-    assert_same(detector, export.build_onnx_runner(content))
+    assert_same(detector, build_onnx_runner(content))
     model = onnx.load_from_string(content)
     assert {node.domain for node in model.graph.node} == {""}  # standard operators
-    assert [output.name for output in model.graph.output] == list(exportable.OUTPUTS[: 3 + ("alone" not in kind)])
+    assert [output.name for output in model.graph.output] == list(OUTPUTS[: 3 + ("alone" not in kind)])
 
 
 def test_a_trace_on_a_grid_without_padding_serves_those_with_it():
     """A trace of one 3×3 window, on the grid that all tables are built for: nothing to mask, to resize or to cut."""
     detector = detector_of("MODEL.CONVMAE.IMAGE_SIZE", 96, "MODEL.CONVMAE.WINDOW_SHIFT", False)
-    content = export.to_torchscript(detector, image_of((96, 96)), "{}")
-    assert_same(detector, export.build_torchscript_runner(content, "cpu"), [(64, 64), (128, 160)])
+    content = to_torchscript(detector, image_of((96, 96)), "{}")
+    assert_same(detector, build_torchscript_runner(content, "cpu"), [(64, 64), (128, 160)])
 
 
 @pytest.mark.parametrize("format", ["torchscript", "onnx"])
@@ -99,9 +102,9 @@ def test_an_image_in_which_nothing_is_found(format):
     detector = detector_of("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.999)
     if format == "onnx":
         pytest.importorskip("onnxruntime")
-        run = export.build_onnx_runner(export.to_onnx(detector, image_of(TRACED_ON), "{}"))
+        run = build_onnx_runner(to_onnx(detector, image_of(TRACED_ON), "{}"))
     else:
-        run = export.build_torchscript_runner(export.to_torchscript(detector, image_of(TRACED_ON), "{}"), "cpu")
+        run = build_torchscript_runner(to_torchscript(detector, image_of(TRACED_ON), "{}"), "cpu")
     assert [list(output.shape) for output in run(image_of((64, 40)))] == [[0, 4], [0], [0], [0, 28, 28]]
 
 
@@ -127,9 +130,9 @@ def test_torchscript_needs_torch_and_torchvision_alone(python, tmp_path):
     (detector, content), path = exported("mask R-CNN", "torchscript"), tmp_path / "detector.pt"
     path.write_bytes(content)
     lines = (
-        f"extra = {{{export.DESCRIPTION!r}: ''}}\n"
+        f"extra = {{{DESCRIPTION!r}: ''}}\n"
         f"network = torch.jit.load({str(path)!r}, _extra_files=extra)\n"
-        f"assert extra[{export.DESCRIPTION!r}] .decode() == {DESCRIPTION!r}\n"
+        f"assert extra[{DESCRIPTION!r}] .decode() == {TEXT!r}\n"
         "with torch.no_grad(): outputs = network(torch.from_numpy(image))"
     )
     modules = "torch, torchvision, numpy as np"
@@ -142,7 +145,7 @@ def test_onnx_needs_onnxruntime_alone(tmp_path):
     path.write_bytes(content)
     lines = (
         f"session = onnxruntime.InferenceSession({str(path)!r}, providers=['CPUExecutionProvider'])\n"
-        f"assert session.get_modelmeta().custom_metadata_map[{export.DESCRIPTION!r}] == {DESCRIPTION!r}\n"
+        f"assert session.get_modelmeta().custom_metadata_map[{DESCRIPTION!r}] == {TEXT!r}\n"
         "outputs = session.run(None, {'image': image})\n"
         "assert 'torch' not in sys.modules"
     )
@@ -157,7 +160,7 @@ def test_the_documented_programs_serve_every_detector(kind, tmp_path, monkeypatc
     programs = [code for code in re.findall(r"```python cpu\n(.*?)```", text, re.DOTALL) if "detector." in code]
     about = json.dumps({"channels": "RGB", "min_size": 64, "max_size": 96, "classes": ["a", "b", "c", "d"]})
     monkeypatch.chdir(tmp_path)
-    for format, write in (("onnx", export.to_onnx), ("torchscript", export.to_torchscript)):
+    for format, write in (("onnx", to_onnx), ("torchscript", to_torchscript)):
         (tmp_path / f"detector.{format}").write_bytes(write(exported(kind, format)[0], image_of(TRACED_ON), about))
     (tmp_path / "datasets/shapes/val").mkdir(parents=True)
     Image.fromarray(image_of((64, 64)).permute(1, 2, 0).numpy()).save("datasets/shapes/val/1.png")
@@ -172,7 +175,7 @@ def test_the_documented_programs_serve_every_detector(kind, tmp_path, monkeypatc
 
 def test_the_description_says_what_a_program_needs():
     cfg = detector_cfg("DATASETS.CATEGORIES", [[7, "cat"], [90, "dog"]], "INPUT.FORMAT", "BGR")
-    text = json.loads(exportable.describe_detector(cfg))
+    text = json.loads(describe_detector(cfg))
     assert text == {"channels": "BGR", "min_size": 64, "max_size": 64, "classes": ["cat", "dog"]}
 
 
@@ -184,15 +187,15 @@ def test_what_is_not_exported_is_refused(options):
 
 def test_a_network_too_large_for_onnx_is_refused(monkeypatch):
     pytest.importorskip("onnx")
-    monkeypatch.setattr(export, "MAX_ONNX_BYTES", 1000)
+    monkeypatch.setattr("convmae_det.inference.export.onnx.MAX_ONNX_BYTES", 1000)
     with pytest.raises(InputError, match="more than ONNX can hold"):
-        export.to_onnx(detector_of(), image_of(TRACED_ON), "{}")
+        to_onnx(detector_of(), image_of(TRACED_ON), "{}")
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match="needs the package onnxruntime.*pip install onnx onnxruntime"):
-        export.build_onnx_runner(b"")
+        build_onnx_runner(b"")
 
 
 @st.composite
@@ -210,7 +213,7 @@ def detections(draw):
 def test_order_does_not_matter_to_the_comparison(found, random):
     order = list(range(len(found[0])))
     random.shuffle(order)
-    comparison = exportable.compare_detections(found, [output[order] for output in found])
+    comparison = compare_detections(found, [output[order] for output in found])
     assert comparison == (len(order), len(order), len(order), 0, 0, 0) and comparison.agrees
 
 
@@ -224,8 +227,8 @@ def test_every_difference_shows_in_the_comparison(found, index, what):
     elif what == "classes":
         other[1][index] = 3
     else:
-        other[exportable.OUTPUTS.index(what)][index] += 0.5
-    comparison = exportable.compare_detections(found, other)
+        other[OUTPUTS.index(what)][index] += 0.5
+    comparison = compare_detections(found, other)
     if what in ("missing", "classes"):
         assert comparison.paired == len(found[0]) - 1
         assert comparison.agrees == (len(found[0]) >= 50)
@@ -236,6 +239,6 @@ def test_every_difference_shows_in_the_comparison(found, index, what):
 def test_the_comparison_without_masks_or_detections():
     boxes, classes, scores, _ = (torch.zeros(2, *shape) for shape in ((4,), (), (), (1, 1)))
     none = [tensor[:0] for tensor in (boxes, classes, scores)]
-    assert exportable.compare_detections(none, none).agrees
-    assert not exportable.compare_detections([boxes, classes, scores], none).agrees
-    assert exportable.compare_detections(none, none).masks is None
+    assert compare_detections(none, none).agrees
+    assert not compare_detections([boxes, classes, scores], none).agrees
+    assert compare_detections(none, none).masks is None

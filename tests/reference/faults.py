@@ -1,5 +1,7 @@
 """Counts what becomes of injected faults: each must be survived or refused in a sentence, in bounded time."""
 
+import contextlib
+import resource
 import signal
 import warnings
 from collections import Counter
@@ -14,6 +16,17 @@ from convmae_det.errors import InputError, TrainingError
 def counts(short: int, full: int):
     """Of examples: `short` in the ordinary tests, `full` in the slow ones."""
     return pytest.mark.parametrize("count", [short, pytest.param(full, marks=pytest.mark.slow)])
+
+
+@contextlib.contextmanager
+def limit(kind: int, amount: int):
+    """Whoever asks for more of a resource, resource.RLIMIT_…, gets the system's error meanwhile."""
+    before = resource.getrlimit(kind)
+    resource.setrlimit(kind, (amount, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, before)
 
 
 def examples(count: int) -> hypothesis.settings:

@@ -93,7 +93,7 @@ def layers(model: nn.Module) -> Iterator[Counter]:
                 tensor = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else result
                 operations[name] += 2 * tensor.numel() * layer.weight[0].numel()
 
-            handles.append(module.register_forward_hook(add))
+            handles.append(module.register_forward_hook(add, prepend=True))
     yield operations
     for handle in handles:
         handle.remove()

@@ -96,15 +96,8 @@ class Run:
         if hung:
             self.process.kill()
         assert not hung, f"still running after {seconds} s: {self.text()[-2000:]}"
-        assert not self.left(), "processes are left behind"
+        assert not find_left(self.process.pid), "processes are left behind"
         return status
-
-    def left(self, seconds: float = 20) -> list[int]:
-        """The processes of its session that have not ended within some seconds."""
-        end = time.monotonic() + seconds
-        while (members := session(self.process.pid)) and time.monotonic() < end:
-            time.sleep(0.1)
-        return members
 
     def text(self) -> str:
         return self.output.read_text(errors="replace")
@@ -116,6 +109,14 @@ class Run:
         lines = [line for line in text.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1, text[-3000:]
         return lines[0]
+
+
+def find_left(number: int) -> list[int]:
+    """The processes of a session that don't end, although they are given time."""
+    end = time.monotonic() + 60
+    while (members := session(number)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return members
 
 
 def session(number: int) -> list[int]:

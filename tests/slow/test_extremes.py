@@ -8,7 +8,7 @@ from detectron2.utils.events import EventStorage
 from PIL import Image
 from reference.small import annotated_image, autoencoder_cfg, detector_cfg
 
-from convmae_det.data.pretraining.loader import PretrainingMapper
+from convmae_det.data.pretraining.mapper import PretrainingMapper
 from convmae_det.engine.step import TrainingStep
 
 BATCHES = {

@@ -1,6 +1,5 @@
 """Configurations with odd values either train for an iteration, with finite losses, or are refused in a sentence."""
 
-import contextlib
 import math
 import resource
 
@@ -8,7 +7,7 @@ import pytest
 from detectron2.utils.events import EventStorage
 from hypothesis import example, given
 from hypothesis import strategies as st
-from reference.faults import Tally, counts, examples
+from reference.faults import Tally, counts, examples, limit
 from reference.small import AUTOENCODER, DETECTOR, ENCODER
 
 from convmae_det.config.reading import flatten_keys
@@ -108,17 +107,6 @@ def overrides(draw) -> list[str]:
     return pairs
 
 
-@contextlib.contextmanager
-def address_space(size: int):
-    """What asks for more memory fails, instead of bringing the machine down."""
-    limits = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, limits)
-
-
 @pytest.fixture
 def shapes(tmp_path):
     write_shapes(tmp_path / "shapes", train=4, val=2, size=64)
@@ -136,7 +124,7 @@ def test_odd_configurations(count, kind, shapes, tmp_path):
         cfg = read_config("", [*always, *pairs])
         cfg.MODEL.DEVICE, cfg.SOLVER.MAX_ITER = "cpu", min(cfg.SOLVER.MAX_ITER, 1) or cfg.SOLVER.MAX_ITER
         trainer = (PretrainingTrainer if kind == "autoencoder" else DetectionTrainer)(cfg)
-        loader = trainer.build_train_loader(trainer.cfg, trainer.dataset, 0)
+        loader = trainer.build_train_loader(trainer.cfg, 0, trainer.dataset)
         batch = next(iter(loader))
         with EventStorage():
             losses = trainer._trainer.model(batch)
@@ -155,7 +143,7 @@ def test_odd_configurations(count, kind, shapes, tmp_path):
     def run(pairs):
         tally(train, pairs)
 
-    with address_space(40 * 2**30):
+    with limit(resource.RLIMIT_AS, 40 * 2**30):  # instead of bringing the machine down
         run()
     tally.report(f"odd values in configurations, {kind}")
     assert min(tally.outcomes[kind] for kind in ("survived", "refused")) > 0

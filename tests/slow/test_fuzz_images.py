@@ -11,7 +11,7 @@ from reference.faults import Tally, counts, examples
 from reference.small import autoencoder_cfg, detector_cfg
 
 from convmae_det.data.detection.mapper import DetectionMapper
-from convmae_det.data.pretraining.loader import PretrainingMapper, SkippingMapper
+from convmae_det.data.pretraining.mapper import PretrainingMapper, SkippingMapper
 
 HEIGHT, WIDTH = 40, 56
 

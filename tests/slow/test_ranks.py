@@ -1,18 +1,17 @@
-"""One of two processes that train together dies or hangs: the other ends soon, says which it was, and none is left."""
+"""One of two processes that train together dies or hangs: the other ends, says which it was, and none is left."""
 
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch.multiprocessing as mp
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from slow.faults import Run, assert_same_weights, command, losses, session
+from slow.faults import Run, assert_same_weights, command, find_left, losses
 
 from convmae_det.cli import train
 from convmae_det.engine import launch
@@ -22,9 +21,9 @@ from convmae_det.errors import InputError
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
-TIMEOUT = 8  # SOLVER.PROCESS_TIMEOUT, seconds
-BOUND = TIMEOUT + 10 + 10  # and what the roll call and the end of a process may take
-OPTIONS = ("SOLVER.MAX_ITER", 1000, "SOLVER.PROCESS_TIMEOUT", TIMEOUT, "DATALOADER.NUM_WORKERS", 1)
+# Training ends long after the tests give up, and so does a process that waits for the other as long as by default.
+OPTIONS = ("SOLVER.MAX_ITER", 100_000, "SOLVER.PROCESS_TIMEOUT", 8, "DATALOADER.NUM_WORKERS", 1)
+PATIENCE = 300  # seconds, after which a process counts as one that hangs
 
 
 class Fault(HookBase):
@@ -39,8 +38,6 @@ class Fault(HookBase):
 
     def strike(self) -> None:
         if comm.get_rank() == self.rank:
-            with open(f"{self.trainer.cfg.OUTPUT_DIR}/struck", "w") as file:
-                file.write(f"{time.time()}")
             os.kill(os.getpid(), self.number)
 
 
@@ -74,10 +71,6 @@ def start(shapes, out, fault=None, *more, script="train_net", evaluating=False) 
     return [Run(script, words, out.with_suffix(f".{rank}.txt"), harmed(rank)) for rank in range(2)]
 
 
-def seconds_since(out: Path) -> float:
-    return time.time() - float((out / "struck").read_text())
-
-
 @pytest.mark.parametrize(
     "rank, name, evaluating",
     [
@@ -93,14 +86,12 @@ def test_the_other_ends_and_names_it(shapes, tmp_path, rank, name, evaluating):
     out = tmp_path / "out"
     runs = start(shapes, out, Fault(rank, name), evaluating=evaluating)
     try:
-        assert runs[1 - rank].wait(60 + BOUND) == 1
-        seconds = seconds_since(out)
+        assert runs[1 - rank].wait(PATIENCE) == 1
         assert f"process {rank} of 0 to 1 has ended" in runs[1 - rank].sentence()
-        assert seconds < BOUND
     finally:
         os.kill(runs[rank].process.pid, signal.SIGKILL)
     assert runs[rank].wait() == -signal.SIGKILL
-    print(f"process {rank}: {name}{' in evaluation' * evaluating}; the other ended after {seconds:.1f} s, naming it")
+    print(f"process {rank}: {name}{' in evaluation' * evaluating}; the other ended, naming it")
 
 
 @pytest.mark.parametrize("script", ["train_net", "pretrain_net"])
@@ -133,17 +124,13 @@ def test_torchrun(shapes, tmp_path, name):
             stderr=output,
             start_new_session=True,
         )
-        status = process.wait(150)
-    seconds, text = seconds_since(tmp_path / "out"), (tmp_path / "output.txt").read_text()
-    assert status == 1 and seconds < BOUND + 35
+        assert process.wait(PATIENCE) == 1
+    text = (tmp_path / "output.txt").read_text()
     if name == "SIGSTOP":  # where one has died, torchrun itself says so, and may be faster than the other process
         assert "error: process 1 of 0 to 1 has ended, or has not answered in time" in text, text[-3000:]
     assert "rank      : 1 (local_rank: 1)" in text or name == "SIGSTOP", text[-3000:]
-    end = time.monotonic() + 20
-    while session(process.pid) and time.monotonic() < end:
-        time.sleep(0.2)
-    assert not session(process.pid)
-    print(f"torchrun, process 1: {name}; all ended after {seconds:.1f} s, none left")
+    assert not find_left(process.pid)
+    print(f"torchrun, process 1: {name}; all ended, none left")
 
 
 def strike_second(cfg, args):

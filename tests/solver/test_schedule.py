@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference.small import detector_cfg
 
 from convmae_det.errors import InputError
-from convmae_det.solver.schedule import resolve_schedule, restore_schedule
+from convmae_det.solver.schedule import build_run_config, resolve_schedule
 
 
 def solver(*options, images=100):
@@ -175,16 +175,16 @@ def set_some(cfg, values):
 def test_the_configuration_of_a_run_repeats_it_on_other_data(images, others, values):
     given_cfg = set_some(detector_cfg("SOLVER.ACCUMULATION_STEPS", 0), values)
     resolved = resolve_schedule(given_cfg, images)
-    written = restore_schedule(resolved, given_cfg)
+    written = build_run_config(given_cfg, resolved)
     assert resolve_schedule(written, others) == resolved
-    assert restore_schedule(resolve_schedule(written, others), written) == written
+    assert build_run_config(written, resolve_schedule(written, others)) == written
 
 
 @given(images=st.integers(1, 10**6), values=SOME, later=SOME)
 def test_what_is_set_later_counts_as_if_it_had_been_set_first(images, values, later):
     """On the same data."""
     given_cfg = set_some(detector_cfg("SOLVER.ACCUMULATION_STEPS", 0), values)
-    written = restore_schedule(resolve_schedule(given_cfg, images), given_cfg)
+    written = build_run_config(given_cfg, resolve_schedule(given_cfg, images))
     at_once = resolve_schedule(set_some(given_cfg, later), images)
     assert resolve_schedule(set_some(written, later), images) == at_once
 

@@ -7,7 +7,7 @@ import torch
 from detectron2.data import Metadata
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
 
-from convmae_det.visualization.predictions import class_colour, draw_instances, draw_overview, ground_truth
+from convmae_det.visualization.predictions import build_ground_truth, choose_colour, draw_instances, draw_overview
 
 METADATA = Metadata(name="test", thing_classes=["dog", "cat"])
 SQUARE = [[40.0, 40.0, 80.0, 40.0, 80.0, 80.0, 40.0, 80.0]]
@@ -74,7 +74,7 @@ def test_labels_stay_in_the_picture():
 
     def ink(box):  # pixels of the label's ground and the box's lines
         drawn = draw_instances(grey(), predictions([box], [0.5], [0]), METADATA)
-        return (drawn == class_colour(0)).all(-1).sum()
+        return (drawn == choose_colour(0)).all(-1).sum()
 
     middle = ink([60, 50, 70, 80])  # narrower than the label
     for corner in ([1, 1, 11, 31], [148, 1, 158, 31], [1, 88, 11, 118], [148, 88, 158, 118]):
@@ -84,7 +84,7 @@ def test_labels_stay_in_the_picture():
 def test_labels_make_room_for_each_other():
     def ink(boxes, classes):
         drawn = draw_instances(grey(), predictions(boxes, [0.5] * len(boxes), classes), METADATA)
-        return [(drawn == class_colour(k)).all(-1).sum() for k in classes]
+        return [(drawn == choose_colour(k)).all(-1).sum() for k in classes]
 
     box = [60, 50, 110, 80]
     alone = ink([box], [0])[0]
@@ -93,7 +93,7 @@ def test_labels_make_room_for_each_other():
 
 
 def test_colours_of_neighbouring_classes_differ():
-    colours = np.array([class_colour(number) for number in range(80)])
+    colours = np.array([choose_colour(number) for number in range(80)])
     assert len(np.unique(colours, axis=0)) == 80
     for steps in (1, 2, 3):
         assert np.abs(colours[steps:] - colours[:-steps]).max(-1).min() > 60
@@ -106,11 +106,11 @@ def annotation(category: int, **others) -> dict:
 def test_annotations_with_and_without_masks():
     run_lengths = mask_util.encode(np.eye(120, 160, dtype=np.uint8, order="F"))
     polygon = annotation(0, segmentation=SQUARE)
-    truth = ground_truth([polygon], (120, 160))
+    truth = build_ground_truth([polygon], (120, 160))
     assert truth.gt_boxes.tensor.tolist() == [[40, 40, 80, 80]] and truth.gt_masks.tensor.sum() == 1600
-    assert len(ground_truth([polygon, annotation(1, segmentation=run_lengths)], (120, 160)).gt_masks) == 2
-    assert not ground_truth([polygon, annotation(1)], (120, 160)).has("gt_masks")
-    assert len(ground_truth([], (120, 160))) == 0
+    assert len(build_ground_truth([polygon, annotation(1, segmentation=run_lengths)], (120, 160)).gt_masks) == 2
+    assert not build_ground_truth([polygon, annotation(1)], (120, 160)).has("gt_masks")
+    assert len(build_ground_truth([], (120, 160))) == 0
 
 
 def test_an_overview_holds_every_panel_whole():

@@ -12,10 +12,10 @@ from convmae_det.modeling.masked_autoencoder import build_target_patches, patchi
 from convmae_det.ops.maps import mark_occupied
 from convmae_det.visualization.reconstructions import (
     BLANK,
+    build_panels,
+    convert_to_rgb,
     draw_reconstructions,
-    reconstruction_panels,
-    seeded_noise,
-    to_rgb,
+    make_noise,
 )
 
 MASKINGS = {
@@ -67,9 +67,9 @@ def test_each_panel_shows_its_pixels_and_no_others(masking, rows, half_columns, 
     model = build(*MASKINGS[masking])
     height, width = 16 * rows, 64 * half_columns  # the number of patches divides by 4, as complementary masks need
     images = random_images(n, 3, height, width)
-    noise = seeded_noise(model, images, seed=rows)
+    noise = make_noise(model, images, seed=rows)
 
-    panels, losses = reconstruction_panels(model, images, noise)
+    panels, losses = build_panels(model, images, noise)
     assert panels.shape == (n, 4, height, width, 3) and panels.dtype == np.uint8
     original, masked, reconstructed, pasted = panels.swapaxes(0, 1)
     shown = visible_pixels(noise, 4 if masking == "random" else 16, height, width)
@@ -89,7 +89,7 @@ def test_a_perfect_prediction_gives_the_original(masking, normalise, channels):
     model = build(*MASKINGS[masking], "MODEL.MAE.NORM_PIX_LOSS", normalise, channels=channels)
     images = random_images(2, channels, 32, 64)
     model.decoder = Perfect(model, images)
-    panels, losses = reconstruction_panels(model, images, seeded_noise(model, images, 0))
+    panels, losses = build_panels(model, images, make_noise(model, images, 0))
     difference = panels[:, 3].astype(int) - panels[:, 0]
     assert np.abs(difference).max() <= 1
     assert max(losses) < 1e-6
@@ -102,7 +102,7 @@ def test_what_predicting_zero_shows(normalise):
     images = random_images(1, 3, 32, 32)
     model.decoder = Perfect(model, images)
     model.decoder.register_forward_hook(lambda module, arguments, prediction: torch.zeros_like(prediction))
-    panels, _ = reconstruction_panels(model, images, torch.tensor([[0.0, 1, 2, 3]]))  # the first patch is visible
+    panels, _ = build_panels(model, images, torch.tensor([[0.0, 1, 2, 3]]))  # the first patch is visible
     mean, std = model.pixel_mean.flatten().numpy(), model.pixel_std.flatten().numpy()
     corner = images[0, :, 16:, 16:].numpy()
     level = ((corner - mean[:, None, None]) / std[:, None, None]).mean() if normalise else 0.0
@@ -113,8 +113,8 @@ def test_what_predicting_zero_shows(normalise):
 def test_the_loss_of_each_image_is_the_model_s(masking):
     model = build(*MASKINGS[masking])
     images = random_images(3, 3, 64, 64)
-    noise = seeded_noise(model, images, 0)
-    _, losses = reconstruction_panels(model, images, noise)
+    noise = make_noise(model, images, 0)
+    _, losses = build_panels(model, images, noise)
     if masking == "complementary":  # of one image, all masks count for the model, the first for the picture
         model.complementary_masks = False
     batch = [{"image": image, "noise": order} for image, order in zip(images, noise, strict=True)]
@@ -125,7 +125,7 @@ def test_the_loss_of_each_image_is_the_model_s(masking):
 def test_drawing_leaves_training_as_it_was():
     model = build("MODEL.CONVMAE.DROP_PATH_RATE", 0.5).train()
     images = random_images(2, 3, 64, 64)
-    noise = seeded_noise(model, images, 0)
+    noise = make_noise(model, images, 0)
     random_state = torch.get_rng_state()
     first, second = (draw_reconstructions(model, images, noise) for _ in range(2))
     assert first.tobytes() == second.tobytes()  # in evaluation mode, no path is dropped
@@ -138,8 +138,8 @@ def test_drawing_leaves_training_as_it_was():
 def test_the_picture_has_four_titled_columns_and_a_row_for_each_image():
     model = build()
     images = random_images(3, 3, 64, 128)
-    panels, _ = reconstruction_panels(model, images, seeded_noise(model, images, 0))
-    picture = np.asarray(draw_reconstructions(model, images, seeded_noise(model, images, 0)))
+    panels, _ = build_panels(model, images, make_noise(model, images, 0))
+    picture = np.asarray(draw_reconstructions(model, images, make_noise(model, images, 0)))
     scale = 2  # 128 pixels are too narrow
     assert picture.shape[1] > 4 * scale * 128 and picture.shape[0] > 3 * scale * 64
     for row in panels:
@@ -155,23 +155,23 @@ def contains(picture: np.ndarray, panel: np.ndarray) -> bool:
 
 def test_seeded_noise_is_a_function_of_the_seed():
     model, images = build(), random_images(2, 3, 32, 64)
-    assert seeded_noise(model, images, 0).shape == (2, 8)
-    assert torch.equal(seeded_noise(model, images, 3), seeded_noise(model, images, 3))
-    assert not torch.equal(seeded_noise(model, images, 3), seeded_noise(model, images, 4))
+    assert make_noise(model, images, 0).shape == (2, 8)
+    assert torch.equal(make_noise(model, images, 3), make_noise(model, images, 3))
+    assert not torch.equal(make_noise(model, images, 3), make_noise(model, images, 4))
 
 
 def test_channels_as_colours():
     pixels = random_images(1, 4, 2, 3)
     red_green_blue = pixels[:, :3].permute(0, 2, 3, 1).numpy()
-    assert np.array_equal(to_rgb(pixels[:, :3]), red_green_blue)
-    assert np.array_equal(to_rgb(pixels[:, :3].flip(1), "BGR"), red_green_blue)
-    assert np.array_equal(to_rgb(pixels[:, :1]), red_green_blue[..., [0, 0, 0]])
+    assert np.array_equal(convert_to_rgb(pixels[:, :3]), red_green_blue)
+    assert np.array_equal(convert_to_rgb(pixels[:, :3].flip(1), "BGR"), red_green_blue)
+    assert np.array_equal(convert_to_rgb(pixels[:, :1]), red_green_blue[..., [0, 0, 0]])
     pixels[:, 3] = torch.tensor([[0, 255, 255], [255, 0, 51]])
-    shown = to_rgb(pixels)[0]
+    shown = convert_to_rgb(pixels)[0]
     assert (shown[0, 0] == 255).all() and (shown[1, 1] == 255).all()  # transparent: the white behind it
     assert np.array_equal(shown[0, 1:], red_green_blue[0, 0, 1:])
     assert np.abs(shown[1, 2] - (0.2 * red_green_blue[0, 1, 2] + 0.8 * 255)).max() <= 0.51
     beyond = torch.tensor([-9.0, 300, 7.6]).view(1, 3, 1, 1)
-    assert to_rgb(beyond).flatten().tolist() == [0, 255, 8]
+    assert convert_to_rgb(beyond).flatten().tolist() == [0, 255, 8]
     with pytest.raises(InputError, match="5 channels"):
-        to_rgb(random_images(1, 5, 2, 2))
+        convert_to_rgb(random_images(1, 5, 2, 2))

@@ -27,9 +27,11 @@ SECTIONS = {
 }
 
 
-def check_annotation_file(path: str | os.PathLike, **required: Any) -> None:
-    """Reads a file and checks it; `required` as for :func:`check_content`."""
-    check_content(read_content(path), path, **required)
+def read_annotation_file(path: str | os.PathLike, image_root: str | None = None, **required: Any) -> dict:
+    """Reads a file as :func:`read_content` does and checks it; `required` as for :func:`check_content`."""
+    content = read_content(path, image_root)
+    check_content(content, path, **required)
+    return content
 
 
 def read_content(path: str | os.PathLike, image_root: str | None = None) -> Any:
@@ -196,7 +198,7 @@ def find_geometry_problems(annotation: dict, height: float, width: float) -> Ite
         found, counts = segmentation.get("size"), segmentation.get("counts")
         if not isinstance(found, list) or found != size or any(type(side) is not int for side in found):
             yield f"has a mask of size {found}, but the height and width of its image are {size}"
-        if sum(decode_run_lengths(counts), start=0) != math.prod(size):
+        if sum(_decode_run_lengths(counts), start=0) != math.prod(size):
             yield "has a mask whose run lengths don't add up to its image"
     elif segmentation and not (isinstance(segmentation, list) and all(map(_are_finite, segmentation))):
         yield "has a segmentation that is neither run lengths nor a list of polygons, lists of finite coordinates"
@@ -211,7 +213,7 @@ def _find_evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
         yield "has no mask, or polygons of fewer than three corners, which evaluation needs unless MASK_ON is False"
 
 
-def decode_run_lengths(counts: Any) -> list[int]:
+def _decode_run_lengths(counts: Any) -> list[int]:
     """Decodes the run lengths of a mask in COCO's format, a list or text; empty if they are invalid."""
     if isinstance(counts, list):
         return counts if all(type(count) is int and count >= 0 for count in counts) else []

@@ -15,7 +15,8 @@ from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 
 from ...config.architectures import CLASS_KEYS
-from ...config.checks import check_names, require
+from ...config.checks.data import check_names
+from ...config.checks.rules import require
 from ...errors import InputError
 from ..shapes import register_shapes
 from ..survey import log_file_kinds
@@ -26,8 +27,8 @@ from .variants import is_outside_folder
 
 register_shapes()  # when imported, as Detectron2's own data sets
 
-# Bytes. Up to this size an annotation file to train with is checked before it is used, which takes about a second; that
-# of COCO itself is larger, and is checked only if using it fails.
+# Bytes. Up to this size an annotation file to train with is checked before it is used, which takes up to some seconds;
+# that of COCO itself is larger, and is checked only if using it fails.
 CHECKED_FIRST = 64 * 2**20
 
 

@@ -23,8 +23,8 @@ FIRST_LOOK = 2**16  # bytes after the key; more are read only if the categories 
 def read_categories(path: str | os.PathLike) -> list[list]:
     """Reads the categories of an annotation file in COCO's format; empty if there are none that can be used.
 
-    The file is searched, not parsed: parsing COCO's own takes ten seconds and more. `check_annotation_file` reports
-    errors in it when the data set is loaded.
+    The file is searched, not parsed: parsing COCO's own takes ten seconds and more. Errors in it
+    are reported when the data set is loaded.
 
     Raises:
         OSError: the file can't be read.

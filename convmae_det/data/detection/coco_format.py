@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 
 from ...errors import InputError
 from ...files import describe_missing_folder
-from .annotation_file import check_content, read_content
+from .annotation_file import read_annotation_file
 from .categories import read_categories
 from .outlines import compress_run_lengths
 
@@ -93,9 +93,7 @@ def load_coco_format(json_file: str, image_root: str, name: str) -> list[dict]:
     Raises:
         InputError: the file can't be used.
     """
-    content = read_content(json_file, image_root)
-    check_content(content, json_file, is_train=False)
-    return describe_images(content, image_root, name)
+    return describe_images(read_annotation_file(json_file, image_root, is_train=False), image_root, name)
 
 
 def describe_images(content: dict, image_root: str, name: str = "", masks: bool = True) -> list[dict]:

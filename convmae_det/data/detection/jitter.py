@@ -5,7 +5,7 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 
-from ...config.checks import BANDS, check_input
+from ...config.checks.data import BANDS, check_input
 
 
 class Resize(T.Augmentation):

@@ -8,7 +8,7 @@ from detectron2.data import DatasetFromList, MetadataCatalog, build_detection_te
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
 
-from ...config.checks import REPEATED, check_loader, check_order
+from ...config.checks.data import REPEATED, check_loader, check_order
 from ..stream import (
     ErrorRaisingLoader,
     ErrorReturningMapper,

@@ -24,14 +24,11 @@ from tqdm import tqdm
 
 from ...errors import InputError
 from ...files import describe_missing_folder
-from ..image import NOT_READ
+from ..image import ARRAY, NOT_READ, SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-# Of names, in bytes as they are. Without any, the content tells an image of one of the formats.
-SUFFIXES = b".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .mpo .pbm .pgm .png .pnm .ppm".split()
-SUFFIXES += b".psd .qoi .sgi .tga .tif .tiff .webp".split()
-ARRAY = b".npy"
+# A name without a suffix is that of an image if the content is in one of these formats.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
 
 # Nanoseconds. The coarsest file systems store times in steps of two seconds, so a file may still be added to a folder
@@ -127,7 +124,7 @@ def list_images(folder: str, arrays: bool = False) -> ImageFiles:
     Raises:
         InputError: there are none, or a folder can't be read.
     """
-    suffixes = tuple([*SUFFIXES, ARRAY] if arrays else SUFFIXES)
+    suffixes = tuple(map(os.fsencode, (*SUFFIXES, ARRAY) if arrays else SUFFIXES))
     cache = _find_cache_file(folder, suffixes)
     listing = _read_cache(cache)
     if listing is None:

@@ -5,22 +5,9 @@ import math
 from detectron2.config import CfgNode
 from detectron2.engine import TrainerBase, hooks
 
-from ...config.checks import check_evaluation, require
+from ...config.checks.rules import require
 from ...errors import InputError
 from ...evaluation.coco import evaluate_results, list_tasks, read_ground_truth
-
-
-def resolve_evaluation(cfg: CfgNode, num_images: int) -> None:
-    """Converts EVAL_EPOCHS to EVAL_PERIOD, in place, for `num_images` training images.
-
-    Raises:
-        InputError: values under TEST that can't be used, by their key.
-    """
-    check_evaluation(cfg)
-    test = cfg.TEST
-    if test.EVAL_EPOCHS:
-        test.EVAL_PERIOD = math.ceil(test.EVAL_EPOCHS * num_images / cfg.SOLVER.IMS_PER_BATCH)
-        test.EVAL_EPOCHS = 0.0
 
 
 def choose_best_metric(cfg: CfgNode) -> str:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from convmae_det.data.detection.annotation_file import check_annotation_file
+from convmae_det.data.detection.annotation_file import read_annotation_file
 from convmae_det.errors import InputError
 
 GOOD = {
@@ -25,7 +25,7 @@ GOOD["annotations"][3]["segmentation"]["counts"] = [10, 4, 10]
 def check(tmp_path, content, **options):
     path = tmp_path / "annotations.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    check_annotation_file(path, **({"is_train": True} | options))
+    read_annotation_file(path, **({"is_train": True} | options))
 
 
 def test_good_file(tmp_path):
@@ -58,7 +58,7 @@ def test_what_is_not_json(tmp_path, text, problem):
 def test_binary_file_is_not_json(tmp_path):
     (tmp_path / "image.json").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(InputError, match=r"image\.json is not JSON \(.*can't decode"):
-        check_annotation_file(tmp_path / "image.json", is_train=True)
+        read_annotation_file(tmp_path / "image.json", is_train=True)
 
 
 @pytest.mark.parametrize("section", ["images", "annotations", "categories"])
@@ -147,4 +147,4 @@ def test_categories_of_another_data_set(tmp_path):
 
 def test_real_annotations_pass(real_coco):
     for split in ("train2017", "val2017"):
-        check_annotation_file(real_coco / "annotations" / f"instances_{split}.json", is_train=True)
+        read_annotation_file(real_coco / "annotations" / f"instances_{split}.json", is_train=True)

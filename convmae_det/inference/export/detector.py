@@ -1,6 +1,6 @@
-"""Networks as functions of tensors, which can be traced, and the comparison of what two runs of one give.
+"""Detectors as files.
 
-A detector takes one image and gives what it finds in it, before anything is scaled or drawn:
+The file takes one image and gives what it finds in it, before anything is scaled or drawn:
 
 ========  ===============  ==============================================================================
 image     (C, H, W) uint8  the channels of INPUT.FORMAT, 0–255, resized as for evaluation; H and W are free
@@ -12,13 +12,9 @@ masks     (n, M, M)        float32 probabilities over the box, M = 28 by default
 
 Normalisation, padding, the score threshold and the suppression of duplicates are inside. Detectron2 patches its own
 part for tracing; `modeling` says where ours needs care.
-
-An encoder takes and gives what :class:`.feature_extractor.FeatureExtractor` does: normalised images (N, C, H, W)
-float32 of any size → the maps e1, e2, e3, e4, (N, C1, ⌈H/4⌉, ⌈W/4⌉) … float32.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -28,15 +24,43 @@ from detectron2.export.torchscript_patch import patch_builtin_len
 from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 
-from ..errors import InputError
-from .feature_extractor import FeatureExtractor
+from ...data.detection.mapper import DetectionMapper
+from ...errors import InputError
+from ..model import build_trained_model
+from .tracing import TraceableNetwork
+from .verification import Report, export_network, format_size, require_packages
 
-OUTPUTS = ("boxes", "classes", "scores", "masks")  # of a detector
-
-Axes = dict[str, dict[int, str]]  # names of inputs or outputs, and of those of their axes that have any length
+OUTPUTS = ("boxes", "classes", "scores", "masks")
 
 
-class ExportableDetector(nn.Module):
+def export_detector(cfg: CfgNode, weights: str, image_file: str, format: str, report: Report = print) -> bytes:
+    """Exports a trained detector, and runs the result on an image and on the upper three quarters of it.
+
+    Args:
+        cfg: of the detector, on the device for which it is traced; for ONNX the CPU
+        weights: the path of its checkpoint
+        image_file: a photo with objects, used for tracing and for the comparison
+        format: one of FORMATS
+        report: called with progress, and with the result of the comparison
+
+    Returns:
+        The content of the file; see above for its inputs and outputs.
+
+    Raises:
+        InputError: nothing is found in the image, or the detections differ from those of eager mode by more than
+            rounding; or a package that the format needs is missing.
+    """
+    require_packages(format)
+    image = DetectionMapper(cfg, is_train=False)({"file_name": image_file})["image"].to(cfg.MODEL.DEVICE)
+    detector = ExportableDetector(build_trained_model(cfg, weights))
+    if not len(detector(image)[0]):
+        raise InputError(f"nothing is detected in {image_file}, so there is nothing to compare: name another --image")
+    report(f"Exporting, traced on {image_file} at {format_size(image)} pixels")
+    examples = [image, image[:, : 3 * image.shape[1] // 4]]
+    return export_network(detector, examples, describe_detector(cfg), format, compare_detections, report)
+
+
+class ExportableDetector(TraceableNetwork):
     """A GeneralizedRCNN on tensors: image → boxes, classes, scores and, if it has them, masks (see above)."""
 
     def __init__(self, model: nn.Module):
@@ -52,8 +76,8 @@ class ExportableDetector(nn.Module):
                 "MODEL.KEYPOINT_ON False"
             )
         self.model = model
-        self.input_axes: Axes = {"image": {1: "height", 2: "width"}}
-        self.output_axes: Axes = {name: {0: "detections"} for name in OUTPUTS[: 3 + model.roi_heads.mask_on]}
+        self.input_axes = {"image": {1: "height", 2: "width"}}
+        self.output_axes = {name: {0: "detections"} for name in OUTPUTS[: 3 + model.roi_heads.mask_on]}
         self.eval()
 
     @torch.no_grad()
@@ -72,40 +96,6 @@ def describe_detector(cfg: CfgNode) -> str:
             "min_size": cfg.INPUT.MIN_SIZE_TEST,  # pixels: resize the shorter side to this ...
             "max_size": cfg.INPUT.MAX_SIZE_TEST,  # ... unless the longer one would exceed this
             "classes": [name for _, name in cfg.DATASETS.CATEGORIES],
-        }
-    )
-
-
-class ExportableEncoder(nn.Module):
-    """An encoder on tensors: images → its maps, in the order of their names (see above)."""
-
-    def __init__(self, extractor: FeatureExtractor):
-        """Takes an encoder, in evaluation mode from now on."""
-        super().__init__()
-        self.extractor = extractor
-        self.input_axes: Axes = {"images": {0: "number", 2: "height", 3: "width"}}
-        self.output_axes: Axes = {
-            name: {0: "number", 2: f"{name}_height", 3: f"{name}_width"} for name in extractor.features
-        }
-        self.eval()
-
-    @torch.no_grad()
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(self.extractor(images).values())
-
-
-def describe_encoder(extractor: FeatureExtractor) -> str:
-    """Describes the encoder as JSON: how to make its input, and the strides of its maps in pixels.
-
-    `channels`, `mean` and `std`, for values of 0–1, are null where the weights came without a configuration and don't
-    tell.
-    """
-    return json.dumps(
-        {
-            "channels": extractor.image_format,
-            "mean": extractor.mean,
-            "std": extractor.std,
-            "strides": extractor.strides,
         }
     )
 
@@ -168,26 +158,3 @@ def compare_detections(expected: Sequence[torch.Tensor], found: Sequence[torch.T
         largest(scores, other_scores),
         largest(masks[0], other_masks[0]) if masks else None,
     )
-
-
-class MapComparison(NamedTuple):
-    """The largest difference between two runs within a map, relative to the map's largest value, over all maps."""
-
-    difference: float  # infinite for maps of different sizes
-
-    LARGEST = 1e-3
-
-    @property
-    def agrees(self) -> bool:
-        return self.difference <= self.LARGEST
-
-    def __str__(self) -> str:
-        return f"largest difference between eager mode and the file: {self.difference:.1e} of a map's largest value"
-
-
-def compare_maps(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> MapComparison:
-    """Compares the maps of two runs, each as :class:`ExportableEncoder` returns them."""
-    if [a.shape for a in expected] != [b.shape for b in found]:
-        return MapComparison(math.inf)
-    differences = [(a - b).abs().max() / a.abs().max() for a, b in zip(expected, found, strict=True)]
-    return MapComparison(float(torch.stack(differences).max()))  # NaN if one is

@@ -1,41 +1,20 @@
-"""Networks as files that run without this project and Detectron2: TorchScript and ONNX.
+"""ONNX: files that any runtime of ONNX runs."""
 
-Beside the network (inference/exportable.py) a file contains a description of it, JSON under the name DESCRIPTION.
-"""
-
-import contextlib
 import importlib
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
-from ..errors import InputError
-from .exportable import ExportableDetector, ExportableEncoder
+from ...errors import InputError
+from .tracing import DESCRIPTION, Runner, TraceableNetwork, suppress_tracing_warnings
 
-DESCRIPTION = "convmae_det.json"  # the name of TorchScript's extra file, and of ONNX's metadata
 OPSET = 17
 MAX_ONNX_BYTES = 2**31 - 2**24  # of parameters: a protobuf file ends at 2 GiB
 
-Exportable = ExportableDetector | ExportableEncoder
-Runner = Callable[[torch.Tensor], Sequence[torch.Tensor]]  # a network's input → its outputs, on the CPU
 
-
-def to_torchscript(network: Exportable, example: torch.Tensor, text: str) -> bytes:
-    """Traces the network on an input of it, for its device. Returns the file's content, with `text` in it."""
-    file = io.BytesIO()
-    with suppress_tracing_warnings():
-        traced = torch.jit.trace(network, (example,), check_trace=False)
-        torch.jit.save(traced, file, _extra_files={DESCRIPTION: text})
-    return file.getvalue()
-
-
-def to_onnx(network: Exportable, example: torch.Tensor, text: str) -> bytes:
+def to_onnx(network: TraceableNetwork, example: torch.Tensor, text: str) -> bytes:
     """Traces the network on an input of it, both on the CPU, as standard operators.
 
     Returns:
@@ -65,18 +44,6 @@ def to_onnx(network: Exportable, example: torch.Tensor, text: str) -> bytes:
     return model.SerializeToString()
 
 
-def build_torchscript_runner(content: bytes, device: str) -> Runner:
-    """Builds a function that runs an exported file."""
-    with suppress_tracing_warnings():
-        network = torch.jit.load(io.BytesIO(content), map_location=device)
-
-    @torch.no_grad()
-    def run(example: torch.Tensor) -> list[torch.Tensor]:
-        return [output.cpu() for output in network(example.to(device))]
-
-    return run
-
-
 def build_onnx_runner(content: bytes) -> Runner:
     """Builds a function that runs an exported file on the CPU.
 
@@ -104,19 +71,3 @@ def import_onnx(name: str) -> ModuleType:
         raise InputError(
             f"--format onnx needs the package {name}, which can't be imported ({error}): pip install onnx onnxruntime"
         ) from error
-
-
-@contextlib.contextmanager
-def suppress_tracing_warnings() -> Iterator[None]:
-    """Suppresses warnings of tracing: branches that are the same for every image, and its own deprecation."""
-    loggers = [logging.getLogger(name) for name in ("torch.fx._symbolic_trace", "torch.onnx")]
-    levels = [logger.level for logger in loggers]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

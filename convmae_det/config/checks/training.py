@@ -1,0 +1,135 @@
+"""Rules about SOLVER and TEST, and all that a run can be checked for before data are read."""
+
+from operator import attrgetter
+
+from yacs.config import CfgNode
+
+from ...precision import AMP_DTYPES, DTYPES, TRAINED, require_gpu
+from ..architectures import is_detector
+from ..unused import list_unused
+from .data import check_input, check_loader, check_order, check_pretraining_input, check_test_time_augmentation
+from .model import check_architecture
+from .rules import are_numbers, check_above, check_at_least, check_one_of, is_number, is_rising, is_same, require
+
+SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR")
+CLIP_TYPES = ("value", "norm", "full_model")
+
+
+def check_fine_tuning(cfg: CfgNode, processes: int) -> None:
+    """Checks everything about fine-tuning a detector in `processes` that can be checked before reading data."""
+    must = "be a detector, as in configs/mask_rcnn_convmae_b.yaml"
+    require(is_detector(cfg), "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, must)
+    _check_training(cfg, processes)
+    check_architecture(cfg)
+    check_order(cfg)
+    check_input(cfg, is_train=True)
+    check_test_time_augmentation(cfg)  # also without DATASETS.TEST: the end of training evaluates on none
+    _check_evaluation(cfg)
+    if cfg.DATASETS.TEST:
+        check_input(cfg, is_train=False)
+
+
+def check_pretraining(cfg: CfgNode, processes: int) -> None:
+    """Checks everything about pretraining in `processes` that can be checked before reading data."""
+    must = "be MaskedAutoencoder for pretraining, as in configs/pretrain_convmae_b.yaml"
+    require(not is_detector(cfg), "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, must)
+    _check_training(cfg, processes)
+    check_pretraining_input(cfg)
+
+
+def _check_training(cfg: CfgNode, processes: int) -> None:
+    _check_unused(cfg)
+    check_solver(cfg)
+    check_loader(cfg)
+    check_batch(cfg, processes)
+
+
+def _check_unused(cfg: CfgNode) -> None:
+    """Checks that no key has been changed that nothing reads."""
+    for key, (values, why) in list_unused(cfg).items():
+        value = attrgetter(key)(cfg)
+        holds = any(is_same(value, harmless) for harmless in values)
+        require(holds, key, value, f"stay {values[0]!r}, since it would change nothing: {why}")
+
+
+def check_process_timeout(cfg: CfgNode) -> None:
+    """Checks SOLVER.PROCESS_TIMEOUT."""
+    check_above(cfg, "SOLVER.PROCESS_TIMEOUT", 0, " seconds")
+
+
+def check_solver(cfg: CfgNode) -> None:
+    """Checks the schedule, the optimizer, the average of the weights and mixed precision."""
+    _check_length(cfg)
+    _check_rates(cfg)
+    decay = cfg.SOLVER.EMA.DECAY
+    must = "be at least 0 and below 1, such as 0.9999; 0 averages no weights"
+    require(is_number(decay) and 0 <= decay < 1, "SOLVER.EMA.DECAY", decay, must)
+    check_one_of(cfg, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", CLIP_TYPES)
+    check_above(cfg, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0)
+    check_above(cfg, "SOLVER.CLIP_GRADIENTS.NORM_TYPE", 0)
+    check_one_of(cfg, "SOLVER.AMP.DTYPE", AMP_DTYPES)
+    if cfg.SOLVER.AMP.ENABLED:
+        require_gpu(cfg.SOLVER.AMP.DTYPE, cfg.MODEL.DEVICE, "SOLVER.AMP.DTYPE")
+
+
+def _check_length(cfg: CfgNode) -> None:
+    check_at_least(cfg, "SOLVER.MAX_ITER", 0, "; 0 leaves the length to SOLVER.MAX_EPOCHS")
+    if cfg.SOLVER.MAX_ITER == 0:
+        check_above(cfg, "SOLVER.MAX_EPOCHS", 0, " as long as SOLVER.MAX_ITER is 0")
+    check_at_least(cfg, "SOLVER.IMAGES_PER_EPOCH", 0, "; 0 is the number in DATASETS.TRAIN")
+    check_at_least(cfg, "SOLVER.WARMUP_EPOCHS", 0)
+    check_at_least(cfg, "SOLVER.WARMUP_ITERS", 0)
+    check_at_least(cfg, "SOLVER.CHECKPOINT_PERIOD", 1, " iteration")
+    check_at_least(cfg, "SOLVER.MAX_TO_KEEP", 0, "; 0 keeps all checkpoints")
+    fractions, steps = cfg.SOLVER.STEP_FRACTIONS, cfg.SOLVER.STEPS
+    holds = are_numbers(fractions) and is_rising(fractions) and all(0 < fraction < 1 for fraction in fractions)
+    require(holds, "SOLVER.STEP_FRACTIONS", fractions, "rise, and lie between 0 and 1")
+    holds = are_numbers(steps) and is_rising(steps) and all(isinstance(step, int) and step > 0 for step in steps)
+    require(holds, "SOLVER.STEPS", steps, "be whole iterations above 0 that rise")
+
+
+def _check_rates(cfg: CfgNode) -> None:
+    check_one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", SCHEDULERS)
+    check_one_of(cfg, "SOLVER.WARMUP_METHOD", ("linear", "constant"))
+    factor, rate, end = cfg.SOLVER.WARMUP_FACTOR, cfg.SOLVER.BASE_LR, cfg.SOLVER.BASE_LR_END
+    require(is_number(factor) and 0 <= factor <= 1, "SOLVER.WARMUP_FACTOR", factor, "lie between 0 and 1")
+    check_above(cfg, "SOLVER.BASE_LR", 0)
+    holds = is_number(end) and 0 <= end <= rate
+    require(holds, "SOLVER.BASE_LR_END", end, f"lie between 0 and SOLVER.BASE_LR, {rate}")
+    check_at_least(cfg, "SOLVER.REFERENCE_BATCH_SIZE", 0, "; 0 doesn't scale the learning rate")
+    check_above(cfg, "SOLVER.GAMMA", 0)
+    betas, decay = cfg.SOLVER.BETAS, cfg.SOLVER.LAYER_DECAY
+    holds = are_numbers(betas, 2) and all(0 <= beta < 1 for beta in betas)
+    require(holds, "SOLVER.BETAS", betas, "be two numbers of at least 0 and below 1")
+    check_at_least(cfg, "SOLVER.WEIGHT_DECAY", 0)
+    require(is_number(decay) and 0 < decay <= 1, "SOLVER.LAYER_DECAY", decay, "be above 0 and at most 1")
+
+
+def check_batch(cfg: CfgNode, processes: int) -> None:
+    """Checks that the images of an optimizer step can be divided among `processes` and accumulation steps."""
+    check_at_least(cfg, "SOLVER.ACCUMULATION_STEPS", 0, "; 0 follows from SOLVER.MAX_IMS_PER_PASS")
+    check_at_least(cfg, "SOLVER.MAX_IMS_PER_PASS", 0, "; 0 sets no limit")
+    images, parts, limit = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS, cfg.SOLVER.MAX_IMS_PER_PASS
+    passes = max(parts, 1) * processes
+    require(
+        is_number(images) and images > 0 and images % passes == 0,
+        "SOLVER.IMS_PER_BATCH",
+        images,
+        f"be a multiple of {passes}, that is, of {processes} process{'es' * (processes > 1)} × "
+        f"SOLVER.ACCUMULATION_STEPS {max(parts, 1)}",
+    )
+    must = f"be 0, from which the least number follows that keeps to SOLVER.MAX_IMS_PER_PASS {limit}, or be higher"
+    require(not (parts and limit) or images <= passes * limit, "SOLVER.ACCUMULATION_STEPS", parts, must)
+
+
+def _check_evaluation(cfg: CfgNode) -> None:
+    """Checks when, and in which precision, a detector is evaluated during training."""
+    for key in ("TEST.EVAL_PERIOD", "TEST.EVAL_EPOCHS", "TEST.PATIENCE"):
+        check_at_least(cfg, key, 0, ", and 0 is never")
+    evaluated = (cfg.TEST.EVAL_PERIOD or cfg.TEST.EVAL_EPOCHS) and cfg.DATASETS.TEST
+    must = "be 0 where there are no evaluations during training, for which TEST.EVAL_EPOCHS and DATASETS.TEST are set"
+    require(not cfg.TEST.PATIENCE or evaluated, "TEST.PATIENCE", cfg.TEST.PATIENCE, must)
+    expected = cfg.TEST.EXPECTED_RESULTS
+    require(not expected or cfg.DATASETS.TEST, "TEST.EXPECTED_RESULTS", expected, "be empty without DATASETS.TEST")
+    check_one_of(cfg, "TEST.PRECISION", (TRAINED, *DTYPES))
+    require_gpu(cfg.TEST.PRECISION, cfg.MODEL.DEVICE, "TEST.PRECISION")

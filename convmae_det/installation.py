@@ -1,0 +1,356 @@
+"""What is installed on this machine, whether the project can run with it, and how to mend what is wrong.
+
+Nothing but the standard library is imported until it is examined, so that this works where everything else is broken.
+tools/doctor.py runs this file by its path, in no package, and with Pythons that are too old for the others.
+"""
+
+from __future__ import annotations
+
+import configparser
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]  # of a clone; elsewhere there is no setup.cfg
+UPSTREAM = "git+https://github.com/facebookresearch/detectron2.git"
+DETECTRON2 = ("detectron2", "sal-detectron2")  # what distributions of it are called
+SHOWN = ("torch", "torchvision", "timm", "numpy", "pillow", "pycocotools", "setuptools")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the checks judge."""
+
+    python: tuple[int, int]
+    minimums: dict[str, str] = field(default_factory=dict)  # distribution -> the oldest version that will do
+    versions: dict[str, str] = field(default_factory=dict)  # distribution -> installed version
+    failures: dict[str, str] = field(default_factory=dict)  # module -> why it does not import
+    pkg_resources: bool = True
+    gpus: tuple[str, ...] = ()  # as the NVIDIA driver lists them
+    cuda_of_torch: str | None = None  # the version torch was built for
+    cuda_of_toolkit: str | None = None  # the version of nvcc
+    cuda_works: bool = False
+
+
+# --- what keeps the project from running
+
+
+def old_python(facts: Facts) -> str | None:
+    if facts.python < (3, 10):
+        return "Python 3.10 or newer is needed: remove .venv and run `make setup PYTHON=python3.12`"
+    return None
+
+
+def missing_or_old_packages(facts: Facts) -> str | None:
+    missing = [name for name in facts.minimums if name not in facts.versions]
+    old = [
+        f"{name} {facts.versions[name]} (needs {minimum})"
+        for name, minimum in facts.minimums.items()
+        if name in facts.versions and parse_release(facts.versions[name]) < parse_release(minimum)
+    ]
+    wrong = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("too old", old)) if names]
+    return f"packages {'; '.join(wrong)}; run `make setup`" if wrong else None
+
+
+def broken_torch(facts: Facts) -> str | None:
+    reason = facts.failures.get("torch")
+    if reason and "torch" in facts.versions:
+        return f"torch does not import ({reason}): run `pip install --force-reinstall torch torchvision`"
+    return None
+
+
+def mismatched_torchvision(facts: Facts) -> str | None:
+    reason = facts.failures.get("torchvision")
+    if not reason or "torchvision" not in facts.versions or "torch" in facts.failures:
+        return None
+    build = facts.versions.get("torch", "").partition("+")[2]
+    index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
+    return (
+        f"torchvision's operators do not work with this torch ({reason}): install the same build of both by "
+        f"`pip install --force-reinstall torch torchvision{index}`"
+    )
+
+
+def mismatched_pycocotools(facts: Facts) -> str | None:
+    reason = facts.failures.get("pycocotools")
+    if reason and "pycocotools" in facts.versions:
+        return (
+            f"pycocotools does not import ({reason}): most likely it was built for another numpy; run "
+            "`pip install --force-reinstall --no-deps --no-cache-dir 'pycocotools>=2.0.8'`"
+        )
+    return None
+
+
+def broken_detectron2(facts: Facts) -> str | None:
+    reason = facts.failures.get("detectron2")
+    if not reason or "torch" in facts.failures:
+        return None
+    if "No module named 'detectron2'" in reason:
+        return "Detectron2 is missing: in a clone, run `make setup`, or `python tools/install_detectron2.py`"
+    if re.search(r"no attribute '(LINEAR|bool|float|int|object)'", reason):
+        return (
+            f"this Detectron2 is too old for the installed Pillow and numpy ({reason}): remove it by "
+            "`pip uninstall detectron2` and run `python tools/install_detectron2.py`"
+        )
+    return f"Detectron2 does not import ({reason}): mend what is named above, then `python tools/install_detectron2.py`"
+
+
+def broken_project(facts: Facts) -> str | None:
+    reason = facts.failures.get("convmae_det")
+    others = facts.failures.keys() - {"convmae_det", "detectron2._C"}
+    if reason and not others:
+        return f"convmae_det does not import ({reason}): run `make setup`, and look in `git status` for lost files"
+    return None
+
+
+PROBLEMS = (
+    old_python,
+    missing_or_old_packages,
+    broken_torch,
+    mismatched_torchvision,
+    mismatched_pycocotools,
+    broken_detectron2,
+    broken_project,
+)
+
+
+# --- what is good to know
+
+
+def missing_compiled_part(facts: Facts) -> str | None:
+    if "detectron2._C" in facts.failures and "detectron2" not in facts.failures:
+        return (
+            "Detectron2's compiled part is absent, so COCO evaluation takes the slower pycocotools, and rotated boxes "
+            "and deformable convolutions do not work; none is needed here, and a build from source has them: "
+            f"`make setup DETECTRON2={UPSTREAM}`"
+        )
+    return None
+
+
+def missing_pkg_resources(facts: Facts) -> str | None:
+    if not facts.pkg_resources:
+        return (
+            "setuptools 82 and newer have no pkg_resources, so detectron2.model_zoo does not import; convmae_det does "
+            "without it, and `pip install 'setuptools<82'` brings it back for other projects"
+        )
+    return None
+
+
+def cpu_torch_beside_gpu(facts: Facts) -> str | None:
+    if facts.gpus and "torch" in facts.versions and "torch" not in facts.failures and facts.cuda_of_torch is None:
+        return (
+            f"this machine has a GPU ({facts.gpus[0]}), but torch {facts.versions['torch']} is built for the CPU: run "
+            "`pip install --force-reinstall torch torchvision` without a CPU index"
+        )
+    return None
+
+
+def old_driver(facts: Facts) -> str | None:
+    if facts.gpus and facts.cuda_of_torch and not facts.cuda_works:
+        return (
+            f"torch is built for CUDA {facts.cuda_of_torch} but cannot use the GPU ({facts.gpus[0]}): look whether "
+            "CUDA_VISIBLE_DEVICES hides it, update the driver, or install torch for an older CUDA from pytorch.org"
+        )
+    return None
+
+
+def mismatched_toolkit(facts: Facts) -> str | None:
+    if not (facts.cuda_works and facts.cuda_of_torch and facts.cuda_of_toolkit):
+        return None
+    if parse_release(facts.cuda_of_torch)[0] == parse_release(facts.cuda_of_toolkit)[0]:
+        return None
+    return (
+        f"nvcc is of CUDA {facts.cuda_of_toolkit} and torch of CUDA {facts.cuda_of_torch}; to build Detectron2 from "
+        "source, and only then, let CUDA_HOME name a matching toolkit, or set CUDA_VISIBLE_DEVICES= (empty)"
+    )
+
+
+NOTES = (missing_compiled_part, missing_pkg_resources, cpu_torch_beside_gpu, old_driver, mismatched_toolkit)
+
+
+def parse_release(version: str) -> tuple[int, ...]:
+    """Parses the numbers of a version: "2.15.0+cpu" is (2, 15, 0)."""
+    return tuple(map(int, re.findall(r"\d+", re.split(r"[^\d.]", version)[0])))
+
+
+# --- finding the facts
+
+
+def import_all(*modules: str) -> None:
+    for module in modules:
+        importlib.import_module(module)
+
+
+def call_torchvision_operator() -> None:
+    import torch
+    import torchvision
+
+    torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+
+
+PROBES: dict[str, Callable[[], None]] = {
+    "torch": functools.partial(import_all, "torch"),
+    "torchvision": call_torchvision_operator,
+    "pycocotools": functools.partial(import_all, "pycocotools.mask"),
+    "detectron2": functools.partial(
+        import_all, "detectron2.data", "detectron2.engine", "detectron2.evaluation", "detectron2.modeling"
+    ),
+    "detectron2._C": functools.partial(import_all, "detectron2._C"),
+    "convmae_det": functools.partial(import_all, "convmae_det.engine.detection", "convmae_det.engine.pretraining"),
+}
+
+
+def find_failure(probe: Callable[[], None]) -> str | None:
+    try:
+        probe()
+    except Exception as error:  # a broken installation raises almost anything
+        return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    return None
+
+
+def gather_facts() -> Facts:
+    failures = {name: reason for name, probe in PROBES.items() if (reason := find_failure(probe))}
+    minimums = read_minimums()
+    versions = {name: version for name in (*minimums, *SHOWN) if (version := find_version(name))}
+    torch = None if "torch" in failures else sys.modules["torch"]
+    return Facts(
+        python=sys.version_info[:2],
+        minimums=minimums,
+        versions=versions,
+        failures=failures,
+        pkg_resources=importlib.util.find_spec("pkg_resources") is not None,
+        gpus=tuple(re.findall(r"^GPU \d+: (.*?)(?: \(UUID.*)?$", read_output("nvidia-smi", "-L"), re.MULTILINE)),
+        cuda_of_torch=torch.version.cuda if torch else None,
+        cuda_of_toolkit=next(iter(re.findall(r"release ([\d.]+)", read_output("nvcc", "--version"))), None),
+        cuda_works=torch is not None and torch.cuda.is_available(),
+    )
+
+
+def read_minimums() -> dict[str, str]:
+    """Reads the lowest version of each distribution, from the clone's setup.cfg or what was installed; no extras."""
+    setup_cfg = configparser.ConfigParser()
+    if setup_cfg.read(ROOT / "setup.cfg") and setup_cfg.get("metadata", "name", fallback="") == "convmae_det":
+        lines = setup_cfg.get("options", "install_requires").split()
+    elif find_version("convmae_det"):
+        lines = [line for line in importlib.metadata.requires("convmae_det") or () if "extra ==" not in line]
+    else:
+        lines = []
+    return dict(pair for line in lines for pair in re.findall(r"^([\w.-]+).*?>=\s*([\w.]+)", line))
+
+
+def find_version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def read_output(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return ""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+# --- the report
+
+
+def describe_facts(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yields pairs of a name and what was found."""
+    yield "Python", f"{platform.python_version()} in {sys.executable}"
+    for name in SHOWN:
+        yield name, facts.versions.get(name, "missing")
+    if "detectron2" not in facts.failures:
+        package = Path(str(sys.modules["detectron2"].__file__)).parent
+        version = sys.modules["detectron2"].__version__
+        yield "Detectron2", f"{version} in {package}, {find_origin_of_detectron2(package)}"
+    if "torch" not in facts.failures:
+        for device in describe_devices(facts):
+            yield "device", device
+    for found in describe_data_sets(Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()):
+        yield "data", found
+
+
+def find_origin_of_detectron2(package: Path) -> str:
+    """Finds where the Detectron2 whose code lies in the folder `package` came from."""
+    for name in filter(find_version, DETECTRON2):
+        distribution = importlib.metadata.distribution(name)
+        if Path(str(distribution.locate_file("detectron2"))).resolve() == package.resolve():
+            url = json.loads(distribution.read_text("direct_url.json") or "{}").get("url")
+            return f"built from {url}" if url else f"from the distribution {name} {distribution.version}"
+    return "from that folder"
+
+
+def describe_devices(facts: Facts) -> Iterator[str]:
+    import torch
+
+    for index in range(torch.cuda.device_count() if facts.cuda_works else 0):
+        properties = torch.cuda.get_device_properties(index)
+        memory = f"{properties.total_memory / 2**30:.0f} GiB, CUDA {facts.cuda_of_torch}"
+        yield f"cuda:{index} {properties.name}, {memory}{describe_bfloat16(facts, f'cuda:{index}')}"
+    yield f"CPU, {torch.get_num_threads()} threads{describe_bfloat16(facts, 'cpu')}"
+
+
+def describe_bfloat16(facts: Facts, device: str) -> str:
+    if "convmae_det" in facts.failures:
+        return ""
+    has = importlib.import_module("convmae_det.precision").has_bfloat16(device)
+    return f", bfloat16: {'yes' if has else 'emulated'}"
+
+
+def describe_data_sets(root: Path) -> Iterator[str]:
+    """Yields a line for each data set in COCO's layout under `root`, and for COCO itself even if it isn't there."""
+    if not root.is_dir():
+        yield f"there is no folder {root}: let DETECTRON2_DATASETS name the folder that holds coco/"
+        return
+    names = {"coco", *(path.parent.name for path in root.glob("*/annotations"))}
+    for name in sorted(names):
+        yield describe_data_set(root / name)
+
+
+def describe_data_set(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"{folder}: missing"
+    wanted = ["instances_train2017.json", "instances_val2017.json"] if folder.name == "coco" else []
+    present = sorted(path.name for path in folder.glob("annotations/*.json"))
+    annotations = present + [f"{name} MISSING" for name in wanted if name not in present]
+    images = {"train2017": 0, "val2017": 0} if folder.name == "coco" else {}
+    images |= {
+        path.name: count_files(path) for path in folder.iterdir() if path.is_dir() and path.name != "annotations"
+    }
+    counts = [f"{name} {count} images" for name, count in sorted(images.items())]
+    return f"{folder}: {', '.join(annotations + counts)}"
+
+
+def count_files(folder: Path) -> int:
+    with os.scandir(folder) as entries:
+        return sum(entry.is_file() for entry in entries)
+
+
+def report_installation() -> int:
+    """Prints what was found. Returns the exit status: 1 if the project can't run."""
+    warnings.simplefilter("ignore")
+    facts = gather_facts()
+    for name, found in describe_facts(facts):
+        print(f"{name:<12} {found}")
+    problems = [sentence for check in PROBLEMS if (sentence := check(facts))]
+    for sentence in problems:
+        print(f"problem: {sentence}")
+    for sentence in filter(None, (check(facts) for check in NOTES)):
+        print(f"note: {sentence}")
+    print("convmae_det can't run here: see the problems above." if problems else "convmae_det can run here.")
+    return 1 if problems else 0
