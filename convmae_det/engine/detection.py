@@ -73,7 +73,7 @@ class DetectionTrainer(Trainer):
             logger.info("Evaluating the averaged weights")
             averaged["ema"] = self.test(self.cfg, average.module, self.build_evaluators(self.cfg, "ema"))
             logger.info("Evaluating the weights without averaging")
-        self._last_eval_results = self.test(self.cfg, self.model) | averaged
+        self._last_eval_results = self.test(self.cfg, self.checkpointer.model) | averaged
         return self._last_eval_results
 
     @classmethod

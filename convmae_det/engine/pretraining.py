@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 class PretrainingTrainer(Trainer):
     """Masked autoencoding of the images in DATASETS.TRAIN; annotations are ignored."""
 
+    static_graph = True
     build_train_dataset = staticmethod(build_pretraining_dataset)
 
     @classmethod

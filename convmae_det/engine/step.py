@@ -11,18 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.engine import SimpleTrainer
+from detectron2.engine import SimpleTrainer, create_ddp_model
 from detectron2.utils import comm
-from detectron2.utils.events import get_event_storage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
-from torch.optim.swa_utils import AveragedModel
 
 from ..checkpoint.fitting import Strictness
 from ..checkpoint.loading import assign_weights
 from ..checkpoint.weights import Weights
 from ..errors import TrainingError
+from ..precision import autocast, is_gpu
+from .device_batches import DeviceBatches
+from .hooks.average import WeightAverage
+from .outcome import Outcome, SharedNumbers
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class TrainingStep(SimpleTrainer):
         accumulation_steps: int = 1,
         autocast_dtype: torch.dtype | None = None,
         clip_gradients: Callable[[list[nn.Parameter]], object] | None = None,
-        average: AveragedModel | None = None,
+        average: WeightAverage | None = None,
         seed: int = 0,
     ):
         """Takes what a step needs; the loader may be set later, as `data_loader`.
@@ -63,12 +65,28 @@ class TrainingStep(SimpleTrainer):
         """
         super().__init__(model, data_loader, optimizer)
         self.accumulation_steps = accumulation_steps
-        self.autocast_dtype = autocast_dtype
         self.clip_gradients = clip_gradients
         self.average = average
         self.seed = seed
         self.device = next(model.parameters()).device
+        self.autocast = autocast(self.device, autocast_dtype)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=autocast_dtype == torch.float16)
+        # On a GPU the outcome of a step is read while the next one runs, if the optimizer's kernel can skip an update
+        # and the next step doesn't depend on it, as it does where losses are scaled.
+        self.reads_late = (
+            self.device.type == "cuda" and optimizer.defaults.get("fused") and not self.scaler.is_enabled()
+        )
+        self.shared = SharedNumbers(self.device)
+        self.pending: tuple[Outcome, list[str], float] | None = None  # with the names of the images and the rate
+        self.end_requested = False  # by this process; set from outside
+        self._ends = False  # whether any process had asked to end when the last outcome was shared
+
+    @property
+    def _data_loader_iter(self) -> DeviceBatches:
+        """Replaces SimpleTrainer's, which leaves batches on the host."""
+        if self._data_loader_iter_obj is None:
+            self._data_loader_iter_obj: DeviceBatches | None = DeviceBatches(iter(self.data_loader), self.device)
+        return self._data_loader_iter_obj
 
     def run_step(self) -> None:
         """Makes one optimizer step.
@@ -76,9 +94,66 @@ class TrainingStep(SimpleTrainer):
         Raises:
             TrainingError: in every process and before the weights change, where a loss, prediction or gradient of any
                 process is not finite; of scaled gradients only once the loss scale, halved each time, is down to 1.
+                Where the step is read late, the next step, or :meth:`settle`, raises it.
         """
         assert self.model.training, "the model was left in evaluation mode"
         self.optimizer.zero_grad(set_to_none=True)
+        names, losses, data_time = self._compute_gradients()
+        self.after_backward()
+        shared = self.shared.gather(losses, data_time, self.end_requested)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        for parameter in parameters[:1]:  # no update from finite gradients if any loss, of any process, is not finite
+            parameter.grad.add_((shared[:, : len(self.shared.names)] * 0).sum())
+        self.scaler.unscale_(self.optimizer)
+        norm = get_total_norm([p.grad for p in parameters])
+
+        self.settle()
+        outcome = Outcome(self.iter, self.shared.names, shared, losses, norm.to(self.device))
+        self.pending = outcome, names, max(group["lr"] for group in self.optimizer.param_groups)
+        if self.reads_late:
+            self.optimizer.found_inf = 1 - norm.isfinite().float()  # the device itself skips the update
+        else:
+            self.settle()
+        if self.clip_gradients:
+            self.clip_gradients(parameters)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None and (self.reads_late or math.isfinite(outcome.norm)):  # else it was skipped
+            self.average.update_parameters(self.model)
+
+    def settle(self) -> None:
+        """Waits for the outcome of the last step, if that hasn't been read, and writes its metrics.
+
+        All processes call it together.
+
+        Raises:
+            TrainingError: see :meth:`run_step`.
+        """
+        if self.pending is None:
+            return
+        (outcome, names, rate), self.pending = self.pending, None
+        outcome.read()
+        self._ends = outcome.ends
+        if not outcome.losses_are_finite:
+            self._raise_divergence(outcome, outcome.own_losses, names, rate)
+        scale = self.scaler.get_scale()  # the same in all processes, as gradients are; 1 without loss scaling
+        if not math.isfinite(outcome.norm) and scale <= 1:
+            # a larger scale may cause the overflow: the update is skipped, the scale halved
+            at_scale = f" at loss scale {scale:g}" if self.scaler.is_enabled() else ""
+            self._raise_divergence(outcome, {f"gradient norm{at_scale}": outcome.norm}, names, rate)
+        outcome.write_metrics()
+
+    @property
+    def ends(self) -> bool:
+        """Whether a process has asked to end, and all of them know."""
+        return self._ends if comm.get_world_size() > 1 else self.end_requested
+
+    def _compute_gradients(self) -> tuple[list[str], dict[str, torch.Tensor], float]:
+        """Runs all micro-batches.
+
+        Returns:
+            the names of their images, the means of their losses, and the seconds spent waiting for them
+        """
         names, losses, data_time = [], [], 0.0  # of batches nothing else is kept: they hold memory and open files
         for part in range(self.accumulation_steps):
             start = time.perf_counter()
@@ -90,56 +165,35 @@ class TrainingStep(SimpleTrainer):
             with contextlib.nullcontext() if last or not parallel else self.model.no_sync():
                 loss = self._forward(batch, part)
                 losses.append({name: value.detach().float() for name, value in loss.items()})
-                if last:  # all processes take part in the last backward pass, or none
-                    self._require_finite(compute_mean_losses(losses), names)
                 self._backward(loss)
-        self.after_backward()
-
-        self.scaler.unscale_(self.optimizer)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = get_total_norm([p.grad for p in parameters])
-        scale = self.scaler.get_scale()  # the same in all processes, as gradients are; 1 without loss scaling
-        if scale <= 1:  # a larger one may cause the overflow: the update is skipped, the scale halved
-            at_scale = f" at loss scale {scale:g}" if self.scaler.is_enabled() else ""
-            self._require_finite({f"gradient norm{at_scale}": norm}, names)
-        if self.clip_gradients:
-            self.clip_gradients(parameters)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self._write_metrics(compute_mean_losses(losses), data_time)
-        if norm.isfinite():  # else the update was skipped
-            get_event_storage().put_scalar("grad_norm", norm)
-            if self.average is not None:
-                self.average.update_parameters(self.model)
+            start = time.perf_counter()
+            self._data_loader_iter.start_next()
+            data_time += time.perf_counter() - start
+        return names, compute_mean_losses(losses), data_time
 
     def _forward(self, batch: Batch, part: int) -> dict[str, torch.Tensor]:
         entropy = [self.seed, self.iter, part, comm.get_rank()]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
-        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            try:
-                return self.model(batch)
-            except FloatingPointError:  # raised by Detectron2's RPN, which checks its proposals
-                return {"predictions": torch.tensor(math.nan)}
+        with self.autocast:
+            return compute_losses(self.model, batch)
 
     def _backward(self, losses: dict[str, torch.Tensor]) -> None:
         total = functools.reduce(operator.add, losses.values()) / self.accumulation_steps
         if total.requires_grad:
             self.scaler.scale(total).backward()
 
-    def _require_finite(self, tensors: dict[str, torch.Tensor], names: list[str]) -> None:
-        values = {name: tensor.item() for name, tensor in tensors.items()}
+    def _raise_divergence(self, outcome: Outcome, values: dict[str, float], names: list[str], rate: float) -> None:
+        """Raises an error with what the processes say of the step of `outcome`, of which `values` are this one's."""
         report = None
         if not all(math.isfinite(value) for value in values.values()):
             listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
             report = f"{listed}; images {', '.join(names)}"
         reports = [report for report in comm.all_gather(report) if report]
-        if reports:
-            rate = max(group["lr"] for group in self.optimizer.param_groups)
-            raise TrainingError(
-                f"training diverged at iteration {self.iter}, learning rate {rate:.4g}: {'; '.join(reports)}. The "
-                "weights are unchanged and the last checkpoint is good: look at these images, then continue with "
-                "--resume and a lower SOLVER.BASE_LR, or with SOLVER.CLIP_GRADIENTS.ENABLED True"
-            )
+        raise TrainingError(
+            f"training diverged at iteration {outcome.iteration}, learning rate {rate:.4g}: {'; '.join(reports)}. The "
+            "weights are unchanged and the last checkpoint is good: look at these images, then continue with "
+            "--resume and a lower SOLVER.BASE_LR, or with SOLVER.CLIP_GRADIENTS.ENABLED True"
+        )
 
     def state_dict(self) -> dict:
         state = super().state_dict() | {"scaler": self.scaler.state_dict(), "seed": self.seed}
@@ -162,8 +216,53 @@ class TrainingStep(SimpleTrainer):
     def start_average(self) -> None:
         """Copies the loaded model to the average, including the grids of its position tables."""
         if self.average is not None:
-            model = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
-            self.average.module.load_state_dict(model.state_dict())
+            self.average.module.load_state_dict(unwrap(self.model).state_dict())
+
+
+class LossModel(nn.Module):
+    """A model for DistributedDataParallel, whose processes all take part in a backward pass, or none.
+
+    Where the model of one process gives up, all its parameters get a gradient, NaN.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        losses = compute_losses(self.model, batch)
+        if any(loss.requires_grad for loss in losses.values()):
+            return losses
+        touched = sum(p.sum() for p in self.model.parameters() if p.requires_grad)
+        return {name: loss + touched * math.nan for name, loss in losses.items()}
+
+
+def parallelise(model: nn.Module, device: str, static_graph: bool) -> nn.Module:
+    """Wraps the model in DistributedDataParallel if there are several processes; its gradients are the buffers sent.
+
+    Args:
+        model: on its device
+        device: of each process
+        static_graph: whether each pass runs the same operations, all with gradients to share
+    """
+    devices = {} if is_gpu(device) else {"device_ids": None}
+    wrapped = LossModel(model) if comm.get_world_size() > 1 else model
+    buckets = {"gradient_as_bucket_view": True, "static_graph": static_graph}
+    return create_ddp_model(wrapped, broadcast_buffers=False, **buckets, **devices)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Returns the model within what :func:`parallelise` returned."""
+    model = model.module if isinstance(model, DistributedDataParallel) else model
+    return model.model if isinstance(model, LossModel) else model
+
+
+def compute_losses(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+    """Computes the losses of a batch; NaN alone, without gradients, where the model gives up."""
+    try:
+        return model(batch)
+    except FloatingPointError:  # raised by Detectron2's RPN, which checks its proposals
+        return {"predictions": torch.tensor(math.nan, device=next(model.parameters()).device)}
 
 
 def list_names(batch: Batch) -> list[str]:

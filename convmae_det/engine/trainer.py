@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
+from detectron2.engine import DefaultTrainer, TrainerBase, hooks
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import CommonMetricPrinter, EventStorage, EventWriter
@@ -32,7 +32,7 @@ from ..data.survey import resolve_white_level
 from ..errors import InputError
 from ..files import atomic_write, remove_temporary_files
 from ..inference.model import build_model
-from ..precision import choose_training_precision, is_gpu, log_precision
+from ..precision import choose_training_precision, log_precision
 from ..solver.optimizer import build_gradient_clipper, build_optimizer
 from ..solver.schedule import build_run_config, resolve_schedule
 from .hooks.average import AverageSavingHook, build_average
@@ -40,8 +40,9 @@ from .hooks.best import BestCheckpoint, TrainingStopped
 from .hooks.evaluation import EvaluationHook
 from .hooks.interruption import InterruptionHook
 from .hooks.progress import ProgressHook
+from .hooks.settling import SettlingHook
 from .output_folder import FINAL, FINAL_AVERAGE, WHOLE, check_strangers, complete_last_line, move_earlier_run
-from .step import Batch, TrainingStep
+from .step import Batch, TrainingStep, parallelise
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class Trainer(DefaultTrainer):
     `cfg`, with its seed drawn and the size of an epoch, is written to config.yaml in OUTPUT_DIR. A resumed run has the
     data, random draws and learning rates that it would have had without interruption, for the same configuration.
     """
+
+    static_graph = False  # whether the model runs the same operations for each batch
 
     def __init__(self, cfg: CfgNode):
         TrainerBase.__init__(self)  # not DefaultTrainer's, which builds the loader before the first iteration is known
@@ -70,11 +73,11 @@ class Trainer(DefaultTrainer):
 
         model = self.build_model(self.cfg)
         optimizer = self.build_optimizer(self.cfg, model)
-        devices = {} if is_gpu(cfg.MODEL.DEVICE) else {"device_ids": None}
         precision = choose_training_precision(cfg)
         log_precision(precision)
         self._trainer = TrainingStep(
-            create_ddp_model(model, broadcast_buffers=False, **devices),
+            # PyTorch refuses passes without exchange for a static graph
+            parallelise(model, cfg.MODEL.DEVICE, self.static_graph and self.cfg.SOLVER.ACCUMULATION_STEPS == 1),
             None,
             optimizer,
             accumulation_steps=self.cfg.SOLVER.ACCUMULATION_STEPS,
@@ -118,12 +121,14 @@ class Trainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        all_hooks = [hooks.IterationTimer(), hooks.LRScheduler()]
+        solver, periods = self.cfg.SOLVER, [LOG_PERIOD, self.cfg.TEST.EVAL_PERIOD, self.cfg.VIS_PERIOD]
+        settling = SettlingHook([*periods, solver.CHECKPOINT_PERIOD])
+        all_hooks = [hooks.IterationTimer(), hooks.LRScheduler(), settling]
         if comm.is_main_process():
-            batch, printer = self.cfg.SOLVER.IMS_PER_BATCH, CommonMetricPrinter(self.max_iter)
-            all_hooks.append(ProgressHook(len(self.dataset), batch, LOG_PERIOD, printer))
+            printer = CommonMetricPrinter(self.max_iter)
+            all_hooks.append(ProgressHook(len(self.dataset), solver.IMS_PER_BATCH, LOG_PERIOD, printer))
             all_hooks.append(AverageSavingHook())
-            all_hooks.append(hooks.PeriodicCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD))
+            all_hooks.append(hooks.PeriodicCheckpointer(self.checkpointer, solver.CHECKPOINT_PERIOD))
         return [*all_hooks, InterruptionHook()]
 
     def build_writers(self) -> list[EventWriter]:

@@ -45,12 +45,14 @@ def train(cfg, args):
         Path(cfg.OUTPUT_DIR, name).touch()
 
     hook = InterruptionHook()
-    hook.trainer = SimpleNamespace(iter=3, max_iter=9, checkpointer=SimpleNamespace(save=save))
+    step = SimpleNamespace(end_requested=False, ends=False, settle=lambda: None)
+    hook.trainer = SimpleNamespace(iter=3, max_iter=9, checkpointer=SimpleNamespace(save=save), _trainer=step)
     hook.before_train()
     comm.synchronize()
     Path(cfg.OUTPUT_DIR, f"process{comm.get_rank()}").write_text(f"{os.getpid()}")
     while True:
         time.sleep(0.01)
+        step.ends = any(comm.all_gather(step.end_requested))
         hook.after_step()
 
 

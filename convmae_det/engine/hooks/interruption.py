@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -18,7 +19,7 @@ class InterruptionHook(HookBase):
     """
 
     def __init__(self):
-        self.received = self.interrupted = False
+        self.interrupted = False
         self.replaced = {}
 
     def before_train(self) -> None:
@@ -30,7 +31,8 @@ class InterruptionHook(HookBase):
     def _receive(self, number: int, frame: object) -> None:
         if os.getpid() != self.process:
             return  # a worker of the loader, forked from here; it is needed until the end
-        first, self.received = not self.received, True
+        step: Any = self.trainer._trainer
+        first, step.end_requested = not step.end_requested, True
         if number == signal.SIGINT:  # not SIGTERM, which launchers send together with Ctrl-C
             again, self.interrupted = self.interrupted, True
             if again:
@@ -39,8 +41,9 @@ class InterruptionHook(HookBase):
             os.write(2, NOTICE)
 
     def after_step(self) -> None:
-        if any(comm.all_gather(self.received)):
-            trainer = self.trainer
+        trainer: Any = self.trainer
+        if trainer._trainer.ends:
+            trainer._trainer.settle()
             if comm.is_main_process() and trainer.iter + 1 < trainer.max_iter:
                 trainer.checkpointer.save(f"model_{trainer.iter:07d}", iteration=trainer.iter)
             comm.synchronize()  # when one process ends, a launcher ends the others

@@ -31,7 +31,7 @@ class ProgressHook(HookBase):
             printer: writes losses and learning rate to the log
         """
         self.num_images, self.images_per_step, self.period, self.printer = num_images, images_per_step, period, printer
-        self.seconds, self.waited = deque(maxlen=period), deque(maxlen=period)  # of each iteration
+        self.seconds = deque(maxlen=period)  # of each iteration
         self.logged = -math.inf  # when, last
 
     def before_step(self) -> None:
@@ -40,10 +40,10 @@ class ProgressHook(HookBase):
     def after_step(self) -> None:
         storage, iterations, now = get_event_storage(), self.trainer.iter + 1, time.perf_counter()
         self.seconds.append(now - self.started)
-        self.waited.append(storage.history("data_time").latest())
-        seconds = sum(self.seconds)
+        waits = storage.history("data_time").values()[-len(self.seconds) :]
+        seconds, waited = sum(self.seconds), sum(wait for wait, _ in waits)
         epoch, length = (n * self.images_per_step / self.num_images for n in (iterations, self.trainer.max_iter))
-        speed, share = len(self.seconds) * self.images_per_step / seconds, min(1.0, sum(self.waited) / seconds)
+        speed, share = len(self.seconds) * self.images_per_step / seconds, min(1.0, waited / seconds)
         storage.put_scalars(epoch=epoch, images_per_second=speed, data_share=share, smoothing_hint=False)
         is_last, next_line = iterations == self.trainer.max_iter, now + self.seconds[-1]  # if the next is as long
         if iterations % self.period and not is_last and next_line - self.logged <= LONGEST_SILENCE:
