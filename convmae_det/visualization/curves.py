@@ -50,12 +50,14 @@ def draw_curves(runs: Mapping[str, Mapping[str, Curve]]) -> Image.Image:
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for ax in axes[len(titles) :]:
         ax.remove()
+    last = max((curves[name][-1][0] for curves in runs.values() for name in titles if curves.get(name)), default=1)
     for ax, (name, title) in zip(axes, titles.items(), strict=False):
         lines = [
             _draw(ax, curves.get(name, []), f"C{number % 10}", smooth=name != "lr")
             for number, curves in enumerate(runs.values())
         ]
         ax.set_title(title, fontsize=10)
+        ax.set_xlim(-0.03 * last, 1.03 * last)  # the same for all, also where there is one point
         ax.tick_params(labelsize=8)
         ax.ticklabel_format(axis="y", scilimits=(-3, 4))
         ax.yaxis.get_offset_text().set_size(8)
