@@ -104,6 +104,7 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.COCO_FORMAT = []  # [[name, annotations.json, image folder], ...]: data sets for TRAIN and TEST to name
     cfg.DATASETS.CATEGORIES = []  # [[id, name], ...] of the detector's classes; empty: those of the data, by rising id
     cfg.DATASETS.CROWD_AS_OBJECTS = False  # take annotations with "iscrowd": 1 as objects, as CVAT's brush writes them
+    cfg.DATASETS.TRAIN_SHARE = 1.0  # the part of TRAIN that training sees, chosen by SEED; an epoch is that many images
     cfg.DATASETS.IMAGE_FOLDERS = []  # [[name, folder], ...]: images without labels, flat or nested, for TRAIN to name
     cfg.INPUT.PRETRAIN_CROP_SCALE = [0.2, 1.0]  # smallest and largest area of the crop, as shares of the image
 

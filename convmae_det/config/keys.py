@@ -32,10 +32,16 @@ def split_pairs(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return pairs, others
 
 
-def set_keys(cfg: CfgNode, config_file: str, pairs: Sequence[str]) -> set[str]:
+def set_keys(cfg: CfgNode, config_file: str, pairs: Sequence[str], source: str = "the command line") -> set[str]:
     """Sets the keys of a file, unless `config_file` is empty, and then those of KEY VALUE `pairs`.
 
     Of several keys for the same thing, such as SOLVER.MAX_EPOCHS and SOLVER.MAX_ITER, the pairs' wins over the file's.
+
+    Args:
+        cfg: changed in place
+        config_file: as for :func:`.reading.read_yaml`, or empty
+        pairs: keys and values, alternating
+        source: where the pairs come from, which the user would have to correct
 
     Returns:
         The keys that were set, and that nothing later replaced.
@@ -44,15 +50,13 @@ def set_keys(cfg: CfgNode, config_file: str, pairs: Sequence[str]) -> set[str]:
         InputError: a file that can't be read, a key that doesn't exist, or a value of the wrong type.
     """
     if len(pairs) % 2:
-        raise InputError(
-            f"the command line ends in KEY VALUE pairs, but {' '.join(pairs)} is not an even number of words"
-        )
+        raise InputError(f"{source} ends in KEY VALUE pairs, but {' '.join(pairs)} is not an even number of words")
     file = read_yaml(config_file) if config_file else ()
     given: set[str] = set()
-    for source, settings in ((config_file, file), ("the command line", zip(pairs[::2], pairs[1::2], strict=True))):
+    for where, settings in ((config_file, file), (source, zip(pairs[::2], pairs[1::2], strict=True))):
         layer = {}
         for key, value in settings:
-            set_key(cfg, key, value, source)
+            set_key(cfg, key, value, where)
             layer[key] = attrgetter(key)(cfg)
         replaced = find_replaced(layer)
         cfg.merge_from_list([word for key in replaced & UNSET.keys() for word in (key, UNSET[key])])

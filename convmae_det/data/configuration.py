@@ -12,7 +12,7 @@ from .detection.categories import find_detector_categories
 from .detection.coco_format import register_coco_format
 
 
-def read_config(config_file: str, pairs: Sequence[str] = ()) -> CfgNode:
+def read_config(config_file: str, pairs: Sequence[str] = (), source: str = "the command line") -> CfgNode:
     """Reads a configuration: the defaults, then `config_file`, then KEY VALUE `pairs`. MODEL.DEVICE is not resolved.
 
     The data sets of DATASETS.COCO_FORMAT are registered. DATASETS.CATEGORIES and, unless it is set, the detector's
@@ -22,6 +22,7 @@ def read_config(config_file: str, pairs: Sequence[str] = ()) -> CfgNode:
         config_file: a path, or the name of one of the project's own, such as convmae_det://mask_rcnn_convmae_b.yaml;
             empty: none
         pairs: keys and values, alternating
+        source: where the pairs come from, for errors
 
     Raises:
         InputError: a file that can't be read, a key that doesn't exist, a value of the wrong type, or data sets that
@@ -29,7 +30,7 @@ def read_config(config_file: str, pairs: Sequence[str] = ()) -> CfgNode:
     """
     cfg = get_cfg()
     add_convmae_config(cfg)
-    _set_classes(cfg, set_keys(cfg, config_file, pairs))
+    _set_classes(cfg, set_keys(cfg, config_file, pairs, source))
     return cfg
 
 

@@ -28,6 +28,7 @@ from ..checkpoint.writing import write_checkpoint
 from ..config.defaults import add_convmae_config
 from ..config.reading import flatten_keys
 from ..config.unused import find_idle_keys
+from ..data.share import choose_share
 from ..data.survey import resolve_white_level
 from ..errors import InputError
 from ..files import atomic_write, remove_temporary_files
@@ -63,7 +64,7 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)  # not DefaultTrainer's, which builds the loader before the first iteration is known
         self.check_config(cfg)
         _warn_of_idle_keys(cfg)
-        self.dataset = self.build_train_dataset(cfg)
+        self.dataset = choose_share(self.build_train_dataset(cfg), cfg.DATASETS.TRAIN_SHARE, cfg.SEED)
         cfg = resolve_white_level(cfg, self.dataset)
         self.given, self.cfg = cfg, resolve_schedule(cfg, len(self.dataset))
         self.cfg.defrost()

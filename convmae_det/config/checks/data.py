@@ -51,6 +51,17 @@ def check_order(cfg: CfgNode) -> None:
     require(holds, "DATALOADER.REPEAT_THRESHOLD", threshold, must)
 
 
+def check_share(cfg: CfgNode) -> None:
+    """Checks DATASETS.TRAIN_SHARE, and that what chooses the images is the same whenever a run goes on."""
+    share = cfg.DATASETS.TRAIN_SHARE
+    require(is_number(share) and 0 < share <= 1, "DATASETS.TRAIN_SHARE", share, "be above 0 and at most 1")
+    if share < 1:
+        why = f"where DATASETS.TRAIN_SHARE is {share:g}"
+        require(cfg.SEED >= 0, "SEED", cfg.SEED, f"be at least 0 {why}, since it chooses the images")
+        sampler = cfg.DATALOADER.SAMPLER_TRAIN
+        require(sampler == ONCE, "DATALOADER.SAMPLER_TRAIN", sampler, f"be {ONCE} {why}")
+
+
 def check_format(image_format: str) -> None:
     """Checks INPUT.FORMAT."""
     formats = (*CHANNELS, BANDS)

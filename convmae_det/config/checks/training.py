@@ -7,7 +7,14 @@ from yacs.config import CfgNode
 from ...precision import AMP_DTYPES, DTYPES, TRAINED, require_gpu
 from ..architectures import is_detector
 from ..unused import list_unused
-from .data import check_input, check_loader, check_order, check_pretraining_input, check_test_time_augmentation
+from .data import (
+    check_input,
+    check_loader,
+    check_order,
+    check_pretraining_input,
+    check_share,
+    check_test_time_augmentation,
+)
 from .model import check_architecture
 from .rules import are_numbers, check_above, check_at_least, check_one_of, is_number, is_rising, is_same, require
 
@@ -41,6 +48,7 @@ def _check_training(cfg: CfgNode, processes: int) -> None:
     _check_unused(cfg)
     check_solver(cfg)
     check_loader(cfg)
+    check_share(cfg)
     check_batch(cfg, processes)
 
 
