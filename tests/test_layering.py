@@ -21,7 +21,7 @@ OUTSIDE = {"benchmarks", "tests", "tools", *(path.stem for path in [*ROOT.glob("
 LEVELS = (
     ("__main__",),
     ("cli",),
-    ("costs", "hub"),
+    ("costs", "hub", "study"),
     ("engine",),
     ("inference",),
     ("visualization",),

@@ -28,6 +28,7 @@ COMMANDS = {
     "predict": "find objects in images, folders, videos and camera pictures",
     "reconstruct": "draw what a pretrained model makes of hidden patches",
     "plot": "draw the curves of one or several runs",
+    "study": "compare trainings by variant, seed and share of the data: is pretraining worth it?",
     "visualize": "draw annotations, and what the network sees of them after augmentation",
     "convert-annotations": "turn YOLO's, Pascal VOC's or LabelMe's annotations into COCO's format",
     "shapes": "draw a small data set of shapes to try everything on",

@@ -46,18 +46,21 @@ def _set_classes(cfg: CfgNode, given: set[str]) -> None:
         cfg.merge_from_list([key, len(cfg.DATASETS.CATEGORIES)])
 
 
-def read_tool_config(config_file: str, pairs: Sequence[str] = (), device: str = "") -> CfgNode:
+def read_tool_config(
+    config_file: str, pairs: Sequence[str] = (), device: str = "", source: str = "the command line"
+) -> CfgNode:
     """Reads a configuration for a program with one process: frozen, with a device that this machine has.
 
     Args:
         config_file: as for :func:`read_config`
         pairs: as for :func:`read_config`
         device: replaces MODEL.DEVICE unless it is empty
+        source: as for :func:`read_config`
 
     Raises:
         InputError: see :func:`read_config` and :func:`find_available_device`.
     """
-    cfg = read_config(config_file, pairs)
+    cfg = read_config(config_file, pairs, source)
     cfg.MODEL.DEVICE = find_available_device(device or cfg.MODEL.DEVICE)
     cfg.freeze()
     return cfg
