@@ -19,6 +19,7 @@ from ..errors import InputError
 from .plan import Run
 from .state import compute_weights_fingerprint, read_state, write_state
 
+PROGRAM = (sys.executable, "-m", "convmae_det")
 CONSOLE = "console.txt"  # in OUTPUT_DIR: what the process says, beside log.txt
 LOCK = ".study.lock"
 PAUSE = 0.2  # seconds between looks at the processes
@@ -108,9 +109,8 @@ def _start(run: Run, gpu: str | None, lock: int) -> Part:
     write_state(run, read_state(run)._replace(weights=compute_weights_fingerprint(run)))
     environment = os.environ if gpu is None else os.environ | {"CUDA_VISIBLE_DEVICES": gpu}
     with (run.folder / CONSOLE).open("ab") as console:
-        command = [sys.executable, "-m", "convmae_det", *run.words]
         streams = {"stdin": subprocess.DEVNULL, "stdout": console, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(command, env=environment, pass_fds=[lock], **streams)
+        process = subprocess.Popen([*PROGRAM, *run.words], env=environment, pass_fds=[lock], **streams)
     return Part(run, process, gpu, time.monotonic())
 
 
