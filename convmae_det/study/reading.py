@@ -21,10 +21,13 @@ INSTEAD = {SHARE: "shares", SEED: "seeds", WEIGHTS: "weights", OUTPUT: "--output
 def read_study(file: str) -> Study:
     """Reads a study file, whose parts docs/studies.md explains.
 
+    Args:
+        file: a path, or the name of one of the project's own, such as convmae_det://studies/pays.yaml
+
     Raises:
         InputError: it can't be read, or something in it can't be used; names the file and the key.
     """
-    tree: Any = read_plain_yaml(file)
+    tree: Any = read_plain_yaml(locate_config(file))
     require(isinstance(tree, dict), file, tree, f"hold keys: {', '.join(STUDY_KEYS)}")
     _check_keys(file, tree, STUDY_KEYS)
     metrics, variants = tree.get("metric"), tree.get("variants")

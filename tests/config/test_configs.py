@@ -15,7 +15,7 @@ from convmae_det.config.presets import PRESETS
 from convmae_det.modeling.masked_autoencoder import MaskedAutoencoder
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml") if path.parent.name != "studies")
 ARCH_OF_SUFFIX = {"s": "small", "b": "base", "l": "large", "h": "huge", "tiny": "tiny"}
 
 
