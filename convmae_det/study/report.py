@@ -134,7 +134,9 @@ def format_markdown(result: dict[str, Any]) -> str:
 def _format_table(result: dict[str, Any], metric: str) -> str:
     rows = [row for row in result["table"] if row["metric"] == metric]
     if not rows:
-        return f"No finished run has {metric} in its metrics.json."
+        return (
+            f"No finished run has {metric} in its metrics.json; `metric` may name what they have, then --report-only."
+        )
     shares, names = sorted({row["share"] for row in rows}), dict.fromkeys(row["variant"] for row in rows)
     cells = {(row["variant"], row["share"]): _format_cell(row) for row in rows}
     headers = [metric, *(describe_share(share) for share in shares)]

@@ -76,7 +76,7 @@ def run_unfinished(runs: Sequence[Run], gpus: Sequence[str | None], lock: int, r
     waiting = [run for run in runs if not states[run].finished]
     active: list[Part] = []
     failed: set[Run] = set()
-    with _interruptible(), _Progress(runs) as progress:
+    with _interruptible(), _Progress(runs, len(gpus)) as progress:
         try:
             while waiting or active:
                 for run in [run for run in waiting if run.source in failed]:
@@ -98,7 +98,9 @@ def run_unfinished(runs: Sequence[Run], gpus: Sequence[str | None], lock: int, r
                         failed.add(part.run)
                         progress.say(_describe_failure(part))
                 time.sleep(PAUSE if active else 0)
-        except KeyboardInterrupt:
+        except BaseException:  # also where a report can't be written
+            if active:
+                progress.say("Waiting for what runs to write a checkpoint, from which the same command goes on")
             _stop(active)
             raise
     return len(failed)
@@ -163,8 +165,8 @@ def _interruptible() -> Iterator[None]:
 class _Progress:
     """The line that shows how many runs are finished, what is running, and the time that is left."""
 
-    def __init__(self, runs: Sequence[Run]):
-        self.runs = runs
+    def __init__(self, runs: Sequence[Run], at_a_time: int):
+        self.runs, self.at_a_time = runs, at_a_time
         done = sum(read_state(run).finished for run in runs)
         self.bar = tqdm(total=len(runs), initial=done, unit="run", bar_format="{n_fmt} of {total_fmt} runs{postfix}")
         self.shown, self.running = 0.0, ""
@@ -173,7 +175,7 @@ class _Progress:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.bar.set_postfix_str("")
+        self.bar.set_postfix_str("", refresh=False)
         self.bar.close()
 
     def count(self) -> None:
@@ -191,7 +193,7 @@ class _Progress:
         left = estimate_seconds([(part.run, now - part.start) for part in active], waiting, self.runs)
         self.shown, self.running = now, running
         shown = [f"{part.run}{f' ({eta} left)' if eta else ''}" for part, eta in zip(active, etas, strict=True)]
-        total = "" if left is None else f"; about {tqdm.format_interval(left)} left in all"
+        total = "" if left is None else f"; about {tqdm.format_interval(left / self.at_a_time)} left in all"
         self.bar.set_postfix_str("; ".join(shown) + total)
 
 

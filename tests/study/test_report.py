@@ -68,7 +68,7 @@ def test_markdown(study, runs):
 
 def test_a_metric_that_no_run_has_is_named(study, runs):
     result = collect(Study(study.file, ("bbox/APP", "bbox/AP50"), study.variants), runs)
-    assert "No finished run has bbox/APP in its metrics.json." in format_markdown(result)
+    assert "No finished run has bbox/APP in its metrics.json" in format_markdown(result)
     assert not result["table"]
 
 

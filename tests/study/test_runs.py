@@ -24,6 +24,8 @@ if os.environ.get("INTERRUPT", "?") in str(out):
     signal.signal(signal.SIGTERM, lambda *_: ((out / "checkpoint").touch(), sys.exit(130)))
     os.kill(os.getppid(), signal.SIGTERM)
     time.sleep(60)
+if os.environ.get("WAIT", "?") in str(out):
+    time.sleep(60)
 (out / "model_final.pth").write_text("weights")
 """
 
@@ -109,3 +111,13 @@ def test_the_time_left_is_that_of_runs_of_the_kind(runs):
     assert estimate_seconds([], [runs[4]], runs) == 50  # the same command and share
     assert estimate_seconds([(runs[4], 20.0)], [runs[5]], runs) == 40
     assert estimate_seconds([(runs[4], 70.0)], [], runs) == 0
+
+
+def test_no_run_is_left_alone_when_the_study_fails(run_all, runs, monkeypatch):
+    """As where the disk is full: what runs on another GPU ends, too."""
+    monkeypatch.setattr(module, "_end", lambda part: 1 / 0 if part.run is runs[1] else None)
+    monkeypatch.setenv("WAIT", "pretraining")
+    with pytest.raises(ZeroDivisionError):
+        run_all(["0", "1"])
+    with lock_folder(runs[0].folder.parents[3]):
+        pass
