@@ -37,7 +37,8 @@ def write_report(study: Study, runs: Sequence[Run], folder: Path) -> list[Path]:
             file.write(text.encode() + b"\n")
     metric, names = study.metrics[0], [variant.name for variant in study.variants if variant.in_table]
     pictures = {}
-    if panels := _collect_curves(result, metric):
+    panels = _collect_curves(result, metric)
+    if any(len(curve) > 1 for panel in panels.values() for curves in panel.values() for curve in curves):
         pictures[CONVERGENCE] = draw_convergence(panels, names, metric)
     lines = _collect_lines(result, metric)
     if any(len(line) > 1 for line in lines.values()):
