@@ -4,6 +4,7 @@
     python benchmarks/benchmark.py pretrain [--arch base] [--batch 16] [--size 224] [--dtype float32] [--json FILE]
     python benchmarks/benchmark.py detect [--sizes 512 1024] [--kinds "backbone inference"] [--peers "Swin-B"]
     python benchmarks/benchmark.py count [--size 1024]
+    python benchmarks/benchmark.py kernels [--arch base] [--batch 256] [--size 224]
     python benchmarks/benchmark.py attention [--size 1024]
     python benchmarks/benchmark.py forms [--sides 8 14 20 24 32 48 64 96] [--operations linear attention]
     python benchmarks/benchmark.py data [--images FOLDER]
@@ -12,9 +13,10 @@
 `pretrain`: a training step (forward, loss, backward, AdamW) of the masked autoencoder. `detect`: forward passes and
 training steps of the backbone and of the whole detector. Both against the published form that is kept with the tests:
 dense channels-first maps, 1×1 convolutions, materialised attention with a bias looked up by each block, all patches
-predicted. `count`: operations and memory traffic of both forms, not timed. `attention`: the forms that global attention
-with a shared bias can take. `forms`: those of each operation among which convmae_det/ops/choice.py chooses, on the CPU.
-`data`: reading images for training. `evaluate`: COCO's metrics.
+predicted. `count`: operations and memory traffic of both forms, not timed. `kernels`: what a GPU launches, moves and
+keeps in a pretraining step, counted without one. `attention`: the forms that global attention with a shared bias can
+take. `forms`: those of each operation among which convmae_det/ops/choice.py chooses, on the CPU. `data`: reading images
+for training. `evaluate`: COCO's metrics.
 
 With `--arch base`, the published networks of other methods take part, as peers: in `pretrain` the masked autoencoders
 of ViT-B (MAE) and Hiera-B, in `detect`, for the backbone, ViTDet's ViT-B (Detectron2), Swin-B, Hiera-B and ConvNeXt-B
@@ -41,7 +43,7 @@ if __name__ == "__main__":
 
 import torch
 
-from benchmarks import attention, count, data, evaluate, forms, peers, steps
+from benchmarks import attention, count, data, evaluate, forms, kernels, peers, steps
 from convmae_det.costs.measuring import write_json
 from convmae_det.errors import InputError
 from convmae_det.precision import DTYPES, choose_precision, format_dtype, log_precision
@@ -104,6 +106,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
     for name, module, parents in (
         ("count", count, [common, network]),
+        ("kernels", kernels, [common]),
         ("attention", attention, [common, network]),
         ("forms", forms, [common]),
         ("data", data, [common]),

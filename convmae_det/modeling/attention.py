@@ -84,7 +84,8 @@ class Attention(nn.Module):
             (B, S, C)
         """
         b, s, c = tokens.shape
-        query, key, value = self.qkv(tokens).view(b, s, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        parts = self.qkv(tokens).view(b, s, 3, self.num_heads, -1).unbind(2)
+        query, key, value = (part.transpose(1, 2) for part in parts)  # (B, heads, S, d)
         if self.rel_pos_h is not None and self.rel_pos_w is not None:
             if grid is None or bias is not None:
                 raise ValueError("attention with a decomposed bias takes a grid, and no other bias")

@@ -8,7 +8,7 @@ from timm.layers import DropPath
 from torch import nn
 
 from ..ops.attention import Bias
-from ..ops.layers import apply_pointwise
+from ..ops.layers import apply_pointwise, cast_together
 from .attention import Attention, Window
 from .masked_convolution import Dense
 
@@ -32,6 +32,7 @@ class ConvBlock(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
+    @cast_together
     def forward(self, x: torch.Tensor, layout: Dense) -> torch.Tensor:
         """Tokens (..., C) as `layout`, one of modeling/masked_convolution.py, arranges them → the same shape."""
         mixed = layout.convolve(self.convolve, apply_pointwise(x, self.norm1, self.pointwise1))
@@ -67,6 +68,7 @@ class TransformerBlock(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
+    @cast_together
     def forward(self, x: torch.Tensor, bias: Bias = None) -> torch.Tensor:
         """Tokens (N, …, C) → the same shape; a window needs (N, h, w, C)."""
         x = x + self.drop_path(self.attend(self.norm1(x), bias))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..ops.layers import accelerate
+from ..ops.layers import accelerate, match_stream
 from ..ops.maps import Places, mark_occupied, put_blocks, take_blocks
 from .blocks import TransformerBlock
 from .embeddings import PositionEmbedding, fold
@@ -77,7 +77,7 @@ class Decoder(nn.Module):
         embedded = put_blocks(self.embed(latent)[:, :, None, None], visible)
         shown = mark_occupied(visible).view(*embedded.shape[:3], 1)
         tokens = torch.where(shown, embedded, self.mask_token.to(embedded.dtype))
-        tokens = tokens + self.position_embedding(visible.grid)
+        tokens = tokens + match_stream(self.position_embedding(visible.grid), tokens)
         for block in self.blocks:
             tokens = block(tokens)
         return self.pred(self.norm(take_blocks(tokens, predicted).flatten(1, 3)))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..ops.layers import cast_together
 from ..ops.maps import clip_at_zero, crop, resize
 
 PATCH_SIZES = (4, 2, 2)  # of the three stages, in pixels, then in tokens of the stage before
@@ -46,6 +47,7 @@ class PatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-5)
         self.act = nn.GELU()
 
+    @cast_together
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return self.act(self.norm(self.proj(fold(tokens, self.patch_size))))
 

@@ -15,7 +15,7 @@ from torch import nn
 from ..config.presets import STRIDE
 from ..errors import InputError
 from ..ops.attention import Bias, build_grid_bias, build_matrix_bias, mask_bias
-from ..ops.layers import accelerate
+from ..ops.layers import accelerate, match_stream
 from .attention import RelativePositionBias, Window, build_padding_mask
 from .blocks import ConvBlock, TransformerBlock
 from .embeddings import PATCH_SIZES, PatchEmbed, PositionEmbedding
@@ -178,7 +178,7 @@ class TransformerStage(nn.Module):
 
     def forward(self, tokens: torch.Tensor, layout: Dense, grid: tuple[int, int]) -> torch.Tensor:
         tokens = self.linear(self.patch_embed(tokens))
-        tokens = tokens + layout.select(self.position_embedding(grid))
+        tokens = tokens + match_stream(layout.select(self.position_embedding(grid)), tokens)
         biases = self.build_attention_biases(tokens, grid)
         for block, window in zip(self.blocks, self.windows, strict=True):
             tokens = block(tokens, biases[window])

@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 import torch
 
+from ..ops.layers import apply_placed
 from ..ops.maps import find_places, put_blocks, take_blocks
 
 Convolution = Callable[[torch.Tensor], torch.Tensor]  # of dense maps (N, h, w, C)
@@ -59,7 +60,7 @@ class VisibleBlocks(Dense):
         return self.select(images)
 
     def convolve(self, convolution: Convolution, tokens: torch.Tensor) -> torch.Tensor:
-        return self.select(convolution(self.place(tokens)))
+        return self.select(apply_placed(convolution, self.place, tokens))
 
     def select(self, dense: torch.Tensor) -> torch.Tensor:
         """(N, h·s, w·s, C) → (N, K, s, s, C). A dense map of one image serves all N."""

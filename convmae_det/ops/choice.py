@@ -6,9 +6,11 @@ measurements behind the numbers here. A compiler, a trace and torch.func's trans
 The environment variable CONVMAE_OPS overrides the rule, to measure what it is worth: `linear=product attention=table`.
 """
 
+import contextlib
 import functools
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -22,6 +24,9 @@ FORMS = {
     "decomposed": ("matrix", "folded"),  # biases by row and column as a matrix of all pairs, or as more channels
     "pieces": ("whole", "pieces"),  # a large map passes pointwise layers at once, or some thousand tokens at a time
     "regions": ("exact", "padded"),  # a head sees the regions that there are, or up to half as many more
+    "stream": ("wide", "narrow"),  # of mixed precision: tokens between layers are float32, or of the narrow type
+    "placed": ("kept", "again"),  # maps with blocks on them: kept for the backward pass, or made again from the blocks
+    "casts": ("each", "together"),  # of mixed precision: weights cast where they are used, or those of a block at once
 }
 
 SMALL_CONVOLUTION = 20480  # values up to which PyTorch makes a convolution without oneDNN
@@ -31,9 +36,27 @@ PIECE = 2048  # tokens of which a cache holds what an MLP computes between its i
 RECOMPUTED_TOKENS = 8 * PIECE  # up to which a training step is faster if it keeps what else it would compute twice
 
 
+_simulations: list[None] = []  # those of a GPU that are going on
+
+
+def is_cpu(device: torch.device) -> bool:
+    """Whether the forms of a CPU are asked for: the one question about the kind of device."""
+    return device.type == "cpu" and not _simulations
+
+
+@contextlib.contextmanager
+def simulate_gpu() -> Iterator[None]:
+    """Within it tensors on the CPU get the forms of a GPU: for tests, and for counts of what a GPU would run."""
+    _simulations.append(None)
+    try:
+        yield
+    finally:
+        _simulations.pop()
+
+
 def runs_eagerly(device: torch.device) -> bool:
     """Whether operations run one by one on a CPU, so that it is for us to see that its cache holds their values."""
-    return device.type == "cpu" and not is_transformed()
+    return is_cpu(device) and not is_transformed()
 
 
 def is_transformed() -> bool:
@@ -90,7 +113,7 @@ def bias_stays_table(device: torch.device, tokens: int) -> bool:
 
 def choose_bias_alignment(device: torch.device) -> int:
     """Of how many columns the rows of a bias in memory must be a multiple."""
-    return 8 if device.type == "cuda" and not is_transformed() else 1
+    return 1 if is_cpu(device) or is_transformed() else 8
 
 
 def folds_bias(device: torch.device, channels: int, tokens: int) -> bool:
@@ -99,7 +122,7 @@ def folds_bias(device: torch.device, channels: int, tokens: int) -> bool:
     On a GPU the fused kernels without a bias take heads of up to MAX_HEAD channels. On a CPU it pays in training, where
     the gradients of a matrix of biases would go to memory.
     """
-    if device.type == "cpu":
+    if is_cpu(device):
         by_rule = is_transformed() or (torch.is_grad_enabled() and tokens > MATRIX_TOKENS)
     else:
         by_rule = is_transformed() or channels <= MAX_HEAD
@@ -127,6 +150,36 @@ def choose_padded_regions(regions: torch.Tensor) -> int:
         return count
     step = 2 ** max(0, (count - 1).bit_length() - 2)
     return -(-count // step) * step
+
+
+def stream_is_narrow(tokens: torch.Tensor) -> bool:
+    """Whether the tokens, which a layer has given in bfloat16, stay in it where autocast would make them float32.
+
+    On a GPU, whose time goes to memory: norms would read and write float32, and the sum of all blocks would be it. Not
+    in float16, in which the largest values would be infinite.
+    """
+    narrow = tokens.dtype == torch.bfloat16 and _find_narrow_type(tokens) == tokens.dtype
+    return narrow and _chosen("stream", "narrow", not is_cpu(tokens.device))
+
+
+def keeps_placed_maps(device: torch.device) -> bool:
+    """Whether maps that blocks have been placed on are kept for the backward pass; most of them is zero.
+
+    On a GPU, whose memory decides how many images a pass takes, they are placed once more.
+    """
+    return _chosen("placed", "kept", is_cpu(device))
+
+
+def find_cast_together(tokens: torch.Tensor) -> torch.dtype | None:
+    """The type in which the weights of a block are cast at once; None: each where it is used, if at all."""
+    dtype = _find_narrow_type(tokens)
+    return dtype if dtype is not None and _chosen("casts", "together", not is_cpu(tokens.device)) else None
+
+
+def _find_narrow_type(tokens: torch.Tensor) -> torch.dtype | None:
+    """That of autocast; None without, or where what looks on wants plain operations."""
+    device = tokens.device.type
+    return None if is_transformed() or not torch.is_autocast_enabled(device) else torch.get_autocast_dtype(device)
 
 
 @functools.cache

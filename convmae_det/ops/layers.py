@@ -18,6 +18,7 @@ it. A detector on a CPU would go on compiling for hundreds of steps, and fill a 
 
 import contextlib
 import copy
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from . import choice
+from .narrowing import NarrowNorm, narrow_weights, narrowed
 
 Kept = torch.Tensor | tuple[torch.Size, tuple[int, ...], int]  # a tensor, or shape, strides and offset of a view
 
@@ -55,8 +57,9 @@ class Form:
 
 
 def accelerate(module: nn.Module) -> None:
-    """Lets linear layers and depthwise convolutions in the module run in the forms that choice.py chooses."""
+    """Lets linear layers, norms and depthwise convolutions in the module run in the forms that choice.py chooses."""
     accelerate_linear_layers(module)
+    accelerate_norms(module)
     accelerate_depthwise_convolutions(module)
 
 
@@ -76,7 +79,7 @@ def _apply_linear(layer: nn.Linear, tokens: torch.Tensor) -> torch.Tensor:
     plain = type(layer.weight) in (torch.Tensor, nn.Parameter)  # what quantises may know of products alone
     if plain and choice.linear_is_convolution(tokens):
         return convolution(tokens, layer.weight, layer.bias)
-    return F.linear(tokens, layer.weight, layer.bias)
+    return F.linear(tokens, _narrow(layer.weight), _narrow(layer.bias))
 
 
 def convolution(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -84,6 +87,46 @@ def convolution(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor |
     maps = tokens.reshape(1, -1, 1, tokens.shape[-1]).permute(0, 3, 1, 2)  # channels_last format: the same memory
     result = F.conv2d(maps, weight[:, :, None, None], bias)
     return result.permute(0, 2, 3, 1).reshape(*tokens.shape[:-1], len(weight))
+
+
+def accelerate_norms(module: nn.Module) -> None:
+    """Lets every `nn.LayerNorm` in the module give tokens in the type that they have, where that is chosen."""
+    for layer in module.modules():
+        if type(layer) is nn.LayerNorm:
+            layer.forward = Form(_apply_norm, layer)
+
+
+def _apply_norm(layer: nn.LayerNorm, tokens: torch.Tensor) -> torch.Tensor:
+    """(…, C) → (…, C)"""
+    if not choice.stream_is_narrow(tokens) or layer.weight is None or layer.bias is None:
+        return nn.LayerNorm.forward(layer, tokens)
+    wide = layer.weight, layer.bias
+    narrow = (_narrow(weight).to(tokens.dtype) for weight in wide)
+    return NarrowNorm.apply(tokens, *narrow, *(weight.detach() for weight in wide), layer.eps)
+
+
+def match_stream(added: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """What is to be added to the tokens, in their type where their sum is to stay in it."""
+    return added.to(tokens.dtype) if choice.stream_is_narrow(tokens) else added
+
+
+def cast_together(forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A module's forward method, which takes tokens first, with the weights of its layers cast at once if at all."""
+
+    @functools.wraps(forward)
+    def run(module: nn.Module, tokens: torch.Tensor, *inputs: Any, **options: Any) -> torch.Tensor:
+        dtype = choice.find_cast_together(tokens)
+        if dtype is None:
+            return forward(module, tokens, *inputs, **options)
+        with narrow_weights(module, dtype):
+            return forward(module, tokens, *inputs, **options)
+
+    return run
+
+
+def _narrow(weight: Any) -> Any:
+    """A weight or bias, or what it has been cast to for its block."""
+    return narrowed.weights.get(id(weight), weight)
 
 
 def accelerate_depthwise_convolutions(module: nn.Module) -> None:
@@ -109,7 +152,7 @@ def _apply_depthwise(layer: nn.Conv2d, maps: torch.Tensor) -> torch.Tensor:
     group = choice.choose_depthwise_group(maps)
     if group and layer.weight.requires_grad and torch.is_grad_enabled():
         return _GroupedGradients.apply(maps, layer.weight, layer.bias, group)
-    return nn.Conv2d.forward(layer, maps)
+    return layer._conv_forward(maps, _narrow(layer.weight), _narrow(layer.bias))
 
 
 class _GroupedGradients(torch.autograd.Function):
@@ -165,13 +208,7 @@ def _in_turn(tokens: torch.Tensor, layers: tuple) -> torch.Tensor:
     for layer in layers:
         with recomputed:  # what the layer keeps of the tokens
             result = layer(tokens)
-        recomputed = contextlib.nullcontext()
-        if (
-            _is_computed_again(layer)
-            and result.requires_grad
-            and not (recomputation.is_active or choice.is_transformed())
-        ):
-            recomputed = _kept_as_input(layer, tokens.detach(), result)
+        recomputed = keep_input(layer, tokens, result) if _is_computed_again(layer) else contextlib.nullcontext()
         tokens = result
     return tokens
 
@@ -181,15 +218,20 @@ def _is_computed_again(layer: Callable) -> bool:
     return isinstance(layer, nn.GELU) and not (layer._forward_hooks or layer._forward_pre_hooks)
 
 
-def _kept_as_input(function: nn.Module, tokens: torch.Tensor, result: torch.Tensor) -> saved_tensors_hooks:
+def keep_input(
+    function: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor, result: torch.Tensor
+) -> contextlib.AbstractContextManager:
     """A context in which autograd keeps of `result` and of views of it nothing but the way to compute them again.
 
-    `result` is function(tokens).
+    `result` is function(tokens). The context does nothing where all is computed again, or what looks on forbids it.
     """
-    memory = result.untyped_storage().data_ptr()
+    if recomputation.is_active or choice.is_transformed() or not result.requires_grad:
+        return contextlib.nullcontext()
+    tokens = tokens.detach()
+    memory = result.untyped_storage()._cdata  # tensors without values have no address
 
     def pack(tensor: torch.Tensor) -> Kept:
-        if tensor.untyped_storage().data_ptr() != memory:
+        if tensor.untyped_storage()._cdata != memory:
             return tensor
         return tensor.shape, tensor.stride(), int(tensor.storage_offset())
 
@@ -202,6 +244,19 @@ def _kept_as_input(function: nn.Module, tokens: torch.Tensor, result: torch.Tens
 def _piece(tokens: torch.Tensor, layers: tuple) -> torch.Tensor:
     with recomputation.active():
         return _in_turn(tokens, layers)
+
+
+def apply_placed(
+    convolution: Callable[[torch.Tensor], torch.Tensor],
+    place: Callable[[torch.Tensor], torch.Tensor],
+    blocks: torch.Tensor,
+) -> torch.Tensor:
+    """convolution(place(blocks)), where `place` lays blocks out on a map, which need not be kept."""
+    maps = place(blocks)
+    if choice.keeps_placed_maps(blocks.device):
+        return convolution(maps)
+    with keep_input(place, blocks, maps):
+        return convolution(maps)
 
 
 class _Recomputation(threading.local):
