@@ -108,6 +108,8 @@ def mask_bias(bias: torch.Tensor | None, mask: torch.Tensor | None, tokens: torc
 def _align(bias: torch.Tensor) -> torch.Tensor:
     """The same (…, S) with strides that the kernels want, which else would copy it in each block."""
     columns = choice.choose_bias_alignment(bias.device)
+    if columns == 1 or bias.shape[-1] % columns == 0:
+        return bias
     return F.pad(bias, (0, -bias.shape[-1] % columns))[..., : bias.shape[-1]]
 
 

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from reference.small import detector_cfg
 from torch.testing import assert_close
 
-from convmae_det.ops import choice
+from convmae_det.costs.gpu_step import count_step
+from convmae_det.modeling.backbone import ConvMAEBackbone
+from convmae_det.ops import attention, choice
 from convmae_det.ops.attention import attend, attend_by_axes, build_matrix_bias, look_up, mask_bias
 
 
@@ -49,6 +52,30 @@ def test_terms_of_rows_and_columns_are_a_bias(force, form, grid):
     assert_close(found, expected, rtol=0, atol=1e-14)
     of_ours, of_theirs = (torch.autograd.grad(result, parts, direction) for result in (found, expected))
     assert_close(of_ours, of_theirs, rtol=0, atol=1e-13)
+
+
+def count_pads(blocks: int, relative_position: str) -> int:
+    """Those of a training step of the backbone on a GPU, whose stage 3 has so many blocks."""
+    cfg = detector_cfg("MODEL.CONVMAE.DEPTHS", [1, 1, blocks], "MODEL.CONVMAE.GLOBAL_BLOCKS", [0])
+    cfg.MODEL.CONVMAE.RELATIVE_POSITION = relative_position
+
+    def run(model):
+        return model(torch.empty(2, 3, 64, 64))["e3"].float().sum()
+
+    return count_step(lambda: ConvMAEBackbone(cfg), run).operations["constant_pad_nd"]
+
+
+@pytest.mark.parametrize("relative_position", ["shared", "none"])
+def test_rows_of_biases_are_padded_once_a_pass_not_in_each_block(relative_position):
+    """Windows of 3×3 tokens, 9 keys. A block pads its tokens to whole windows, and its gradient to the map's."""
+    few, many = (count_pads(blocks, relative_position) for blocks in (5, 9))
+    assert many - few == 4 * 2
+
+
+def test_rows_that_need_none_are_not_copied(monkeypatch):
+    monkeypatch.setattr(choice, "choose_bias_alignment", lambda device: 8)
+    bias = torch.zeros(1, 2, 16, 16)
+    assert attention._align(bias) is bias
 
 
 @pytest.mark.parametrize("columns", [1, 8])
