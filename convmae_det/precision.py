@@ -174,6 +174,20 @@ def autocast(device: str | torch.device, dtype: torch.dtype | None) -> torch.aut
     return torch.autocast(torch.device(device).type, dtype, enabled=dtype is not None)
 
 
+def speed_up_float32(device: str) -> str:
+    """Lets a GPU multiply what remains in float32 as TF32: with float32's range, and ten bits of mantissa.
+
+    That is more than mixed precision leaves of what is multiplied, and several times as fast as all 23 bits.
+
+    Returns:
+        Text for a log line: "", or a phrase that says so
+    """
+    if not is_gpu(device):
+        return ""
+    torch.set_float32_matmul_precision("high")
+    return ", float32 multiplied as TF32"
+
+
 def keep_outputs_in_float32(model: nn.Module) -> None:
     """Makes FLOAT32_LAYERS of a detector return float32 under autocast, with forward hooks.
 

@@ -239,6 +239,13 @@ def test_in_float32_nothing_changes(detector):
     assert torch.equal(plain.pred_boxes.tensor, without.pred_boxes.tensor)
 
 
+@pytest.mark.parametrize(("device", "said"), [("cuda:1", ", float32 multiplied as TF32"), ("cpu", "")])
+def test_a_gpu_multiplies_what_remains_in_float32_as_tf32(monkeypatch, device, said):
+    called = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", called.append)
+    assert precision.speed_up_float32(device) == said and called == (["high"] if said else [])
+
+
 def test_autocast_of_no_type_is_none():
     a, b = torch.randn(2, 4, 4)
     with precision.autocast(torch.device("cpu"), None):

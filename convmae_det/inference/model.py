@@ -17,7 +17,7 @@ from ..modeling.decoder import Decoder
 from ..modeling.encoder import Encoder
 from ..ops.compilation import compile_modules
 from ..ops.layers import pad_regions
-from ..precision import keep_outputs_in_float32
+from ..precision import keep_outputs_in_float32, speed_up_float32
 from .padding import pad_as_trained
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,8 @@ def build_model(cfg: CfgNode) -> nn.Module:
         compile_modules(model, (Encoder, Decoder))  # the heads of a detector work on lists of boxes
     model.class_names = [name for _, name in cfg.DATASETS.CATEGORIES]  # which checkpoints store and compare
     counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]
-    logger.info(f"{type(model).__name__} on {cfg.MODEL.DEVICE}: {counts[0]:,} parameters, {counts[1]:,} trained")
+    tf32 = speed_up_float32(cfg.MODEL.DEVICE)
+    logger.info(f"{type(model).__name__} on {cfg.MODEL.DEVICE}: {counts[0]:,} parameters, {counts[1]:,} trained{tf32}")
     return model
 
 

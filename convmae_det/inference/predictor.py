@@ -156,10 +156,10 @@ class Predictor:
         height, width = image["image"].shape[1:]
         return math.ceil(height / stride), math.ceil(width / stride)
 
-    @torch.no_grad()
     def _run(self, batch: list[dict]) -> list[tuple[dict, Instances]]:
-        with autocast(self.cfg.MODEL.DEVICE, self.precision.dtype):
-            results = [output["instances"].to("cpu") for output in self._detect(batch)]
+        with torch.inference_mode(), autocast(self.cfg.MODEL.DEVICE, self.precision.dtype):
+            found = [output["instances"].to("cpu") for output in self._detect(batch)]
+        results = [copy_instances(instances) for instances in found]
         if self.score_threshold is not None:
             results = [instances[instances.scores >= self.score_threshold] for instances in results]
         return list(zip(batch, results, strict=True))
@@ -190,6 +190,12 @@ class Predictor:
         if self.cfg.INPUT.FORMAT != BANDS:
             return load_pixels(image, "RGB", self.decoding)
         return make_visible(load_pixels(image, BANDS, self.decoding._replace(bands=0)), BANDS)
+
+
+def copy_instances(instances: Instances) -> Instances:
+    """Copies what was found in torch.inference_mode, outside of which it can't be changed, to what can be."""
+    fields = {name: values.clone() for name, values in instances.get_fields().items()}
+    return Instances(instances.image_size, **fields)
 
 
 def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:

@@ -16,6 +16,7 @@ from ..data.image import Decoding, read_image
 from ..data.pretraining.folders import list_images
 from ..errors import InputError
 from ..modeling.masked_autoencoder import MaskedAutoencoder
+from ..precision import autocast, choose_evaluation_precision, log_precision
 from ..visualization.reconstructions import build_panels, make_noise
 from .model import build_model
 
@@ -37,7 +38,7 @@ def find_images(places: Sequence[str]) -> list[str]:
 def reconstruct_files(
     cfg: CfgNode, weights: str, paths: Sequence[str], seed: int = 0
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Reconstructs the middle of each image, resized to MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE.
+    """Reconstructs the middle of each image, resized to MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE, as TEST.PRECISION says.
 
     Args:
         cfg: of pretraining
@@ -50,10 +51,13 @@ def reconstruct_files(
     Raises:
         InputError: an image can't be read, or a part of the model is not among the weights; before the first is made.
     """
+    precision = choose_evaluation_precision(cfg)
+    log_precision(precision)
     images = torch.stack([_read_square(path, cfg) for path in paths])
     model = _load_model(cfg, weights)
     for image, noise in zip(images, make_noise(model, images, seed), strict=True):
-        panels, (loss,) = build_panels(model, image[None], noise[None], cfg.INPUT.FORMAT)
+        with autocast(cfg.MODEL.DEVICE, precision.dtype):
+            panels, (loss,) = build_panels(model, image[None], noise[None], cfg.INPUT.FORMAT)
         yield panels[0], loss
 
 

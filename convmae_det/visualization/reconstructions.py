@@ -42,7 +42,7 @@ def make_noise(model: MaskedAutoencoder, images: torch.Tensor, seed: int) -> tor
     return torch.rand(n, length, generator=torch.Generator().manual_seed(seed))
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def build_panels(
     model: MaskedAutoencoder, images: torch.Tensor, noise: torch.Tensor | None = None, image_format: str = "RGB"
 ) -> tuple[np.ndarray, list[float]]:
@@ -64,7 +64,7 @@ def build_panels(
     with inference_context(model):
         result = model.reconstruct(normalised, None if noise is None else noise.to(model.device))
     masks = len(result.prediction) // len(images)  # of each image
-    prediction, hidden = result.prediction[::masks], result.hidden[::masks]
+    prediction, hidden = result.prediction[::masks].float(), result.hidden[::masks]
 
     patches = patchify(normalised)
     target = build_target_patches(patches, model.norm_pix_loss)

@@ -8,6 +8,7 @@ from reference.small import AUTOENCODER, ENCODER, autoencoder_cfg, randomise
 from convmae_det.cli import reconstruct
 from convmae_det.cli.main import main
 from convmae_det.errors import InputError
+from convmae_det.modeling.masked_autoencoder import MaskedAutoencoder
 from convmae_det.visualization.reconstructions import make_noise
 from convmae_det.visualization.sheet import GAP, TITLE_HEIGHT
 
@@ -39,7 +40,7 @@ def run(*words: str, weights: str = "mae.pth", config: str = "config.yaml") -> N
 
 
 def test_every_image_of_a_folder_gets_a_row_and_a_line(folder, model, capsys):
-    run("images")
+    run("images", "TEST.PRECISION", "float32")
     lines = capsys.readouterr().out.splitlines()
     names = [line.rsplit("/")[-1].split(":")[0] for line in lines[:3]]
     assert names == ["a.png", "b.png", "c.png"] and lines[3:] == ["reconstructions.png written"]
@@ -51,6 +52,21 @@ def test_every_image_of_a_folder_gets_a_row_and_a_line(folder, model, capsys):
     with torch.no_grad():
         loss = model.eval()([{"image": image, "noise": noise}])["loss_reconstruction"].item()
     assert lines[1].endswith(f"loss {loss:.4f}")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_it_runs_in_the_precision_that_is_asked_for(folder, monkeypatch, precision):
+    seen = set()
+    forward = MaskedAutoencoder.predict_hidden
+
+    def watched(model, *inputs):
+        result = forward(model, *inputs)
+        seen.add((str(result[1].dtype), torch.is_inference_mode_enabled()))
+        return result
+
+    monkeypatch.setattr(MaskedAutoencoder, "predict_hidden", watched)
+    run("images/b.png", "TEST.PRECISION", precision)
+    assert seen == {(f"torch.{precision}", True)}
 
 
 def test_the_seed_decides_the_masks(folder):

@@ -170,6 +170,16 @@ def test_it_runs_in_the_precision_of_training_or_another(make, paths, monkeypatc
     assert found.pred_masks.dtype == torch.bool
 
 
+def test_what_is_found_can_be_changed_though_nothing_is_kept_for_gradients(make, paths):
+    predictor, seen = make(), set()
+    predictor.model.backbone.register_forward_hook(lambda *_: seen.add(torch.is_inference_mode_enabled()))
+    found = predictor(paths[0])
+    assert seen == {True}
+    found.pred_boxes.scale(2, 2)
+    found.scores.mul_(0.5)
+    assert not any(tensor.is_inference() for tensor in (found.pred_boxes.tensor, found.scores, found.pred_masks))
+
+
 def test_evaluation_finds_the_same_in_mixed_precision(make, paths):
     narrow = make(precision="bfloat16")
     mapper = DetectionMapper(narrow.cfg, False)
