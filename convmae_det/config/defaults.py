@@ -96,7 +96,8 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.LSJ.MAX_SCALE = 2.0  # ... up to this one
     cfg.INPUT.MIN_SIZE_TEST = 1024  # pixels: shorter side at test time,
     cfg.INPUT.MAX_SIZE_TEST = 1024  # as long as the longer side stays below this
-    cfg.DATALOADER.NUM_WORKERS = min(4, os.cpu_count() or 1)  # reading images, beside each process that trains
+    cfg.DATALOADER.NUM_WORKERS = min(4, os.cpu_count() or 1)  # readers of images beside each process, a number that
+    # Detectron2's own loaders take, too; auto (-1), which `read_config` sets: the cores for each process on the machine
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False  # every crop has the same shape; grouping would reorder the data
 
 

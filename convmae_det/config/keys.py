@@ -16,6 +16,8 @@ from .reading import flatten_keys, read_yaml
 
 GROUPS = ("MODEL.", "INPUT.", "DATASETS.", "DATALOADER.", "SOLVER.", "TEST.")  # how keys begin
 BOX_WEIGHTS = ("MODEL.RPN.BBOX_REG_WEIGHTS", "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS")  # of x, y, width and height
+AUTO = -1  # what the word auto stands for in these keys, whose values are whole numbers
+AUTO_KEYS = ("SOLVER.MAX_IMS_PER_PASS", "DATALOADER.NUM_WORKERS")
 NAMES = ("DATASETS.TRAIN", "DATASETS.TEST")
 MAX_SHOWN = 200  # characters of a value in an error
 
@@ -86,7 +88,7 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
         )
     current = known[key]
     try:
-        value = _decode(value, current)
+        value = _decode(AUTO if value == "auto" and key in AUTO_KEYS else value, current)
         if (value is None and current is not None) or not _is_like(value, current):
             raise ValueError
         cfg.merge_from_list([key, value])

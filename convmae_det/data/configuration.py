@@ -7,7 +7,7 @@ from detectron2.config import CfgNode, get_cfg
 from ..config.architectures import CLASS_KEYS
 from ..config.defaults import add_convmae_config
 from ..config.device import find_available_device
-from ..config.keys import set_keys
+from ..config.keys import AUTO, set_keys
 from .detection.categories import find_detector_categories
 from .detection.coco_format import register_coco_format
 
@@ -15,6 +15,7 @@ from .detection.coco_format import register_coco_format
 def read_config(config_file: str, pairs: Sequence[str] = (), source: str = "the command line") -> CfgNode:
     """Reads a configuration: the defaults, then `config_file`, then KEY VALUE `pairs`. MODEL.DEVICE is not resolved.
 
+    DATALOADER.NUM_WORKERS is auto by itself: what is read here goes to our own loaders, which take it.
     The data sets of DATASETS.COCO_FORMAT are registered. DATASETS.CATEGORIES and, unless it is set, the detector's
     number of classes are taken from the data sets.
 
@@ -30,6 +31,7 @@ def read_config(config_file: str, pairs: Sequence[str] = (), source: str = "the 
     """
     cfg = get_cfg()
     add_convmae_config(cfg)
+    cfg.DATALOADER.NUM_WORKERS = AUTO
     _set_classes(cfg, set_keys(cfg, config_file, pairs, source))
     return cfg
 

@@ -14,11 +14,13 @@ import contextlib
 import functools
 import itertools
 import math
+import os
 import pickle
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,10 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler, get_wo
 from ..config.checks.data import check_loader
 from ..config.checks.rules import check_at_least
 from ..config.checks.training import check_batch
+from ..config.keys import AUTO
 from ..errors import InputError
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container or job on Linux: "200000 100000", or "max 100000"
 
 
 @functools.lru_cache(maxsize=2)  # the current epoch, and the next, which other batches may have begun
@@ -240,6 +245,22 @@ def ignore_signals(worker: int) -> None:
     signal.signal(signal.SIGTERM, receive)
 
 
+def count_workers(cfg: CfgNode) -> int:
+    """Counts the workers of a loader: DATALOADER.NUM_WORKERS; auto is this process's share of the cores."""
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return max(1, count_cores() // comm.get_local_size()) if workers == AUTO else workers
+
+
+def count_cores() -> int:
+    """Counts the cores that the processes here may use: those they are bound to, and no more than a quota pays for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+        return min(cores, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # not Linux, or no quota
+        return cores
+
+
 def build_stream_loader(
     cfg: CfgNode,
     dataset: Sequence | ConcatDataset,
@@ -271,7 +292,7 @@ def build_stream_loader(
     loader = DataLoader(
         SampleStream(dataset, ErrorReturningMapper(mapper), seed),
         batch_sampler=positions,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        num_workers=count_workers(cfg),
         collate_fn=functools.partial(pack_batch, collate=collate),
         worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # each iterator draws a seed for its workers, not from the model's generator

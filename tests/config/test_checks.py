@@ -79,7 +79,7 @@ SOLVER = [
     ("AMP.DTYPE", "half"),
 ]
 OTHERS = [
-    ("DATALOADER.NUM_WORKERS", -1),
+    ("DATALOADER.NUM_WORKERS", -2),
     ("INPUT.FORMAT", "HSV"),
     ("INPUT.RANDOM_FLIP", "diagonal"),
     ("MODEL.PIXEL_MEAN", [1.0]),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convmae_det.config import add_convmae_config
-from convmae_det.config.keys import GROUPS, set_key, set_keys, split_pairs
+from convmae_det.config.keys import AUTO, AUTO_KEYS, GROUPS, set_key, set_keys, split_pairs
 from convmae_det.config.reading import flatten_keys
 from convmae_det.errors import InputError
 
@@ -61,6 +61,23 @@ def test_pairs_win_over_the_file(tmp_path):
     given_keys = set_keys(cfg, str(tmp_path / "own.yaml"), ["SOLVER.MAX_ITER", "3", "VIS_PERIOD", "4"])
     assert (cfg.SEED, cfg.SOLVER.MAX_ITER, cfg.VIS_PERIOD) == (1, 3, 4)
     assert given_keys == {"SEED", "SOLVER.MAX_ITER", "VIS_PERIOD"}
+
+
+@pytest.mark.parametrize("key", AUTO_KEYS)
+def test_auto_is_a_number_that_any_other_can_replace(tmp_path, key):
+    cfg = defaults()
+    group, name = key.split(".")
+    (tmp_path / "own.yaml").write_text(f"{group}: {{{name}: auto}}\n")
+    set_keys(cfg, str(tmp_path / "own.yaml"), [])
+    assert dict(flatten_keys(cfg))[key] == AUTO
+    set_key(cfg, key, "3", "the command line")
+    set_key(cfg, key, "auto", "the command line")
+    assert dict(flatten_keys(cfg))[key] == AUTO
+
+
+def test_other_numbers_are_never_auto():
+    with pytest.raises(InputError, match="SOLVER.IMS_PER_BATCH, .* is 'auto'; it must be a int"):
+        set_key(defaults(), "SOLVER.IMS_PER_BATCH", "auto", "the command line")
 
 
 # Keys for the same thing

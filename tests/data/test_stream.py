@@ -8,9 +8,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from detectron2.utils import comm
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convmae_det.config.keys import AUTO
+from convmae_det.data import stream as module
 from convmae_det.data.stream import (
     ErrorRaisingLoader,
     ErrorReturningMapper,
@@ -18,6 +21,8 @@ from convmae_det.data.stream import (
     SampleStream,
     StepPositionSampler,
     build_stream_loader,
+    count_cores,
+    count_workers,
 )
 from convmae_det.errors import InputError
 
@@ -201,6 +206,37 @@ def test_other_errors_of_a_worker_keep_their_traceback(cfg):
         take(cfg, 1, mapper=len)
 
 
+@pytest.mark.parametrize(
+    ("workers", "cores", "processes", "expected"),
+    [(AUTO, 16, 1, 16), (AUTO, 16, 3, 5), (AUTO, 2, 8, 1), (0, 16, 1, 0), (3, 2, 1, 3)],
+)
+def test_auto_workers_are_the_cores_for_each_process_here(cfg, monkeypatch, workers, cores, processes, expected):
+    monkeypatch.setattr(module, "count_cores", lambda: cores)
+    monkeypatch.setattr(comm, "get_local_size", lambda: processes)
+    cfg.DATALOADER.NUM_WORKERS = workers
+    assert count_workers(cfg) == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [("max 100000\n", 8), ("250000 100000\n", 3), ("50000 100000", 1), ("9900000 100000", 8), ("", 8), (None, 8)],
+)
+def test_cores_are_those_bound_to_and_paid_for(monkeypatch, tmp_path, quota, expected):
+    """At most the quota of a container, rounded up; no file: none."""
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(module, "CPU_QUOTA", tmp_path / "cpu.max")
+    if quota is not None:
+        module.CPU_QUOTA.write_text(quota)
+    assert count_cores() == expected
+
+
+def test_without_affinity_all_cores_count(monkeypatch, tmp_path):
+    monkeypatch.delattr(module.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(module, "CPU_QUOTA", tmp_path / "cpu.max")
+    assert count_cores() == 6
+
+
 def share_nothing(storage):
     raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
@@ -246,7 +282,7 @@ def test_a_batch_that_can_t_be_cut_names_the_keys(cfg, processes):
 
 
 @pytest.mark.parametrize(
-    "key, value", [("SOLVER.IMS_PER_BATCH", 0), ("SOLVER.ACCUMULATION_STEPS", 0), ("DATALOADER.NUM_WORKERS", -1)]
+    "key, value", [("SOLVER.IMS_PER_BATCH", 0), ("SOLVER.ACCUMULATION_STEPS", 0), ("DATALOADER.NUM_WORKERS", -2)]
 )
 def test_values_out_of_range_are_named(cfg, key, value):
     cfg.merge_from_list([key, value])

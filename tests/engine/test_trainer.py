@@ -283,7 +283,7 @@ def test_evaluation_needs_weights_of_the_whole_model(make_cfg, tmp_path):
         (["SOLVER.BASE_LR", 0.0], r"SOLVER\.BASE_LR is 0\.0; it must"),
         (["SOLVER.EMA.DECAY", 2.0], r"SOLVER\.EMA\.DECAY is 2\.0; it must"),
         (["INPUT.LSJ.MIN_SCALE", -1.0], r"INPUT\.LSJ\.MIN_SCALE is -1\.0; it must"),
-        (["DATALOADER.NUM_WORKERS", -1], r"DATALOADER\.NUM_WORKERS is -1; it must"),
+        (["DATALOADER.NUM_WORKERS", -2], r"DATALOADER\.NUM_WORKERS is -2; it must"),
         (["DATASETS.TEST", DATA[1:], "INPUT.MAX_SIZE_TEST", 0], r"INPUT\.MAX_SIZE_TEST is 0; it must"),
         (["DATASETS.TEST", DATA[1:], "TEST.EVAL_EPOCHS", -1.0], r"TEST\.EVAL_EPOCHS is -1\.0; it must"),
         (["DATASETS.TEST", ("shapes_vall",)], "'shapes_vall' is not registered: did you mean shapes_val"),

@@ -34,7 +34,7 @@ def check_names(key: str, names: Sequence[str]) -> None:
 
 def check_loader(cfg: CfgNode) -> None:
     """Checks DATALOADER.NUM_WORKERS."""
-    check_at_least(cfg, "DATALOADER.NUM_WORKERS", 0)
+    check_at_least(cfg, "DATALOADER.NUM_WORKERS", -1, "; -1, or auto, is the cores for each process on the machine")
 
 
 def check_order(cfg: CfgNode) -> None:

@@ -14,6 +14,7 @@ from ..stream import (
     ErrorReturningMapper,
     RepeatedDataset,
     build_stream_loader,
+    count_workers,
     ignore_signals,
     pack_batch,
 )
@@ -101,7 +102,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> ErrorRaisingLoader:
     dicts = load_dataset_dicts([dataset_name], is_train=False, cfg=cfg)
     check_classes(cfg, [dataset_name])
     mapper = ErrorReturningMapper(DetectionMapper(cfg, False))
-    workers = cfg.DATALOADER.NUM_WORKERS
+    workers = count_workers(cfg)
     loader = build_detection_test_loader(dicts, mapper=mapper, num_workers=workers, collate_fn=pack_batch)
     loader.worker_init_fn = ignore_signals
     return ErrorRaisingLoader(loader)
