@@ -24,8 +24,9 @@ from convmae_det.costs.measuring import (
     measure_process_peak,
     print_peak,
 )
-from convmae_det.costs.network import make_random_input
+from convmae_det.costs.network import OBJECTS
 from convmae_det.costs.operations import OperationCounter
+from convmae_det.data.random_input import make_random_input
 from convmae_det.errors import InputError
 from convmae_det.modeling.decoder import Decoder
 from convmae_det.modeling.encoder import Encoder
@@ -59,7 +60,8 @@ class Workload:
         self.images = torch.randn(args.batch, 3, size, size, generator=generator).to(self.device)
         unit = getattr(self.model, "mask_unit", 16)  # pixels along the side of what is hidden as one
         self.noise = torch.rand(args.batch, (size // unit) ** 2, generator=generator).to(self.device)
-        self.batch = [make_random_input(configuration(kind, size, args.arch), size, True) for _ in range(args.batch)]
+        cfg = configuration(kind, size, args.arch)
+        self.batch = [make_random_input(cfg, size, OBJECTS) for _ in range(args.batch)]
 
     def __call__(self) -> None:
         if not self.training:

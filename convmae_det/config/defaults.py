@@ -121,7 +121,8 @@ def _add_solver(cfg: CfgNode) -> None:
     solver.WARMUP_ITERS = 250
     solver.IMS_PER_BATCH = 16  # images in one optimizer step, over all processes and accumulation steps
     solver.ACCUMULATION_STEPS = 1  # run the batch in this many equal parts, gradients averaged; 0: the least number ...
-    solver.MAX_IMS_PER_PASS = 0  # ... with at most this many images in one pass of a process; 0: no limit
+    solver.MAX_IMS_PER_PASS = 0  # ... with at most this many images in one pass of a process; 0: no limit; auto (-1):
+    # as many as fit the memory of the GPU, found by trial passes once for a run, on a CPU 64
     solver.REFERENCE_BATCH_SIZE = 16  # BASE_LR is for this many images and scales with IMS_PER_BATCH; 0: not scaled
     solver.BASE_LR = 1e-4
     solver.BASE_LR_END = 0.0  # WarmupCosineLR: the final rate

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
 from tqdm import tqdm
 
 from ..config.architectures import is_detector
 from ..data.configuration import read_tool_config
+from ..data.random_input import make_random_input
 from ..engine.step import TrainingStep
 from ..errors import InputError
 from ..inference.model import build_model
@@ -94,7 +94,7 @@ class Pass:
     def __init__(self, cfg: CfgNode, size: int, batch_size: int, train: bool):
         torch.manual_seed(0)
         self.model = build_model(cfg).train(train)
-        self.inputs = [make_random_input(cfg, size, objects=train) for _ in range(batch_size)]
+        self.inputs = [make_random_input(cfg, size, OBJECTS * train) for _ in range(batch_size)]
         self.device, self.dtype, self.step = cfg.MODEL.DEVICE, choose_precision_of_pass(cfg, train).dtype, None
         if train:
             self.step = TrainingStep(
@@ -125,18 +125,6 @@ class Pass:
 def choose_precision_of_pass(cfg: CfgNode, train: bool) -> Precision:
     """Chooses the precision of training or of evaluation."""
     return choose_training_precision(cfg) if train else choose_evaluation_precision(cfg)
-
-
-def make_random_input(cfg: CfgNode, size: int, objects: bool) -> dict:
-    """Makes a square random image as a mapper returns it, for training with objects."""
-    entry = {"image": torch.randint(0, 256, (len(cfg.MODEL.PIXEL_MEAN), size, size), dtype=torch.uint8)}
-    if objects and is_detector(cfg):
-        corners = torch.rand(OBJECTS, 2, 2).sort(dim=1).values * (size - 8) + torch.tensor([[[0], [8]]])
-        instances = Instances((size, size), gt_boxes=Boxes(corners.flatten(1)))
-        instances.gt_classes = torch.zeros(OBJECTS, dtype=torch.int64)
-        instances.gt_masks = BitMasks(torch.ones(OBJECTS, size, size, dtype=torch.bool))
-        entry["instances"] = instances
-    return entry
 
 
 def find_part(name: str) -> str:

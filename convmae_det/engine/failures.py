@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TypeGuard
 
+import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.utils import comm
@@ -23,7 +24,7 @@ ANSWER_TIMEOUT = 10  # seconds, less than the 30 that torchrun gives the others 
 def is_known_failure(error: BaseException | None) -> bool:
     """Whether :func:`describe_failure` has a sentence for it."""
     found = (_is_unwritable(error), _is_of_a_reader(error), _is_of_another_process(error))
-    return isinstance(error, PrintableError) or any(found)
+    return isinstance(error, (PrintableError, torch.OutOfMemoryError)) or any(found)
 
 
 def describe_failure(error: BaseException, cfg: CfgNode | None) -> str | None:
@@ -38,6 +39,11 @@ def describe_failure(error: BaseException, cfg: CfgNode | None) -> str | None:
         return (
             f"{place} can't be written to ({error.strerror}), and the last checkpoint is as "
             "it was: make room, then go on with --resume"
+        )
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "the memory of the GPU ran out: set SOLVER.MAX_IMS_PER_PASS to auto, or to fewer images than now, or see "
+            "docs/one_gpu.md for what else takes less, then go on with --resume"
         )
     if _is_of_a_reader(error):
         return _describe_reader_failure(str(error))

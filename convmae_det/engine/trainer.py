@@ -26,6 +26,7 @@ from ..checkpoint.class_names import describe_classes
 from ..checkpoint.record import begin_record
 from ..checkpoint.writing import write_checkpoint
 from ..config.defaults import add_convmae_config
+from ..config.keys import AUTO
 from ..config.reading import flatten_keys
 from ..config.unused import find_idle_keys
 from ..data.share import choose_share
@@ -35,7 +36,7 @@ from ..files import atomic_write, remove_temporary_files
 from ..inference.model import build_model
 from ..precision import choose_training_precision, log_precision
 from ..solver.optimizer import build_gradient_clipper, build_optimizer
-from ..solver.schedule import build_run_config, resolve_schedule
+from ..solver.schedule import build_run_config, limit_passes, resolve_schedule
 from .hooks.average import AverageSavingHook, build_average
 from .hooks.best import BestCheckpoint, TrainingStopped
 from .hooks.evaluation import EvaluationHook
@@ -43,6 +44,7 @@ from .hooks.interruption import InterruptionHook
 from .hooks.progress import ProgressHook
 from .hooks.settling import SettlingHook
 from .output_folder import FINAL, FINAL_AVERAGE, WHOLE, check_strangers, complete_last_line, move_earlier_run
+from .pass_size import PassSize, find_pass_size, log_recorded
 from .step import Batch, TrainingStep, parallelise
 
 logger = logging.getLogger(__name__)
@@ -87,6 +89,7 @@ class Trainer(DefaultTrainer):
             average=build_average(model, cfg.SOLVER.EMA.DECAY),
             seed=self.cfg.SEED,
         )
+        self.pass_size: PassSize | None = None  # found once for a run, and recorded in its checkpoints
         self.scheduler = self.build_lr_scheduler(self.cfg, optimizer)
         self.checkpointer = Checkpointer(
             model, cfg.OUTPUT_DIR, max_to_keep=cfg.SOLVER.MAX_TO_KEEP, trainer=weakref.proxy(self)
@@ -171,6 +174,8 @@ class Trainer(DefaultTrainer):
             )
             self._evaluate_again()
         else:
+            if self.cfg.SOLVER.MAX_IMS_PER_PASS == AUTO:
+                self._limit_passes()
             if comm.is_main_process():
                 self._prepare_output()
             self.data_loader = self.build_train_loader(self.cfg, self.start_iter, self.dataset)
@@ -181,6 +186,16 @@ class Trainer(DefaultTrainer):
             finally:  # the loader's workers end with its iterator; a process that waits for them at exit may hang
                 self._trainer._data_loader_iter_obj = None
         return getattr(self, "_last_eval_results", None)
+
+    def _limit_passes(self) -> None:
+        """Puts a number in place of SOLVER.MAX_IMS_PER_PASS auto: that of the resumed run, lest its course change."""
+        if self.pass_size:
+            log_recorded(self.pass_size, self.cfg.MODEL.DEVICE)
+        else:
+            model, dtype = self.checkpointer.model, self._trainer.autocast_dtype
+            self.pass_size = find_pass_size(self.cfg, model, self.optimizer, dtype)
+        limit_passes(self.cfg, self.pass_size.images)
+        self._trainer.accumulation_steps = self.cfg.SOLVER.ACCUMULATION_STEPS
 
     def before_train(self) -> None:
         """Limits the event storage to what its writers need: Detectron2 would keep every number of the whole run."""
@@ -231,6 +246,10 @@ class Trainer(DefaultTrainer):
             content = {"model": model.state_dict()} | describe_classes(model)
             write_checkpoint(content, os.path.join(self.cfg.OUTPUT_DIR, FINAL_AVERAGE), recorded=True)
 
+    def state_dict(self) -> dict:
+        recorded = {"pass_size": self.pass_size._asdict()} if self.pass_size else {}
+        return super().state_dict() | recorded
+
     def load_state_dict(self, state_dict: dict) -> None:
         """Restores the state of training from a checkpoint.
 
@@ -252,6 +271,8 @@ class Trainer(DefaultTrainer):
         for group, values, rate in zip(self.optimizer.param_groups, configured, self.scheduler.get_lr(), strict=True):
             group.update(values, lr=rate)
         self.cfg.SEED = self._trainer.seed
+        if "pass_size" in state_dict:
+            self.pass_size = PassSize(**state_dict["pass_size"])
 
 
 def _warn_of_idle_keys(cfg: CfgNode) -> None:

@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from ..config.checks.training import check_batch, check_solver
+from ..config.keys import AUTO
 from ..errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -17,8 +18,9 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
 
     MAX_EPOCHS becomes MAX_ITER (unless that is set), WARMUP_EPOCHS becomes WARMUP_ITERS, EVAL_EPOCHS becomes
     EVAL_PERIOD, STEP_FRACTIONS becomes STEPS (unless that is set), BASE_LR and BASE_LR_END are scaled to the batch,
-    ACCUMULATION_STEPS 0 becomes the least number that MAX_IMS_PER_PASS allows. An epoch has IMAGES_PER_EPOCH images if
-    that is set; else that becomes `num_images`. Resolving the result again, for any number of images, changes nothing.
+    ACCUMULATION_STEPS 0 becomes the least number that MAX_IMS_PER_PASS allows, unless that is auto: see `limit_passes`.
+    An epoch has IMAGES_PER_EPOCH images if that is set; else that becomes `num_images`. Resolving the result again, for
+    any number of images, changes nothing.
 
     Raises:
         InputError: values that make no schedule, by their key; a data set without images.
@@ -40,7 +42,7 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
         test.EVAL_PERIOD, test.EVAL_EPOCHS = math.ceil(test.EVAL_EPOCHS * iterations_per_epoch), 0.0
     wanted_warmup, solver.WARMUP_ITERS = solver.WARMUP_ITERS, min(solver.WARMUP_ITERS, solver.MAX_ITER - 1)
     _resolve_steps(solver)
-    if not solver.ACCUMULATION_STEPS:
+    if not solver.ACCUMULATION_STEPS and solver.MAX_IMS_PER_PASS != AUTO:
         solver.ACCUMULATION_STEPS = _find_least_accumulation(solver.IMS_PER_BATCH, solver.MAX_IMS_PER_PASS)
     if solver.REFERENCE_BATCH_SIZE:
         scale = solver.IMS_PER_BATCH / solver.REFERENCE_BATCH_SIZE
@@ -73,6 +75,19 @@ def build_run_config(given: CfgNode, resolved: CfgNode) -> CfgNode:
     return config
 
 
+def limit_passes(resolved: CfgNode, images: int) -> None:
+    """Puts a number in place of MAX_IMS_PER_PASS auto, and the ACCUMULATION_STEPS that follow, and logs them.
+
+    Args:
+        resolved: changed in place
+        images: the most in one pass of a process
+    """
+    solver = resolved.SOLVER
+    solver.MAX_IMS_PER_PASS = images
+    solver.ACCUMULATION_STEPS = _find_least_accumulation(solver.IMS_PER_BATCH, images)
+    logger.info(f"Batch: {_describe_batch(solver)}")
+
+
 def _resolve_steps(solver: CfgNode) -> None:
     """Computes the steps in iterations; those are left out that a short training doesn't reach or that are equal."""
     if solver.LR_SCHEDULER_NAME != "WarmupMultiStepLR":
@@ -87,8 +102,15 @@ def _find_least_accumulation(images: int, limit: int) -> int:
     return next(parts for parts in range(1, share + 1) if share % parts == 0 and share <= parts * (limit or share))
 
 
-def _describe_schedule(given: CfgNode, solver: CfgNode) -> str:
+def _describe_batch(solver: CfgNode) -> str:
     processes, parts = comm.get_world_size(), solver.ACCUMULATION_STEPS
+    if not parts:
+        return f"{solver.IMS_PER_BATCH} images, in passes of what fits (SOLVER.MAX_IMS_PER_PASS auto)"
+    images = solver.IMS_PER_BATCH // (processes * parts)
+    return f"{solver.IMS_PER_BATCH} images = processes {processes} × accumulation steps {parts} × images {images}"
+
+
+def _describe_schedule(given: CfgNode, solver: CfgNode) -> str:
     per_epoch = solver.IMAGES_PER_EPOCH / solver.IMS_PER_BATCH
     rate = f"{solver.BASE_LR:.6g}"
     if solver.BASE_LR != given.BASE_LR:
@@ -102,8 +124,7 @@ def _describe_schedule(given: CfgNode, solver: CfgNode) -> str:
     lines = {
         "length": f"{solver.MAX_ITER} iterations, {solver.MAX_ITER / per_epoch:.4g} epochs",
         "epoch": f"{solver.IMAGES_PER_EPOCH} images{recorded}, {per_epoch:.6g} iterations",
-        "batch": f"{solver.IMS_PER_BATCH} images = processes {processes} × accumulation steps {parts} × images "
-        f"{solver.IMS_PER_BATCH // (processes * parts)}",
+        "batch": _describe_batch(solver),
         "warm-up": f"{solver.WARMUP_ITERS} iterations",
         "learning rate": rate,
         "then": course,

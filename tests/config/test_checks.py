@@ -47,7 +47,7 @@ SOLVER = [
     ("STEPS", (0, 10)),
     ("STEPS", (1.5,)),
     ("ACCUMULATION_STEPS", -1),
-    ("MAX_IMS_PER_PASS", -1),
+    ("MAX_IMS_PER_PASS", -2),
     ("IMAGES_PER_EPOCH", -1),
     ("IMS_PER_BATCH", 0),
     ("IMS_PER_BATCH", -4),
@@ -172,13 +172,19 @@ def test_the_batch_must_divide_into_its_parts(images, parts, processes):
             check_batch(cfg, processes)
 
 
-@pytest.mark.parametrize("limit, parts, fits", [(4, 0, True), (4, 2, True), (3, 2, False), (3, 4, True), (0, 1, True)])
+@pytest.mark.parametrize(
+    "limit, parts, fits",
+    [(4, 0, True), (4, 2, True), (3, 2, False), (3, 4, True), (0, 1, True), (-1, 0, True), (-1, 1, False)],
+)
 def test_accumulation_steps_keep_to_the_images_of_a_pass(limit, parts, fits):
     options = ("SOLVER.IMS_PER_BATCH", 8, "SOLVER.MAX_IMS_PER_PASS", limit, "SOLVER.ACCUMULATION_STEPS", parts)
     if fits:
         check_batch(detector_cfg(*options), 1)
     else:
-        with pytest.raises(InputError, match=rf"SOLVER.ACCUMULATION_STEPS is {parts}; it must be 0, .*_PASS {limit}"):
+        with pytest.raises(
+            InputError,
+            match=rf"SOLVER.ACCUMULATION_STEPS is {parts}; it must be 0, .*_PASS {limit if limit > 0 else 'auto'}",
+        ):
             check_batch(detector_cfg(*options), 1)
 
 

@@ -6,6 +6,7 @@ from yacs.config import CfgNode
 
 from ...precision import AMP_DTYPES, DTYPES, TRAINED, require_gpu
 from ..architectures import is_detector
+from ..keys import AUTO
 from ..unused import list_unused
 from .data import (
     check_input,
@@ -116,7 +117,7 @@ def _check_rates(cfg: CfgNode) -> None:
 def check_batch(cfg: CfgNode, processes: int) -> None:
     """Checks that the images of an optimizer step can be divided among `processes` and accumulation steps."""
     check_at_least(cfg, "SOLVER.ACCUMULATION_STEPS", 0, "; 0 follows from SOLVER.MAX_IMS_PER_PASS")
-    check_at_least(cfg, "SOLVER.MAX_IMS_PER_PASS", 0, "; 0 sets no limit")
+    check_at_least(cfg, "SOLVER.MAX_IMS_PER_PASS", -1, "; 0 sets no limit, and -1, or auto, that of the memory")
     images, parts, limit = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS, cfg.SOLVER.MAX_IMS_PER_PASS
     passes = max(parts, 1) * processes
     require(
@@ -126,7 +127,8 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
         f"be a multiple of {passes}, that is, of {processes} process{'es' * (processes > 1)} × "
         f"SOLVER.ACCUMULATION_STEPS {max(parts, 1)}",
     )
-    must = f"be 0, from which the least number follows that keeps to SOLVER.MAX_IMS_PER_PASS {limit}, or be higher"
+    shown = "auto" if limit == AUTO else limit
+    must = f"be 0, from which the least number follows that keeps to SOLVER.MAX_IMS_PER_PASS {shown}, or be higher"
     require(not (parts and limit) or images <= passes * limit, "SOLVER.ACCUMULATION_STEPS", parts, must)
 
 
