@@ -22,6 +22,7 @@ from convmae_det.config.checks.training import (
     check_pretraining,
     check_solver,
 )
+from convmae_det.config.keys import AUTO
 from convmae_det.data.detection.jitter import build_augmentations
 from convmae_det.data.pretraining.mapper import PretrainingMapper
 from convmae_det.errors import InputError
@@ -174,17 +175,15 @@ def test_the_batch_must_divide_into_its_parts(images, parts, processes):
 
 @pytest.mark.parametrize(
     "limit, parts, fits",
-    [(4, 0, True), (4, 2, True), (3, 2, False), (3, 4, True), (0, 1, True), (-1, 0, True), (-1, 1, False)],
+    [(4, 0, True), (4, 2, True), (3, 2, False), (3, 4, True), (0, 1, True), (AUTO, 0, True), (AUTO, 1, False)],
 )
 def test_accumulation_steps_keep_to_the_images_of_a_pass(limit, parts, fits):
     options = ("SOLVER.IMS_PER_BATCH", 8, "SOLVER.MAX_IMS_PER_PASS", limit, "SOLVER.ACCUMULATION_STEPS", parts)
     if fits:
         check_batch(detector_cfg(*options), 1)
     else:
-        with pytest.raises(
-            InputError,
-            match=rf"SOLVER.ACCUMULATION_STEPS is {parts}; it must be 0, .*_PASS {limit if limit > 0 else 'auto'}",
-        ):
+        shown = "auto" if limit == AUTO else limit
+        with pytest.raises(InputError, match=rf"SOLVER.ACCUMULATION_STEPS is {parts}; it must be 0, .*_PASS {shown}"):
             check_batch(detector_cfg(*options), 1)
 
 

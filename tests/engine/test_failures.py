@@ -23,10 +23,7 @@ GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection cl
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), r"^out can't be written to \(No space left on device\)"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), r"^out can't be written to \(Disk quota exceeded\)"),
         (OSError(errno.EROFS, "Read-only file system", "a/b.json"), r"^a/b\.json can't be written to"),
-        (
-            torch.OutOfMemoryError("CUDA out of memory"),
-            "memory of the GPU ran out: set SOLVER.MAX_IMS_PER_PASS to auto",
-        ),
+        (torch.OutOfMemoryError("CUDA"), "^the memory of the GPU ran out: set SOLVER.MAX_IMS_PER_PASS to auto"),
         (RuntimeError(READER.format("Killed")), r"a process that reads images has ended \(Killed\)"),
         (RuntimeError(READER.format("Bus error")), "shared memory was exhausted"),
         (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), r"has ended \(unexpectedly\)"),

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference.small import detector_cfg
 
+from convmae_det.config.keys import AUTO
 from convmae_det.errors import InputError
-from convmae_det.solver.schedule import build_run_config, resolve_schedule
+from convmae_det.solver.schedule import build_run_config, limit_passes, resolve_schedule
 
 
 def solver(*options, images=100):
@@ -148,6 +149,16 @@ def test_accumulation_that_is_set_wins():
     assert solver(*options, "SOLVER.ACCUMULATION_STEPS", 8).ACCUMULATION_STEPS == 8
 
 
+def test_a_limit_that_is_found_later_cuts_the_batch_as_if_it_had_been_set(caplog):
+    options = ["SOLVER.IMS_PER_BATCH", 24, "SOLVER.ACCUMULATION_STEPS", 0, "SOLVER.MAX_IMS_PER_PASS"]
+    with caplog.at_level(logging.INFO, "convmae_det"):
+        later = resolve_schedule(detector_cfg(*options, AUTO), 100)
+        assert later.SOLVER.ACCUMULATION_STEPS == 0 and "in passes of what fits" in caplog.text
+        limit_passes(later, 7)
+        assert caplog.messages[-1] == "Batch: 24 images = processes 1 × accumulation steps 4 × images 6"
+    assert later == resolve_schedule(detector_cfg(*options, 7), 100)
+
+
 # config.yaml
 
 KEYS = {
@@ -161,7 +172,7 @@ KEYS = {
     "REFERENCE_BATCH_SIZE": st.integers(0, 512),
     "BASE_LR": st.sampled_from([1e-4, 1e-3]),
     "BASE_LR_END": st.sampled_from([0.0, 1e-6]),
-    "MAX_IMS_PER_PASS": st.integers(0, 64),
+    "MAX_IMS_PER_PASS": st.integers(AUTO, 64),
 }
 SOME = st.fixed_dictionaries({}, optional=KEYS)
 
