@@ -23,10 +23,13 @@ of ViT-B (MAE) and Hiera-B, in `detect`, for the backbone, ViTDet's ViT-B (Detec
 (timm); `--peers` chooses some or, without a name, none. benchmarks/peers.py says what shapes they have.
 
 Whatever is compared takes turns, so that a change of the machine's speed meets both; times are medians. The machine's
-own rate is that of a large torch.mm, measured in the same turns. Operations are those of products, convolutions and
-attention, a multiply-add as two, by formulas of our own (convmae_det/costs/operations.py). On CUDA times are those of
-events, memory is what torch holds; on the CPU memory is how far two steps in a process of their own raise the peak of
-the resident set.
+own rate is that of a large torch.mm, measured in the same turns, and its memory's that of a large copy. They make the
+roofline: what a form's operations and traffic would take at these rates, whichever is more (benchmarks/traffic.py says
+what traffic is; a backward pass counts as two forward). Training steps that have a loader are also made on images that
+it reads meanwhile, with as many readers as cores: the share of that time in which there is no batch yet. Operations
+are those of products, convolutions and attention, a multiply-add as two, by formulas of our own
+(convmae_det/costs/operations.py). On CUDA times are those of events, memory is what torch holds; on the CPU memory is
+how far two steps in a process of their own raise the peak of the resident set.
 """
 
 import argparse
@@ -77,6 +80,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     network.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     whole = argparse.ArgumentParser(add_help=False, parents=[network])
     whole.add_argument("--compile", action="store_true", help="torch.compile our form")
+    whole.add_argument("--images", metavar="FOLDER", help="that training waits for; without it, photograph-like noise")
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")

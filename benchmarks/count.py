@@ -1,21 +1,19 @@
 """Operations and memory traffic of a forward pass by stage, counted, not timed.
 
-Traffic is what operations read and write of tensors larger than a cache. What is smaller is taken to stay there, which
-is the point of working piece by piece.
+benchmarks/traffic.py says what traffic is.
 """
 
 import argparse
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from benchmarks.steps import FORMS, PRETRAINING, Workload
+from benchmarks.traffic import CACHE, Count
 from convmae_det.costs.measuring import describe_machine
-from convmae_det.costs.operations import REST, OperationCounter
+from convmae_det.costs.operations import REST
 
 # Stages by names of modules, ours and those of the published form.
 STAGES = (
@@ -29,27 +27,10 @@ STAGES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=1024, help="pixels along the side of an image")
-    parser.add_argument("--cache", type=float, default=16, metavar="MB", help="tensors up to this size are no traffic")
+    parser.add_argument(
+        "--cache", type=float, default=CACHE / 1e6, metavar="MB", help="tensors up to this size are no traffic"
+    )
     parser.set_defaults(batch=1, compile=False)
-
-
-class Count(OperationCounter):
-    """Operations and bytes of what runs while it is active, by the stage whose module is at work."""
-
-    def __init__(self, model: nn.Module, cache: float):
-        super().__init__(stages_of(model))
-        self.cache, self.traffic = cache, Counter()
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        result = super().__torch_dispatch__(operation, types, args, kwargs)
-        if not is_view(operation):
-            tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
-            self.traffic[self.part] += sum(map(self.bytes_of, tensors))
-        return result
-
-    def bytes_of(self, tensor: torch.Tensor) -> int:
-        whole = tensor.untyped_storage().nbytes()
-        return min(tensor.numel() * tensor.element_size(), whole) if whole > self.cache else 0
 
 
 def stages_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -57,12 +38,6 @@ def stages_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         for stage, pattern in STAGES:
             if re.fullmatch(pattern + r"(\.\d+)?", name):
                 yield stage, module
-
-
-def is_view(operation) -> bool:
-    """Whether it gives another view of its argument's memory, and touches none of it."""
-    aliases = [returned.alias_info for returned in operation._schema.returns]
-    return any(alias is not None and not alias.is_write for alias in aliases)
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -80,7 +55,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 def count(kind: str, form: str, size: int, args: argparse.Namespace) -> dict:
     workload = Workload(kind, form, size, args)
-    with torch.no_grad(), Count(workload.model, args.cache * 1e6) as counter:
+    with torch.no_grad(), Count(stages_of(workload.model), args.cache * 1e6) as counter:
         workload.run()
     return {
         stage: {"gflop": counter.operations[stage] / 1e9, "gigabytes": counter.traffic[stage] / 1e9}

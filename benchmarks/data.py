@@ -58,7 +58,8 @@ def measure(args: argparse.Namespace) -> dict:
             if not args.images:
                 write_images(Path(folder), args.count)
             items = describe(args.images or folder, args.count)
-            loaders = {"pretraining": pretraining_loaders(items), "detection": detection_loaders(items)}
+            cfg = configuration()
+            loaders = {"pretraining": pretraining_loaders(items, cfg), "detection": detection_loaders(items, cfg)}
             passes = {
                 (task, form): reader(build, len(items)) for task in loaders for form, build in loaders[task].items()
             }
@@ -189,16 +190,14 @@ class PlainImages(Dataset):
             return self.transform(image.convert("RGB"))
 
 
-def pretraining_loaders(items: list[dict]) -> dict[str, Callable[[], Iterable]]:
-    cfg = configuration()
+def pretraining_loaders(items: list[dict], cfg: CfgNode) -> dict[str, Callable[[], Iterable]]:
     return {
         PLAIN: lambda: DataLoader(PlainImages(items, cfg), BATCH, shuffle=True),
         OURS: lambda: build_pretraining_loader(cfg, dataset=items),
     }
 
 
-def detection_loaders(items: list[dict]) -> dict[str, Callable[[], Iterable]]:
-    cfg = configuration()
+def detection_loaders(items: list[dict], cfg: CfgNode) -> dict[str, Callable[[], Iterable]]:
     stock = DatasetMapper(
         is_train=True,
         augmentations=build_augmentations(cfg, True),

@@ -12,11 +12,15 @@ from torch import nn
 
 from benchmarks import peers
 from benchmarks import published as convmae
+from benchmarks.traffic import Count
+from benchmarks.waiting import measure_waiting
 from convmae_det.config import add_convmae_config
 from convmae_det.config.building import build_window_arguments
 from convmae_det.config.presets import PRESETS
 from convmae_det.costs.measuring import (
+    COPY,
     MATMUL,
+    build_copy,
     build_matrix_product,
     describe_machine,
     measure_cuda_peak,
@@ -25,7 +29,6 @@ from convmae_det.costs.measuring import (
     print_peak,
 )
 from convmae_det.costs.network import OBJECTS
-from convmae_det.costs.operations import OperationCounter
 from convmae_det.data.random_input import make_random_input
 from convmae_det.errors import InputError
 from convmae_det.modeling.decoder import Decoder
@@ -39,6 +42,7 @@ PRETRAINING = "pretraining step"
 DETECTION = ("backbone inference", "backbone training step", "detector inference", "detector training step")
 PEERS = {PRETRAINING: peers.PRETRAINING, DETECTION[0]: peers.BACKBONES, DETECTION[1]: peers.BACKBONES}  # by kind
 PEERS_ARCH = "base"
+LOADED = (PRETRAINING, "detector training step")  # which have loaders of their own
 
 
 class Workload:
@@ -73,9 +77,11 @@ class Workload:
 
     def forward(self) -> torch.Tensor:
         """The loss, or a number that depends on all that a forward pass gives."""
-        mixed = self.dtype != torch.float32
-        with torch.set_grad_enabled(self.training), torch.autocast(self.device.type, self.dtype, enabled=mixed):
+        with torch.set_grad_enabled(self.training), self.autocast():
             return self.run()
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def pretraining(self) -> torch.Tensor:
         run = self.model.reconstruct if hasattr(self.model, "reconstruct") else self.model
@@ -92,11 +98,17 @@ class Workload:
         with EventStorage():
             return sum(self.model(self.batch).values())
 
-    def forward_flops(self) -> int:
-        """Multiplications and additions of matrix products, convolutions and attention in one forward pass."""
-        with torch.no_grad(), OperationCounter() as counter:
+    def train_on(self, batch: list[dict] | dict) -> None:
+        """A training step on what a loader gives."""
+        self.run = lambda: sum(self.model(batch).values())
+        with EventStorage():
+            self()
+
+    def count_forward(self) -> tuple[int, int]:
+        """Operations, and bytes read and written, of one forward pass."""
+        with torch.no_grad(), self.autocast(), Count() as counter:
             self.run()
-        return counter.operations.total()
+        return counter.operations.total(), counter.traffic.total()
 
 
 def configuration(kind: str, size: int, arch: str):
@@ -155,21 +167,29 @@ def forms_of(kind: str, size: int, args: argparse.Namespace) -> list[str]:
 
 
 def compare(kind: str, size: int, args: argparse.Namespace) -> dict:
-    """The figures of all forms of one workload, the matrix product taking turns with them."""
+    """The figures of all forms of one workload, a matrix product and a copy taking turns with them.
+
+    These two make the roofline: no form takes less time than its operations at the rate of the one, or its bytes at
+    that of the other.
+    """
     forms = forms_of(kind, size, args)
     memory = {form: peak_memory(kind, form, size, args) for form in forms}
     workloads: dict[str, Callable] = {form: Workload(kind, form, size, args) for form in forms}
-    flops = {form: workload.forward_flops() for form, workload in workloads.items()}
+    counts = {form: workload.count_forward() for form, workload in workloads.items()}
+    flops = {form: operations for form, (operations, _) in counts.items()}
     product, operations = build_matrix_product(args.device, args.dtype)
-    median = measure_medians({**workloads, MATMUL: product}, args.repeats, args.device)
-    rate = operations / median[MATMUL]
+    copy, copied = build_copy(args.device)
+    median = measure_medians({**workloads, MATMUL: product, COPY: copy}, args.repeats, args.device)
+    rate, bandwidth = operations / median[MATMUL], copied / median[COPY]
     passes = 3 if kind.endswith("step") else 1  # a backward pass counts as two forward
     rows = {
         form: {
             "seconds": median[form],
             "images_per_second": args.batch / median[form],
             "forward_gflop_per_image": flops[form] / args.batch / 1e9,
+            "forward_gigabytes_per_image": counts[form][1] / args.batch / 1e9,
             "share_of_matmul_rate": passes * flops[form] / median[form] / rate,
+            "share_of_roofline": passes * max(flops[form] / rate, counts[form][1] / bandwidth) / median[form],
             "peak_memory_gb": memory[form] / 1e9,
         }
         for form in forms
@@ -184,7 +204,10 @@ def compare(kind: str, size: int, args: argparse.Namespace) -> dict:
     if PUBLISHED in forms:
         ratios["speedup"] = median[PUBLISHED] / median[OURS]
         ratios["memory_ratio"] = memory[OURS] / memory[PUBLISHED]
-    return {"kind": kind, "size": size, "matmul_gflops": rate / 1e9, "forms": rows, **ratios}
+    if kind in LOADED:
+        ratios["share_waiting_for_data"] = measure_waiting(kind, size, args, workloads[OURS].train_on)
+    speeds = {"matmul_gflops": rate / 1e9, "copy_gigabytes_per_second": bandwidth / 1e9}
+    return {"kind": kind, "size": size, **speeds, "forms": rows, **ratios}
 
 
 def measure(kinds: Sequence[str], sizes: Sequence[int], args: argparse.Namespace) -> dict:
@@ -198,12 +221,16 @@ def measure(kinds: Sequence[str], sizes: Sequence[int], args: argparse.Namespace
 def report(result: dict) -> None:
     print(f"{result['arch']}, batch {result['batch']}, {result['dtype']}, {result['device']}, torch {result['torch']}")
     for row in result["workloads"]:
-        print(f"\n{row['kind']}, {row['size']}×{row['size']} pixels; matrix product {row['matmul_gflops']:.0f} GFLOP/s")
+        print(
+            f"\n{row['kind']}, {row['size']}×{row['size']} pixels; matrix product {row['matmul_gflops']:.0f} GFLOP/s, "
+            f"copy {row['copy_gigabytes_per_second']:.1f} GB/s"
+        )
         for form, figures in row["forms"].items():
             print(
                 f"{form:<15} {figures['seconds']:8.3f} s  {figures['images_per_second']:8.2f} images/s  "
                 f"{figures['forward_gflop_per_image']:8.2f} GFLOP an image forward  "
-                f"{figures['share_of_matmul_rate']:5.0%} of that rate  {figures['peak_memory_gb']:6.2f} GB"
+                f"{figures['share_of_matmul_rate']:5.0%} of that rate  "
+                f"{figures['share_of_roofline']:5.0%} of the roofline  {figures['peak_memory_gb']:6.2f} GB"
             )
         if "speedup" in row:
             print(f"{OURS} is {row['speedup']:.2f} times as fast, with {row['memory_ratio']:.0%} of the memory")
@@ -212,6 +239,8 @@ def report(result: dict) -> None:
                 f"{OURS} takes {ratios['time_ratio']:.2f} times the time of {name}, "
                 f"with {ratios['operations_ratio']:.2f} times its operations"
             )
+        if "share_waiting_for_data" in row:
+            print(f"{OURS} waits for images {row['share_waiting_for_data']:.1%} of the time")
     for kind in dict.fromkeys(row["kind"] for row in result["workloads"]):
         report_scaling([row for row in result["workloads"] if row["kind"] == kind])
 

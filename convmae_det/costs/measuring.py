@@ -17,6 +17,8 @@ from ..files import atomic_write
 
 MATMUL_SIZE = {"cpu": 3072, "cuda": 8192}
 MATMUL = "matrix product"
+COPY_BYTES = {"cpu": 2**28, "cuda": 2**31}  # larger than caches
+COPY = "copy"
 
 
 def measure_seconds(function: Callable, device: str) -> float:
@@ -52,6 +54,13 @@ def build_matrix_product(device: str, dtype: str) -> tuple[Callable, int]:
     size = MATMUL_SIZE[device]
     a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
     return lambda: torch.mm(a, b), 2 * size**3
+
+
+def build_copy(device: str) -> tuple[Callable, int]:
+    """Builds a copy of a large tensor, which shows the memory's speed, and returns the bytes read and written, too."""
+    source = torch.zeros(COPY_BYTES[device], dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source), 2 * source.nbytes
 
 
 def measure_cuda_peak(run: Callable) -> int:

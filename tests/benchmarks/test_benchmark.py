@@ -44,7 +44,7 @@ def test_both_detectors_run(monkeypatch, kind):
 def test_operations_are_those_of_the_method(form, gflop):
     """By formulas, which give 34.4 GFLOP for an image of 224×224 and the base model, for the visible blocks 22.5."""
     published = form == steps.PUBLISHED
-    counted = steps.Workload(steps.PRETRAINING, form, 64, SMALL).forward_flops()
+    counted = steps.Workload(steps.PRETRAINING, form, 64, SMALL).count_forward()[0]
     assert counted == SMALL.batch * operations.autoencoder((4, 4), published=published, **PRESETS["tiny"]).total()
     base = operations.autoencoder((14, 14), published=published, **PRESETS["base"])
     assert base.total() / 1e9 == pytest.approx(gflop, abs=0.01)
@@ -71,7 +71,9 @@ def check(figures: dict, output: str) -> None:
     for row in figures["workloads"]:
         assert row["speedup"] > 0 and f"{row['speedup']:.2f} times as fast" in output
         for form in row["forms"].values():
-            assert form["seconds"] > 0 and form["peak_memory_gb"] > 0 and 0 < form["share_of_matmul_rate"]
+            assert form["seconds"] > 0 and form["peak_memory_gb"] > 0 and form["forward_gigabytes_per_image"] >= 0
+            assert 0 < form["share_of_matmul_rate"] <= form["share_of_roofline"] * (1 + 1e-9)
+            assert f"{form['share_of_roofline']:5.0%} of the roofline" in output
 
 
 def test_a_run_prints_and_writes_its_figures(monkeypatch, python, tmp_path, capsys):
@@ -79,16 +81,19 @@ def test_a_run_prints_and_writes_its_figures(monkeypatch, python, tmp_path, caps
     monkeypatch.setattr(sys, "executable", python)
     monkeypatch.setattr(sys, "argv", [str(ROOT / "benchmarks/benchmark.py")])
     monkeypatch.setitem(measuring.MATMUL_SIZE, "cpu", 64)
+    monkeypatch.setitem(measuring.COPY_BYTES, "cpu", 1000)
     path = tmp_path / "figures.json"
     benchmark.main(["pretrain", "--size=32", *OPTIONS, f"--json={path}"])
     output = capsys.readouterr().out
     check(json.loads(path.read_text()), output)
+    assert "convmae_det waits for images " in output
     assert "time over operations" not in output
 
 
 def test_a_run_tells_how_time_grows_with_the_image(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(steps, "peak_memory", lambda *_: 10**9)
     monkeypatch.setitem(measuring.MATMUL_SIZE, "cpu", 64)
+    monkeypatch.setitem(measuring.COPY_BYTES, "cpu", 1000)
     path = tmp_path / "figures.json"
     kinds = ["--kinds", "backbone inference"]
     benchmark.main(["detect", "--sizes", "64", "96", *kinds, *OPTIONS, f"--json={path}"])

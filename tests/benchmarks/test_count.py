@@ -9,6 +9,7 @@ from reference import operations
 from torch import nn
 
 from benchmarks import count, steps
+from benchmarks.traffic import Count
 from convmae_det.config.building import build_window_arguments
 from convmae_det.config.presets import PRESETS
 from convmae_det.modeling.window_schedule import build_attention_windows
@@ -36,7 +37,7 @@ def test_all_operations_are_counted_at_their_stage(form, kind):
 
 def test_traffic_is_what_is_read_and_written():
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
-    counter, tokens = count.Count(model, cache=0), torch.zeros(10, 4)
+    counter, tokens = Count(cache=0), torch.zeros(10, 4)
     with torch.no_grad(), counter:
         model(tokens).view(-1)  # a view moves nothing
     assert counter.traffic.total() == 4 * ((40 + 24 + 6 + 60) + (60 + 60))
@@ -45,13 +46,13 @@ def test_traffic_is_what_is_read_and_written():
 
 def test_what_a_cache_holds_is_no_traffic():
     model, tensors = nn.ReLU(), (torch.zeros(25), torch.zeros(26), torch.zeros(52)[:10])
-    with torch.no_grad(), count.Count(model, cache=100) as counter:
+    with torch.no_grad(), Count(cache=100) as counter:
         [model(tensor) for tensor in tensors]
     assert counter.traffic.total() == 4 * (26 + 26 + 10)  # the part of a large tensor comes from memory
 
 
 def test_the_same_memory_is_read_once():
-    with torch.no_grad(), count.Count(nn.ReLU(), cache=0) as counter:
+    with torch.no_grad(), Count(cache=0) as counter:
         torch.zeros(5).expand(100, 5).sum()
     assert counter.traffic.total() == 4 * (5 + 5 + 1)  # zeros are written, too
 

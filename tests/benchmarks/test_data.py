@@ -47,7 +47,7 @@ def test_generated_images_are_as_large_as_photographs(images):
 
 
 def test_both_mappers_make_the_same_of_an_image(images):
-    loaders = data.detection_loaders(data.describe(images, 3))
+    loaders = data.detection_loaders(data.describe(images, 3), data.configuration())
     plain, ours = (next(iter(loaders[form]())) for form in (data.PLAIN, data.OURS))
     for one, other in zip(plain, ours, strict=True):
         assert torch.equal(one["image"], other["image"]) and one["file_name"] == other["file_name"]
@@ -56,7 +56,7 @@ def test_both_mappers_make_the_same_of_an_image(images):
 
 
 def test_both_pretraining_forms_read_every_image(images):
-    loaders = data.pretraining_loaders(data.describe(images, 3))
+    loaders = data.pretraining_loaders(data.describe(images, 3), data.configuration())
     plain, ours = (next(iter(loaders[form]())) for form in (data.PLAIN, data.OURS))
     assert plain.shape == (data.BATCH, 3, 224, 224) and plain.dtype == torch.float32
     assert ours["images"].shape == plain.shape and ours["images"].dtype == torch.uint8
