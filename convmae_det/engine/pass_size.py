@@ -9,6 +9,7 @@ the line through what was measured on both sides isn't below it, so that what fo
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from torch import nn
 from ..config.architectures import is_detector
 from ..data.random_input import make_random_input
 from ..errors import InputError
-from ..precision import autocast, describe_device, is_gpu
+from ..precision import describe_device, is_gpu
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class PassSize(NamedTuple):
 
 
 def find_pass_size(
-    cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, dtype: torch.dtype | None
+    cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, autocast: AbstractContextManager
 ) -> PassSize:
     """Finds the most images in a pass, by trial passes on a GPU, and logs them; they are the same in all processes.
 
@@ -48,7 +49,7 @@ def find_pass_size(
         cfg: of the training
         model: in training mode, without DistributedDataParallel; stays as it is
         optimizer: of its weights, before its first step
-        dtype: of autocast
+        autocast: of the forward pass
 
     Raises:
         InputError: in all processes, if not even one image fits.
@@ -60,7 +61,7 @@ def find_pass_size(
 
     def measure(images: int) -> int | None:
         """All processes try together, so that all find the same."""
-        peaks = comm.all_gather(measure_pass(model, make_trial_batch(cfg, images), dtype))
+        peaks = comm.all_gather(measure_pass(model, make_trial_batch(cfg, images), autocast))
         return None if None in peaks else max(peaks)
 
     free, total = torch.cuda.mem_get_info(cfg.MODEL.DEVICE)
@@ -140,29 +141,28 @@ def make_trial_batch(cfg: CfgNode, images: int) -> list[dict]:
     return [make_random_input(cfg, size, objects) for _ in range(images)]
 
 
-def measure_pass(model: nn.Module, batch: Sequence[dict], dtype: torch.dtype | None) -> int | None:
+def measure_pass(model: nn.Module, batch: Sequence[dict], autocast: AbstractContextManager) -> int | None:
     """Measures the most bytes that torch holds on the GPU during a pass; None if memory runs out."""
     device = next(model.parameters()).device
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     try:
-        run_pass(model, batch, dtype)
+        run_pass(model, batch, autocast)
     except torch.OutOfMemoryError:
         return None
     return torch.cuda.max_memory_allocated(device)
 
 
-def run_pass(model: nn.Module, batch: Sequence[dict], dtype: torch.dtype | None) -> None:
+def run_pass(model: nn.Module, batch: Sequence[dict], autocast: AbstractContextManager) -> None:
     """Runs a forward and a backward pass that leave the model and its gradients as they were.
 
     A compiled model runs as it was before, which takes no less memory, and compiles nothing for a size of no use.
     """
-    device = next(model.parameters()).device
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
         with EventStorage(), torch.compiler.set_stance("force_eager"):
-            with autocast(device, dtype):
+            with autocast:
                 losses = [loss for loss in model(batch).values() if loss.requires_grad]
             torch.autograd.grad(losses, weights, allow_unused=True)  # unlike backward(), without other processes
     finally:

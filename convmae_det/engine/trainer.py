@@ -192,8 +192,8 @@ class Trainer(DefaultTrainer):
         if self.pass_size:
             log_recorded(self.pass_size, self.cfg.MODEL.DEVICE)
         else:
-            model, dtype = self.checkpointer.model, self._trainer.autocast_dtype
-            self.pass_size = find_pass_size(self.cfg, model, self.optimizer, dtype)
+            model, autocast = self.checkpointer.model, self._trainer.autocast
+            self.pass_size = find_pass_size(self.cfg, model, self.optimizer, autocast)
         limit_passes(self.cfg, self.pass_size.images)
         self._trainer.accumulation_steps = self.cfg.SOLVER.ACCUMULATION_STEPS
 

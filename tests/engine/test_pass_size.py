@@ -2,6 +2,7 @@
 
 import logging
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (gib * GIB, gib * GIB))
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
         memory = Memory(gib * GIB, [(GIB, GIB)])
-        monkeypatch.setattr(pass_size, "measure_pass", lambda model, batch, dtype: memory(len(batch)))
+        monkeypatch.setattr(pass_size, "measure_pass", lambda model, batch, autocast: memory(len(batch)))
         monkeypatch.setattr(pass_size.comm, "all_gather", lambda value: [value, other(value)])
 
     return gpu
@@ -81,7 +82,7 @@ def gpu(monkeypatch):
 
 def find(cfg):
     parameter = torch.nn.Parameter(torch.zeros(GIB // 16, device="meta"))  # 0.25 GiB: moments take 0.5
-    return find_pass_size(cfg, torch.nn.Module(), torch.optim.AdamW([parameter]), None)
+    return find_pass_size(cfg, torch.nn.Module(), torch.optim.AdamW([parameter]), nullcontext())
 
 
 def test_the_number_is_said(gpu, caplog):
@@ -129,7 +130,7 @@ def test_a_trial_leaves_the_network_as_it_was(name):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     batch = make_trial_batch(cfg, 2)
     assert len(batch) == 2 and all(image["image"].shape == (3, 64, 64) for image in batch)
-    run_pass(model, batch, None)
+    run_pass(model, batch, nullcontext())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -139,7 +140,7 @@ def test_a_trial_has_as_many_objects_as_a_detector_trains_on():
     seen, cfg = [], NETWORKS["masks"]
     model = build_model(cfg).train()
     model.roi_heads.mask_head.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    run_pass(model, make_trial_batch(cfg, 2), None)
+    run_pass(model, make_trial_batch(cfg, 2), nullcontext())
     assert seen == [2 * 16 // 2]
 
 
