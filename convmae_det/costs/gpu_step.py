@@ -51,21 +51,23 @@ class Counts:
     operations: Counter[str] = field(default_factory=Counter)  # kernels by the names of torch.ops
 
 
-def count_step(build: Callable[[], nn.Module], run: Callable[[nn.Module], torch.Tensor]) -> Counts:
-    """Counts a training step in bfloat16, without its optimizer.
+def count_step(build: Callable[[], nn.Module], run: Callable[[nn.Module], torch.Tensor], train: bool = True) -> Counts:
+    """Counts a training step in bfloat16, without its optimizer, or a forward pass.
 
     Args:
         build: gives the network; what it makes has no values
         run: gives the loss of the network on inputs that it makes
+        train: with a backward pass
     """
     counts = Counts()
     with FakeTensorMode(), choice.simulate_gpu():
-        model = build().train()
+        model = build().train(train)
         mixed = torch.autocast("cpu", torch.bfloat16)
-        with GpuKernels(), KernelCounter(counts), mixed, count_kept(counts, model):
+        with GpuKernels(), KernelCounter(counts), mixed, count_kept(counts, model), torch.set_grad_enabled(train):
             loss = run(model)
-        with KernelCounter(counts):
-            loss.backward()
+        if train:
+            with KernelCounter(counts):
+                loss.backward()
     return counts
 
 

@@ -166,7 +166,9 @@ def analyze(workload: Workload, sizes: Iterable[int] = (), repeats: int = 3) -> 
         InputError: a size, or a number of repeats, that can't be used; images of a size that can't be run.
     """
     sizes = sorted(set(sizes or choose_default_sizes(workload.cfg)))
-    _check(workload.cfg, sizes, repeats)
+    check_sizes(workload.cfg, sizes)
+    if repeats < 1:
+        raise InputError(f"--repeats is {repeats}; it must be at least 1")
     precision = choose_precision_of_pass(workload.cfg, workload.train)
     log_precision(precision)
     with tqdm(total=len(sizes) * (repeats + 3), desc="passes", disable=None) as progress:
@@ -185,7 +187,12 @@ def analyze(workload: Workload, sizes: Iterable[int] = (), repeats: int = 3) -> 
     }
 
 
-def _check(cfg: CfgNode, sizes: Sequence[int], repeats: int) -> None:
+def check_sizes(cfg: CfgNode, sizes: Sequence[int]) -> None:
+    """Checks the sides of images, which rise.
+
+    Raises:
+        InputError: one can't be used.
+    """
     padded = cfg.MODEL.CONVMAE.SQUARE_PAD
     if sizes[0] < 32:
         raise InputError(f"--sizes holds {sizes[0]}; images of 32 pixels are the smallest")
@@ -193,8 +200,6 @@ def _check(cfg: CfgNode, sizes: Sequence[int], repeats: int) -> None:
         raise InputError(
             f"--sizes holds {sizes[-1]}, but MODEL.CONVMAE.SQUARE_PAD is {padded}: it must be as large, or 0"
         )
-    if repeats < 1:
-        raise InputError(f"--repeats is {repeats}; it must be at least 1")
 
 
 def _measure(workload: Workload, size: int, repeats: int, progress: tqdm) -> tuple[dict, Counter]:

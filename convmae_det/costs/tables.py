@@ -1,4 +1,4 @@
-"""Formats the figures of `costs.network.analyze` as text."""
+"""Formats the figures of `costs.network.analyze` and `costs.bounds.compute_bounds` as text."""
 
 from collections.abc import Sequence
 
@@ -23,6 +23,36 @@ def format_costs(result: dict) -> str:
             "",
             f"Time and GFLOP a pixel: relative to {first}×{first}. Their ratio is 1 where time follows operations."
             f"{' GFLOP/s: a backward pass counts as two forward.' if train else ''}",
+        ]
+    )
+
+
+def format_bounds(result: dict) -> str:
+    """Formats a table of bounds by image size."""
+    kind, moved = ("optimizer step", "a step") if result["train"] else ("forward pass", "a pass")
+    headers = ["size", f"TFLOP {moved}", "GB moved", "ms of operations", "ms of bytes", "images/s at most"]
+    headers.append(f"GB held, of {result['memory'] / 1e9:.0f}")
+    rows = [
+        [
+            f"{row['size']}×{row['size']}",
+            f"{row['operations'] / 1e12:.2f}",
+            f"{row['bytes'] / 1e9:.1f}",
+            f"{row['seconds_of_operations'] * 1e3:.2f}",
+            f"{row['seconds_of_bytes'] * 1e3:.2f}",
+            f"{row['images_per_second']:.0f}",
+            f"{row['held'] / 1e9:.1f}",
+        ]
+        for row in result["sizes"]
+    ]
+    return "\n".join(
+        [
+            f"{result['config_file']}: {kind}, batch {result['batch_size']}",
+            f"Bounds of {result['card']}",
+            "",
+            _format_table(rows, headers),
+            "",
+            "Counted, not measured. GB moved is what kernels read and write, each by itself and not compiled; of a",
+            "detector it is its backbone's, and so is what is held for the backward pass.",
         ]
     )
 

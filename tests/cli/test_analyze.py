@@ -67,6 +67,15 @@ def test_pretraining_is_measured(folder, capsys):
     assert "decoder" in capsys.readouterr().out
 
 
+def test_the_bounds_of_a_card_are_counted_without_it(folder, capsys):
+    run("--gpu", "T4", "--train", "--batch-size", "2", "--json", "bounds.json", settings=ENCODER + AUTOENCODER)
+    output = capsys.readouterr().out
+    result = json.loads((folder / "bounds.json").read_text())
+    (row,) = result["sizes"]
+    assert "Bounds of NVIDIA T4 (65 TFLOP/s in float16" in output and "optimizer step, batch 2" in output
+    assert row["size"] == 64 and f"{row['images_per_second']:.0f}" in output
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -74,6 +83,7 @@ def test_pretraining_is_measured(folder, capsys):
         (["--batch-size", "0"], "--batch-size is 0"),
         (["--repeats", "0"], "--repeats is 0"),
         (["--output", "costs.jpg"], r"end in \.png"),
+        (["--output", "costs.png", "--gpu", "T4"], "--gpu measures nothing"),
         (["--sizes", "96", "MODEL.CONVMAE.SQUARE_PAD", "64"], "--sizes holds 96, but MODEL.CONVMAE.SQUARE_PAD is 64"),
     ],
 )
