@@ -36,21 +36,14 @@ PLAIN, OURS = "plain form", "convmae_det"
 BATCH = 16
 OBJECTS = 7  # in an image, as in COCO
 
-# Images a second that one H100 takes in pretraining the base model in bfloat16: 40 % of 990 TFLOP/s, at 22.5 GFLOP for
-# the forward pass of an image and twice as many for the backward pass.
-CONSUMPTION = 0.4 * 990e12 / (3 * 22.5e9)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="FOLDER", help="of real ones; without it, photograph-like noise")
     parser.add_argument("--count", type=int, default=128, help=f"images in a turn, rounded up to a multiple of {BATCH}")
-    parser.add_argument(
-        "--consumption", type=float, default=CONSUMPTION, metavar="N", help="images a second that the network takes"
-    )
 
 
 def measure(args: argparse.Namespace) -> dict:
-    """Images a second of each loader in both forms, their ratio, and the cores that feed the network."""
+    """Images a second of each loader in both forms, and their ratio."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -66,7 +59,7 @@ def measure(args: argparse.Namespace) -> dict:
             seconds, measured_on = measure_medians(passes, args.repeats, "cpu"), describe_machine("cpu")
     finally:
         torch.set_num_threads(threads)
-    result = {
+    return {
         **measured_on,
         "images": {
             "source": args.images or "noise",
@@ -77,10 +70,7 @@ def measure(args: argparse.Namespace) -> dict:
         "loaders": {
             task: compare({form: len(items) / seconds[task, form] for form in loaders[task]}) for task in loaders
         },
-        "consumption": args.consumption,
     }
-    result["cores"] = args.consumption / result["loaders"]["pretraining"]["images_per_second"][OURS]
-    return result
 
 
 def compare(rates: dict[str, float]) -> dict:
@@ -97,7 +87,6 @@ def report(result: dict) -> None:
         for form, rate in figures["images_per_second"].items():
             print(f"{task:12} {form:12} {rate:8.1f} images/s")
         print(f"{task:12} {figures['speedup']:.2f} times as fast")
-    print(f"{result['cores']:.1f} cores feed a pretraining that takes {result['consumption']:.0f} images/s")
 
 
 def write_images(folder: Path, count: int) -> None:

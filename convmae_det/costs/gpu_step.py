@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -63,10 +62,10 @@ def count_step(build: Callable[[], nn.Module], run: Callable[[nn.Module], torch.
     with FakeTensorMode(), choice.simulate_gpu():
         model = build().train(train)
         mixed = torch.autocast("cpu", torch.bfloat16)
-        with GpuKernels(), KernelCounter(counts), mixed, count_kept(counts, model), torch.set_grad_enabled(train):
+        with use_gpu_kernels(), KernelCounter(counts), mixed, count_kept(counts, model), torch.set_grad_enabled(train):
             loss = run(model)
         if train:
-            with KernelCounter(counts):
+            with use_gpu_kernels(), KernelCounter(counts):
                 loss.backward()
     return counts
 
@@ -144,21 +143,27 @@ def count_kept(counts: Counts, model: nn.Module) -> Iterator[None]:
         yield
 
 
-class GpuKernels(TorchFunctionMode):
-    """Runs by the kernels of a GPU what autocast would run by others on the CPU.
+@contextlib.contextmanager
+def use_gpu_kernels() -> Iterator[None]:
+    """Runs by the kernels of a GPU what autocast would run by others on the CPU, also where activations are recomputed.
 
     Layer norms are computed in float32, attention by the kernel that takes its bias: memory-efficient, or flash.
     """
+    functional: Any = F  # in which others look them up
+    normalise, attend = F.layer_norm, F.scaled_dot_product_attention
 
-    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
-        mixed = torch.is_autocast_enabled("cpu")
-        if function is F.layer_norm and mixed:
-            return function(args[0].float(), *args[1:], **kwargs)
-        if function is F.scaled_dot_product_attention:
-            dtype = torch.get_autocast_dtype("cpu") if mixed else args[0].dtype
-            return attend_on_gpu(*(tensor.to(dtype) for tensor in args[:3]), **kwargs)
-        return function(*args, **kwargs)
+    def normalise_in_float32(tokens: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return normalise(tokens.float() if torch.is_autocast_enabled("cpu") else tokens, *args, **kwargs)
+
+    def attend_in_autocast(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
+        return attend_on_gpu(query.to(dtype), key.to(dtype), value.to(dtype), **kwargs)
+
+    functional.layer_norm, functional.scaled_dot_product_attention = normalise_in_float32, attend_in_autocast
+    try:
+        yield
+    finally:
+        functional.layer_norm, functional.scaled_dot_product_attention = normalise, attend
 
 
 def attend_on_gpu(

@@ -3,11 +3,13 @@
 import pytest
 from reference.small import AUTOENCODER, DETECTOR, ENCODER
 
-from convmae_det.costs.bounds import STATE, compute_bound, compute_bounds
+from convmae_det.costs.bounds import STATE, compute_bound, compute_bounds, count_on_gpu
 from convmae_det.costs.cards import CARDS, Card
 from convmae_det.costs.network import Pass, Workload, count_parameters
 from convmae_det.errors import InputError
 
+CHECKPOINT = "MODEL.CONVMAE.ACTIVATION_CHECKPOINT"
+SETTINGS = [*map(str, ENCODER + AUTOENCODER)]
 CARD = Card("a card", "bfloat16", rate=100.0, bandwidth=10.0, memory=1000.0, source="its data sheet")
 
 
@@ -36,6 +38,16 @@ def test_counts_grow_with_the_images_alone(tmp_path, settings):
         assert four[count] - three[count] == three[count] - two[count] > 0
     assert forward["held"] == 4 * parameters and two["held"] > STATE * parameters
     assert 0 < forward["bytes"] < two["bytes"]
+
+
+def test_recomputed_activations_are_held_no_more(tmp_path):
+    """And are computed by the kernels by which they were at first, or torch would refuse them."""
+    (tmp_path / "own.yaml").write_text("VERSION: 2\n")
+    plain, recomputed = (
+        count_on_gpu(Workload(str(tmp_path / "own.yaml"), [*SETTINGS, CHECKPOINT, flag], "cpu").cfg, 64, 4, train=True)
+        for flag in ("False", "True")
+    )
+    assert recomputed.kept < plain.kept and recomputed.kernels.total() > plain.kernels.total()
 
 
 def test_a_size_that_can_t_be_used_is_named(tmp_path):
