@@ -27,6 +27,7 @@ COMMANDS = {
     "pretrain": "pretrain an encoder on images alone: pretrain_net.py",
     "predict": "find objects in images, folders, videos and camera pictures",
     "reconstruct": "draw what a pretrained model makes of hidden patches",
+    "probe": "say how well a frozen encoder tells classes apart: k-NN, a linear probe, rank",
     "plot": "draw the curves of one or several runs",
     "study": "compare trainings by variant, seed and share of the data: is pretraining worth it?",
     "visualize": "draw annotations, and what the network sees of them after augmentation",

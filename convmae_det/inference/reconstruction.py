@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2.functional import center_crop, resize
 
 from ..checkpoint import load_weights
 from ..config.architectures import is_detector
-from ..data.image import Decoding, read_image
+from ..data.image import Decoding
 from ..data.pretraining.folders import list_images
+from ..data.squares import read_square
 from ..errors import InputError
 from ..modeling.masked_autoencoder import MaskedAutoencoder
 from ..precision import autocast, choose_evaluation_precision, log_precision
@@ -63,14 +62,13 @@ def reconstruct_files(
 
 def _read_square(path: str, cfg: CfgNode) -> torch.Tensor:
     """Reads the middle of an image as the model's input: (channels, size, size) uint8."""
-    pixels = torch.from_numpy(read_image(path, cfg.INPUT.FORMAT, Decoding.from_config(cfg))).permute(2, 0, 1)
-    if len(pixels) != len(cfg.MODEL.PIXEL_MEAN):
+    square = read_square(path, cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE, cfg.INPUT.FORMAT, Decoding.from_config(cfg))
+    if len(square) != len(cfg.MODEL.PIXEL_MEAN):
         raise InputError(
             f"MODEL.PIXEL_MEAN has {len(cfg.MODEL.PIXEL_MEAN)} entries, but INPUT.FORMAT {cfg.INPUT.FORMAT} has "
-            f"{len(pixels)} channels: give it one for each"
+            f"{len(square)} channels: give it one for each"
         )
-    middle = center_crop(pixels, [min(pixels.shape[1:])])
-    return resize(middle, [cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE], InterpolationMode.BICUBIC, antialias=True)
+    return square
 
 
 def _load_model(cfg: CfgNode, weights: str) -> MaskedAutoencoder:

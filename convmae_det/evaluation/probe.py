@@ -1,0 +1,121 @@
+"""What frozen features are worth, as numbers: k nearest neighbours, logistic regression, effective rank.
+
+N training and M test images, D features of each, K classes. Labels are int64 from 0.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+NEIGHBOURS = 20
+TEMPERATURE = 0.07  # of the neighbours' votes
+SIMILARITIES = 2**24  # cosines that are held in memory at a time
+PENALTIES = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)  # of the squared weights, against the mean cross-entropy; falling
+HELD_OUT = 0.1  # share of the training part on which the penalty is chosen
+RANKED = 25_600  # images whose features are ranked, at most: with more the rank hardly changes (RankMe)
+
+
+def classify_by_neighbours(
+    train: torch.Tensor, labels: torch.Tensor, test: torch.Tensor, num_classes: int, k: int = NEIGHBOURS
+) -> torch.Tensor:
+    """Lets the k training images of the highest cosine vote, each with exp(cosine / TEMPERATURE).
+
+    Args:
+        train: (N, D) floating point
+        labels: (N,) of the training images
+        test: (M, D)
+        num_classes: K
+        k: neighbours; all where there are fewer
+
+    Returns:
+        (M,) predicted labels
+    """
+    train, test = F.normalize(train, dim=1), F.normalize(test, dim=1)
+    predicted = [test.new_empty(0, dtype=torch.int64)]
+    for part in test.split(max(1, SIMILARITIES // len(train))):
+        cosines, places = (part @ train.T).topk(min(k, len(train)), dim=1)
+        votes = ((cosines - cosines[:, :1]) / TEMPERATURE).exp()
+        sums = votes.new_zeros(len(part), num_classes).scatter_add_(1, labels[places], votes)
+        predicted.append(sums.argmax(dim=1))
+    return torch.cat(predicted)
+
+
+def classify_linearly(
+    train: torch.Tensor, labels: torch.Tensor, test: torch.Tensor, num_classes: int
+) -> tuple[torch.Tensor, float]:
+    """Fits a logistic regression on the training features, and predicts the labels of the others.
+
+    Features are standardised by those of the training part. The penalty is the one of PENALTIES with the highest
+    accuracy on a part of it that is held out; the regression is then fitted to all of it.
+
+    Args:
+        train: (N, D) floating point, N at least 2
+        labels: (N,) of the training images
+        test: (M, D)
+        num_classes: K
+
+    Returns:
+        (M,) predicted labels, and the penalty
+    """
+    deviation, mean = torch.std_mean(train, dim=0)
+    deviation = torch.where(deviation > 1e-6 * mean.abs(), deviation, torch.ones_like(deviation))  # constant features
+    train, test = (train - mean) / deviation, (test - mean) / deviation
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).to(train.device)
+    held, kept = order.tensor_split([max(1, round(HELD_OUT * len(train)))])
+    model, accuracies = _build_regression(train, num_classes), []
+    for penalty in tqdm(PENALTIES, desc="Linear probe", unit=" fits", delay=1, disable=None):
+        _fit(model, train[kept], labels[kept], penalty)  # beginning with the fit to the penalty before
+        accuracies.append(compute_accuracy(_predict(model, train[held]), labels[held]))
+    best = PENALTIES[accuracies.index(max(accuracies))]
+    model = _build_regression(train, num_classes)
+    _fit(model, train, labels, best)
+    return _predict(model, test), best
+
+
+def compute_accuracy(predicted: torch.Tensor, labels: torch.Tensor) -> float:
+    """Computes the share of right labels in percent; nan without any."""
+    return 100 * (predicted == labels).double().mean().item()
+
+
+def compute_effective_rank(features: torch.Tensor) -> float:
+    """Computes RankMe (arXiv 2210.02885): exp of the entropy of the singular values, divided by their sum.
+
+    It is 1 where all features are multiples of one vector, as after a collapse, and at most min(N, D).
+
+    Args:
+        features: (N, D) floating point, of which RANKED rows count, evenly spread
+    """
+    rows = torch.linspace(0, len(features) - 1, min(len(features), RANKED), dtype=torch.float64).round().long()
+    values = torch.linalg.svdvals(features[rows.to(features.device)].double())
+    shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
+    return torch.special.entr(shares).sum().exp().item()
+
+
+def _build_regression(features: torch.Tensor, num_classes: int) -> nn.Linear:
+    shape = features.shape[1], num_classes
+    model = cast(nn.Linear, nn.utils.skip_init(nn.Linear, *shape, device=features.device, dtype=features.dtype))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    return model
+
+
+def _fit(model: nn.Linear, features: torch.Tensor, labels: torch.Tensor, penalty: float) -> None:
+    """Minimises the mean cross-entropy plus half the penalty times the squared weights, by L-BFGS."""
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+    def compute_gradients() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(features), labels) + penalty / 2 * model.weight.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(compute_gradients)
+
+
+def _predict(model: nn.Linear, features: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return model(features).argmax(dim=1)
