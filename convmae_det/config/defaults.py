@@ -143,6 +143,9 @@ def _add_evaluation(cfg: CfgNode) -> None:
     test.BEST_METRIC = ""  # chooses model_best.pth: bbox/AP50, ema/segm/AP, ... of metrics.json; empty: mask (box) AP
     test.PRECISION = "trained"  # of evaluation and prediction: auto, float32, bfloat16, float16 (GPU), as for training,
     # or trained: what SOLVER.AMP means on this machine, but no type that it would have to emulate
+    test.PROBE = []  # [[name, train, test], ...] folders of classes or CSV files that pretraining measures features on
+    test.PROBE_EPOCHS = 0.0  # probe after every so many passes over DATASETS.TRAIN, and at the end; above 0, even
+    # without PROBE, also rank the features of training images
     test.PATIENCE = 0  # end training after this many evaluations in a row without a better BEST_METRIC; 0: never
 
 

@@ -18,6 +18,7 @@ UNSET = {
     "SOLVER.MAX_IMS_PER_PASS": 0,
     "SOLVER.IMAGES_PER_EPOCH": 0,
     "TEST.EVAL_EPOCHS": 0.0,
+    "TEST.PROBE_EPOCHS": 0.0,
 }
 
 # What a key replaces in the layers below.
@@ -29,6 +30,7 @@ REPLACED = {
     "SOLVER.ACCUMULATION_STEPS": ("SOLVER.MAX_IMS_PER_PASS",),
     "SOLVER.MAX_IMS_PER_PASS": ("SOLVER.ACCUMULATION_STEPS",),
     "TEST.EVAL_EPOCHS": ("SOLVER.IMAGES_PER_EPOCH",),
+    "TEST.PROBE_EPOCHS": ("SOLVER.IMAGES_PER_EPOCH",),
     "TEST.EVAL_PERIOD": ("TEST.EVAL_EPOCHS",),
     "DATASETS.CATEGORIES": tuple(CLASS_KEYS.values()),  # which follow from it as long as they aren't set
 }

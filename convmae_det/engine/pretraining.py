@@ -16,8 +16,11 @@ from ..data.pretraining.loader import build_pretraining_dataset, build_pretraini
 from ..data.pretraining.mapper import PretrainingMapper, SkippingMapper
 from ..data.pretraining.skipped_images import SkippedImageLog
 from ..data.stream import SampleStream
+from ..solver.schedule import count_iterations
 from ..visualization.reconstructions import draw_reconstructions, make_noise
 from ..visualization.sheet import save_png
+from .hooks.evaluation import EvaluationHook
+from .hooks.probe import FeatureProbe
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -51,7 +54,12 @@ class PretrainingTrainer(Trainer):
         return {}
 
     def build_hooks(self) -> list[HookBase]:
-        all_hooks = super().build_hooks()
+        all_hooks, test = super().build_hooks(), self.cfg.TEST
+        if test.PROBE or test.PROBE_EPOCHS:
+            encoder = self.checkpointer.model.encoder
+            probe = FeatureProbe(self.cfg, encoder, self.dataset, open_skipped_image_log(self.cfg))
+            period = count_iterations(self.cfg.SOLVER, test.PROBE_EPOCHS)
+            all_hooks.append(EvaluationHook(period, probe.evaluate))
         if self.cfg.VIS_PERIOD > 0 and comm.is_main_process():
             all_hooks.append(ReconstructionHook(self.cfg, self.dataset))
         return all_hooks

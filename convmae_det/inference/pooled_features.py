@@ -20,6 +20,7 @@ from ..config.checks.model import check_size
 from ..data.configuration import read_tool_config
 from ..data.image import DEFAULT, Decoding
 from ..data.squares import SquareDataset, SquareLoader
+from ..data.survey import spread_indices
 from ..errors import InputError
 from ..modeling.encoder import STRIDE, Encoder
 from .feature_extractor import NAME_CONFIG, create_encoder, describe_input, find_run_config
@@ -28,6 +29,7 @@ SCALES = {"e3": ("e3",), "all": ("e1", "e2", "e3")}  # maps that are pooled
 BATCH_PIXELS = 2**22  # of the images that go through the encoder at once,
 BATCH_SIZE = 256  # which are at most this many
 LARGEST_DEFAULT = 224  # pixels
+MOST_TRIED = 32  # images in search of one that can be read
 
 
 class PooledFeatures(NamedTuple):
@@ -91,6 +93,21 @@ class FeaturePooler:
                     places.append(batch.indices)
                 progress.update(len(batch.indices) + len(batch.skipped))
         return PooledFeatures(torch.cat(features), torch.cat(places), skipped)
+
+    def check_readable(self, images: Sequence[dict]) -> None:
+        """Reads images of a data set, evenly spread, until one can be read.
+
+        Raises:
+            InputError: of the first, if MOST_TRIED can't be read.
+        """
+        dataset = SquareDataset(images, self.size, self.image_format, self.decoding)
+        errors = []
+        for index in spread_indices(len(images), MOST_TRIED):
+            _, _, found = dataset[index]
+            if not isinstance(found, InputError):
+                return
+            errors.append(found)
+        raise errors[0]
 
     def _pool_batch(self, images: torch.Tensor) -> torch.Tensor:
         """(n, channels, size, size) uint8 → (n, D)"""

@@ -33,13 +33,12 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     resolved.defrost()
     solver, test = resolved.SOLVER, resolved.TEST
     solver.IMAGES_PER_EPOCH = solver.IMAGES_PER_EPOCH or num_images
-    iterations_per_epoch = solver.IMAGES_PER_EPOCH / solver.IMS_PER_BATCH
     if not solver.MAX_ITER:
-        solver.MAX_ITER = math.ceil(solver.MAX_EPOCHS * iterations_per_epoch)
+        solver.MAX_ITER = count_iterations(solver, solver.MAX_EPOCHS)
     if solver.WARMUP_EPOCHS:
-        solver.WARMUP_ITERS, solver.WARMUP_EPOCHS = math.ceil(solver.WARMUP_EPOCHS * iterations_per_epoch), 0
+        solver.WARMUP_ITERS, solver.WARMUP_EPOCHS = count_iterations(solver, solver.WARMUP_EPOCHS), 0
     if test.EVAL_EPOCHS:
-        test.EVAL_PERIOD, test.EVAL_EPOCHS = math.ceil(test.EVAL_EPOCHS * iterations_per_epoch), 0.0
+        test.EVAL_PERIOD, test.EVAL_EPOCHS = count_iterations(solver, test.EVAL_EPOCHS), 0.0
     wanted_warmup, solver.WARMUP_ITERS = solver.WARMUP_ITERS, min(solver.WARMUP_ITERS, solver.MAX_ITER - 1)
     _resolve_steps(solver)
     if not solver.ACCUMULATION_STEPS and solver.MAX_IMS_PER_PASS != AUTO:
@@ -61,6 +60,11 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     if cfg.is_frozen():
         resolved.freeze()
     return resolved
+
+
+def count_iterations(solver: CfgNode, epochs: float) -> int:
+    """Counts the iterations in which so many epochs are complete; `solver` is resolved."""
+    return math.ceil(epochs * solver.IMAGES_PER_EPOCH / solver.IMS_PER_BATCH)
 
 
 def build_run_config(given: CfgNode, resolved: CfgNode) -> CfgNode:

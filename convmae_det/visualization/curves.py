@@ -20,6 +20,8 @@ PANELS = (
     (r"loss_(\w+)", r"loss: \1"),
     (r"(?:(.+)/)?bbox/AP", r"box AP (%) \1"),
     (r"(?:(.+)/)?segm/AP", r"mask AP (%) \1"),
+    (r"probe/(.+)/knn_top1", r"k-NN top-1 (%) \1"),
+    (r"(?:probe/(.+)|features)/rank", r"rank of features \1"),
     (r"lr", "learning rate"),
     (r"grad_norm", "gradient norm"),
     (r"images_per_second", "images / s"),

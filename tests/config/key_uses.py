@@ -109,6 +109,8 @@ OTHERS = {
         "SOLVER.EMA": "DECAY",
     },
     "convmae_det.engine.detection": {"TEST": "EVAL_PERIOD PATIENCE"},
+    "convmae_det.engine.hooks.probe": {"TEST": "PROBE"},
+    "convmae_det.engine.pretraining": {"TEST": "PROBE_EPOCHS"},
     "convmae_det.engine.hooks.evaluation": {"TEST": "BEST_METRIC"},
 }
 

@@ -135,6 +135,11 @@ OF_PRETRAINING = [
     ("INPUT.PRETRAIN_CROP_SCALE", [0.5, 0.2]),
     ("INPUT.PRETRAIN_CROP_SCALE", [0.5]),
     ("INPUT.PRETRAIN_CROP_SCALE", [NAN, 1.0]),
+    ("TEST.PROBE", [["name", "folder"]]),
+    ("TEST.PROBE", ["folder"]),
+    ("TEST.PROBE", [["name", "folder", 3]]),
+    ("TEST.PROBE", [["name", "a", "b"], ["name", "c", "d"]]),
+    ("TEST.PROBE_EPOCHS", -1.0),
 ]
 SOLVER = [(f"SOLVER.{key}", value) for key, value in SOLVER]
 

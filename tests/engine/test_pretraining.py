@@ -159,9 +159,10 @@ def test_divergence_stops_a_run_and_leaves_its_checkpoint(pretrain, tmp_path, ca
 # Several processes
 
 
-def test_two_processes_train_as_one(python, words, pretrain, tmp_path, monkeypatch):
-    """Started by torchrun, each with half of the batch; the masks come with the images."""
+def test_two_processes_train_as_one(python, words, pretrain, folder, tmp_path, monkeypatch):
+    """Started by torchrun, each with half of the batch and of the probe; the masks come with the images."""
     options = ["SOLVER.IMS_PER_BATCH", 2, "MODEL.CONVMAE.DROP_PATH_RATE", 0.0]
+    options += ["TEST.PROBE", [["blots", str(folder), str(folder)]]]
     monkeypatch.setattr(pretraining, "PretrainingMapper", MapperWithMasks)
     monkeypatch.setattr(pretraining, "stack_images", stack_with_masks)
     assert pretrain(*options, "OUTPUT_DIR", tmp_path / "one") == 0
@@ -181,6 +182,9 @@ def test_two_processes_train_as_one(python, words, pretrain, tmp_path, monkeypat
             torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
     for (_, loss), (_, same) in zip(noted_losses(tmp_path / "two"), noted_losses(tmp_path / "one"), strict=True):
         assert loss == pytest.approx(same, rel=1e-5)
+    (*_, probed), (*_, same) = (metrics(tmp_path / name) for name in ("two", "one"))
+    for name in ("features/rank", "probe/blots/rank", "probe/blots/knn_top1"):
+        assert probed[name] == pytest.approx(same[name], rel=1e-3)
 
 
 # What a run is made of

@@ -43,6 +43,7 @@ def check_pretraining(cfg: CfgNode, processes: int) -> None:
     require(not is_detector(cfg), "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, must)
     _check_training(cfg, processes)
     check_pretraining_input(cfg)
+    _check_probes(cfg)
 
 
 def _check_training(cfg: CfgNode, processes: int) -> None:
@@ -143,3 +144,18 @@ def _check_evaluation(cfg: CfgNode) -> None:
     require(not expected or cfg.DATASETS.TEST, "TEST.EXPECTED_RESULTS", expected, "be empty without DATASETS.TEST")
     check_one_of(cfg, "TEST.PRECISION", (TRAINED, *DTYPES))
     require_gpu(cfg.TEST.PRECISION, cfg.MODEL.DEVICE, "TEST.PRECISION")
+
+
+def _check_probes(cfg: CfgNode) -> None:
+    """Checks when, and on which data, features are probed during pretraining."""
+    check_at_least(cfg, "TEST.PROBE_EPOCHS", 0, ", and 0 is at the end alone")
+    probes = cfg.TEST.PROBE
+    holds = isinstance(probes, (list, tuple)) and all(map(_is_probe, probes))
+    require(holds, "TEST.PROBE", probes, "be a list of [name, training part, test part], folders or CSV files")
+    names = [name for name, _, _ in probes]
+    require(len(set(names)) == len(names), "TEST.PROBE", probes, "have a name of its own for each entry")
+
+
+def _is_probe(entry: object) -> bool:
+    words = entry if isinstance(entry, (list, tuple)) else ()
+    return len(words) == 3 and all(isinstance(word, str) and word for word in words)

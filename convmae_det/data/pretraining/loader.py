@@ -1,9 +1,10 @@
 """Data sets and batches for pretraining, from folders or any registered data sets."""
 
+import functools
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -12,8 +13,9 @@ from torch.utils.data import ConcatDataset
 
 from ...config.checks.data import BANDS, check_names
 from ...errors import InputError
+from ..agreement import find_in_all_processes
 from ..detection.catalog import list_image_names
-from ..stream import ErrorRaisingLoader, ErrorReturningMapper, build_stream_loader
+from ..stream import ErrorRaisingLoader, build_stream_loader
 from ..survey import log_file_kinds
 from .folders import ImageFiles, list_images, register_image_folders
 from .mapper import PretrainingMapper, SkippingMapper, stack_images
@@ -31,14 +33,7 @@ def build_pretraining_dataset(cfg: CfgNode) -> ConcatDataset:
         InputError: in all processes; see `register_image_folders`, `list_images` and `list_image_names`, or if the
             processes don't find the same images.
     """
-    find, dataset = ErrorReturningMapper(_find_images), None
-    for turn in (True, False):  # first the main process, then the others, which use its cache
-        if comm.is_main_process() == turn:
-            dataset = find(cfg)
-        for error in comm.all_gather(dataset if isinstance(dataset, InputError) else None):
-            if error:
-                raise error
-    dataset = cast(Any, dataset)
+    dataset: Any = find_in_all_processes(functools.partial(_find_images, cfg))
     digests = comm.all_gather([files.digest() for files in dataset.datasets])
     if digests.count(digests[0]) < len(digests):
         raise InputError("The images of DATASETS.TRAIN are not the same for all processes: make their copies equal.")

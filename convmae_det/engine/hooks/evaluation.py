@@ -68,9 +68,17 @@ def is_due_at_start(trainer: TrainerBase, period: int) -> bool:
 
 
 class EvaluationHook(hooks.EvalHook):
-    """Detectron2's hook, which also repeats an evaluation that may have been interrupted."""
+    """Detectron2's hook, which also repeats an evaluation that may have been interrupted.
+
+    It evaluates nothing after a last iteration that has failed.
+    """
 
     def before_train(self) -> None:
         if is_due_at_start(self.trainer, self._period):
             self.trainer.iter = self.trainer.storage.iter = self.trainer.start_iter - 1
             self._do_eval()
+
+    def after_train(self) -> None:
+        if self.trainer.iter == self.trainer.max_iter - 1:  # it is max_iter where the last iteration has succeeded
+            self._eval_after_train = False
+        super().after_train()
