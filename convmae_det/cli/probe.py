@@ -10,8 +10,8 @@ Labelled images are a folder with a folder for each class, or a CSV file whose f
 (relative to the file) and label. The encoder stays as it is; its maps, averaged over their cells, are the features of
 an image, of which the middle square is taken. Printed are, in percent of the test part, the accuracy of the vote of the
 20 nearest images of the training part (cosine, temperature 0.07) and that of a logistic regression, whose
-regularisation is chosen on a tenth of the training part; and the effective rank of the features (RankMe), which is near
-1 where all images give the same. Files that can't be read are named and left out.
+regularisation is chosen on a tenth of the training part; and the effective rank of the features (RankMe, less their
+mean), which is 1 where all images give the same. Files that can't be read are named and left out.
 """
 
 import argparse

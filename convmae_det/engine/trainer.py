@@ -79,8 +79,7 @@ class Trainer(DefaultTrainer):
         precision = choose_training_precision(cfg)
         log_precision(precision)
         self._trainer = TrainingStep(
-            # PyTorch refuses passes without exchange for a static graph
-            parallelise(model, cfg.MODEL.DEVICE, self.static_graph and self.cfg.SOLVER.ACCUMULATION_STEPS == 1),
+            model,
             None,
             optimizer,
             accumulation_steps=self.cfg.SOLVER.ACCUMULATION_STEPS,
@@ -176,6 +175,9 @@ class Trainer(DefaultTrainer):
         else:
             if self.cfg.SOLVER.MAX_IMS_PER_PASS == AUTO:
                 self._limit_passes()
+            once = self._trainer.accumulation_steps == 1  # PyTorch refuses passes without exchange for a static graph
+            model, device = self.checkpointer.model, self.cfg.MODEL.DEVICE
+            self._trainer.model = parallelise(model, device, self.static_graph and once)
             if comm.is_main_process():
                 self._prepare_output()
             self.data_loader = self.build_train_loader(self.cfg, self.start_iter, self.dataset)

@@ -13,6 +13,7 @@ SIMILARITIES = 2**24  # cosines that are held in memory at a time
 PENALTIES = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)  # of the squared weights, against the mean cross-entropy; falling
 MAX_STEPS = 100  # of L-BFGS
 HELD_OUT = 0.1  # share of the training part on which the penalty is chosen
+ROUNDING = 1e-5  # singular values of this size, relative to the norm of all features, are none
 RANKED = 25_600  # images whose features are ranked, at most: with more the rank hardly changes (RankMe)
 
 
@@ -76,15 +77,19 @@ def compute_accuracy(predicted: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def compute_effective_rank(features: torch.Tensor) -> float:
-    """Computes RankMe (arXiv 2210.02885): exp of the entropy of the singular values, divided by their sum.
+    """Computes RankMe (arXiv 2210.02885), exp of the entropy of the singular values, of what differs between images.
 
-    It is 1 where all features are multiples of one vector, as after a collapse, and at most min(N, D).
+    The mean of the features is taken from them first: maps that no norm has followed have a large one, beside which
+    the published number would be near 1 whatever else there is. The result lies between 1, where all features are equal
+    or on one line, as after a collapse, and min(N - 1, D).
 
     Args:
         features: (N, D) floating point, of which RANKED rows count, evenly spread
     """
     rows = torch.linspace(0, len(features) - 1, min(len(features), RANKED), dtype=torch.float64).round().long()
-    values = torch.linalg.svdvals(features[rows.to(features.device)].double())
+    chosen = features[rows.to(features.device)].double()
+    values = torch.linalg.svdvals(chosen - chosen.mean(dim=0))
+    values = values * (values > ROUNDING * chosen.norm())
     shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
     return torch.special.entr(shares).sum().exp().item()
 
