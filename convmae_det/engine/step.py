@@ -216,7 +216,7 @@ class TrainingStep(SimpleTrainer):
     def start_average(self) -> None:
         """Copies the loaded model to the average, including the grids of its position tables."""
         if self.average is not None:
-            self.average.module.load_state_dict(unwrap(self.model).state_dict())
+            self.average.module.load_state_dict(self.model.state_dict())
 
 
 class LossModel(nn.Module):
@@ -249,12 +249,6 @@ def parallelise(model: nn.Module, device: str, static_graph: bool) -> nn.Module:
     wrapped = LossModel(model) if comm.get_world_size() > 1 else model
     buckets = {"gradient_as_bucket_view": True, "static_graph": static_graph}
     return create_ddp_model(wrapped, broadcast_buffers=False, **buckets, **devices)
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Returns the model within what :func:`parallelise` returned."""
-    model = model.module if isinstance(model, DistributedDataParallel) else model
-    return model.model if isinstance(model, LossModel) else model
 
 
 def compute_losses(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:

@@ -175,9 +175,9 @@ class Trainer(DefaultTrainer):
         else:
             if self.cfg.SOLVER.MAX_IMS_PER_PASS == AUTO:
                 self._limit_passes()
-            once = self._trainer.accumulation_steps == 1  # PyTorch refuses passes without exchange for a static graph
-            model, device = self.checkpointer.model, self.cfg.MODEL.DEVICE
-            self._trainer.model = parallelise(model, device, self.static_graph and once)
+            # PyTorch refuses passes without exchange, as in accumulation, where the graph is static
+            static_graph = self.static_graph and self.cfg.SOLVER.ACCUMULATION_STEPS == 1
+            self._trainer.model = parallelise(self.checkpointer.model, self.cfg.MODEL.DEVICE, static_graph)
             if comm.is_main_process():
                 self._prepare_output()
             self.data_loader = self.build_train_loader(self.cfg, self.start_iter, self.dataset)
