@@ -27,6 +27,7 @@ RELATIVE = rf"{BIAS}|{DECOMPOSED}"
 
 # Layers with an output for each class: another number of outputs is no error, since the user has other classes.
 CLASS_LAYERS = r"(box_predictor(\.\d+)?|^head)\.(cls_score|bbox_pred)\.|(mask_head|sem_seg_head)\.predictor\."
+CLASS_LAYERS += r"|^head\.(1\.)?(weight|bias)$"
 
 MAX_LISTED = 6  # problems named in one sentence
 
@@ -182,7 +183,7 @@ def _leave_out(
         reason = next((reason for pattern, reason in LEFT_OUT if re.search(pattern, name)), NO_SUCH_LAYER)
         inner = strip_encoder_prefix(name, prefixes)
         if inner.startswith("norm."):
-            reason = "the detector has no final norm"
+            reason = "only pretraining has a final norm"
         known = inner or name.rpartition(".")[0] in filled
         if (known and reason == NO_SUCH_LAYER) or (find_part(name) == "decoder" and "decoder" in alike):
             problems.append((name, NOT_IN_MODEL))

@@ -49,6 +49,7 @@ FORMATS = (
     Format("detector of the first published code", (rf"^backbone\.bottom_up\.{PUBLISHED}",), OFFICIAL, FPN),
     Format("detector of the second published code", (rf"^backbone\.net\.{PUBLISHED}",), OFFICIAL, SFP),
     Format("pretraining checkpoint", (rf"^encoder\.{OWN}", r"^decoder\.embed\.weight$"), OURS, "encoder."),
+    Format("classifier", (rf"^encoder\.{OWN}", r"^fc_norm\.weight$"), OURS, "encoder."),
     Format("encoder", (rf"^encoder\.{OWN}",), OURS, "encoder."),
     Format("encoder", (rf"^{OWN}",), OURS),
     Format("detector with FPN", (rf"^backbone\.bottom_up\.encoder\.{OWN}",), OURS, f"{FPN}encoder."),

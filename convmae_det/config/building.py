@@ -4,7 +4,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from .checks.model import check_backbone, check_encoder, check_masked_autoencoder
+from .checks.model import check_backbone, check_classifier, check_encoder, check_masked_autoencoder
 from .presets import PRESETS, STRIDE
 
 
@@ -130,6 +130,25 @@ def build_masked_autoencoder_arguments(cfg: CfgNode) -> dict[str, Any]:
         masked_conv=node.MASKED_CONV,
         complementary_masks=node.COMPLEMENTARY_MASKS,
         norm_pix_loss=node.NORM_PIX_LOSS,
+    )
+
+
+def build_classifier_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Arguments of Encoder under "encoder", and the rest of ImageClassifier's.
+
+    Raises:
+        InputError: as :func:`build_encoder_arguments`.
+    """
+    encoder, node = build_encoder_arguments(cfg), cfg.MODEL.CLASSIFIER
+    check_classifier(cfg)
+    return dict(
+        encoder=encoder | dict(learned_position=True, final_norm=False),
+        activation_checkpoint=cfg.MODEL.CONVMAE.ACTIVATION_CHECKPOINT,
+        num_classes=node.NUM_CLASSES,
+        probe=node.PROBE,
+        label_smoothing=node.LABEL_SMOOTHING,
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
     )
 
 

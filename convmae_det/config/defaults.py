@@ -13,7 +13,8 @@ from yacs.config import CfgNode
 
 from .checks.data import MAX_PIXELS
 
-NETWORKS = ("convmae_det.modeling.backbone", "convmae_det.modeling.masked_autoencoder")  # registered when imported
+NETWORKS = tuple(f"convmae_det.modeling.{name}" for name in ("backbone", "masked_autoencoder", "classifier"))
+# Detectron2 knows them once they are imported.
 
 
 def add_convmae_config(cfg: CfgNode) -> None:
@@ -24,6 +25,7 @@ def add_convmae_config(cfg: CfgNode) -> None:
     _register_networks()
     _add_encoder(cfg)
     _add_masked_autoencoder(cfg)
+    _add_classifier(cfg)
     _add_input(cfg)
     _add_data(cfg)
     _add_solver(cfg)
@@ -50,7 +52,8 @@ def _add_encoder(cfg: CfgNode) -> None:
     node.DROP_PATH_RATE = 0.0  # stochastic depth: rate of the last block, rising linearly from 0 at the first
     node.ADAPT_CHANNELS = False  # MODEL.WEIGHTS may be of other channels (RGB): the first layer repeats or adds them
     node.ACTIVATION_CHECKPOINT = False  # recompute each block in the backward pass: less memory, about 30 % more time
-    node.PRETRAIN_IMAGE_SIZE = 224  # pixels, square: crop in pretraining, and the grid of its position embedding
+    node.PRETRAIN_IMAGE_SIZE = 224  # pixels, square: crop in pretraining and classification, and the grid of their
+    # position embedding
     # The rest concerns the detector alone.
     node.IMAGE_SIZE = 1024  # pixels, square: the size that the detector's position tables are built for
     node.GLOBAL_BLOCKS = []  # stage-3 blocks with global attention, counted from 0; empty: four, evenly spaced
@@ -78,6 +81,13 @@ def _add_masked_autoencoder(cfg: CfgNode) -> None:
     node.DECODER_NUM_HEADS = 16
     node.DECODER_MLP_RATIO = 0  # 0: the ratio of the encoder's stage 1, as in the published code
     node.NORM_PIX_LOSS = True  # targets are normalised by each patch's own mean and variance
+
+
+def _add_classifier(cfg: CfgNode) -> None:
+    node = cfg.MODEL.CLASSIFIER = type(cfg)()
+    node.NUM_CLASSES = 1000
+    node.PROBE = False  # linear probe: the encoder is frozen, and a batch norm without parameters precedes the head
+    node.LABEL_SMOOTHING = 0.0  # share of each target that all classes have in equal parts
 
 
 def _add_input(cfg: CfgNode) -> None:
@@ -126,6 +136,7 @@ def _add_solver(cfg: CfgNode) -> None:
     solver.REFERENCE_BATCH_SIZE = 16  # BASE_LR is for this many images and scales with IMS_PER_BATCH; 0: not scaled
     solver.BASE_LR = 1e-4
     solver.BASE_LR_END = 0.0  # WarmupCosineLR: the final rate
+    solver.OPTIMIZER = "AdamW"  # AdamW, or LARS with a momentum of 0.9, for linear probes on large batches
     solver.BETAS = [0.9, 0.999]  # AdamW
     solver.WEIGHT_DECAY = 0.1  # not on biases, norms, position tables and tokens
     solver.LAYER_DECAY = 1.0  # rate of each encoder layer relative to the one above it

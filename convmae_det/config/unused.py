@@ -8,7 +8,7 @@ from yacs.config import CfgNode
 from .architectures import CLASS_KEYS
 from .checks.rules import is_same
 
-ADAMW = "the optimizer is AdamW, whose keys are SOLVER.BETAS and SOLVER.WEIGHT_DECAY"
+OTHER_OPTIMIZER = "it is of an optimizer that SOLVER.OPTIMIZER doesn't have: set SOLVER.BETAS for AdamW"
 UNDECAYED = "biases and norms have no weight decay, and SOLVER.WEIGHT_DECAY is that of all others"
 NO_PROPOSALS = "proposals are those of MODEL.RPN, never read from files"
 NO_NORM_STATISTICS = "statistics of batch norms are those of training, and the norms of our configurations have none"
@@ -23,8 +23,8 @@ UNUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "DATASETS.PROPOSAL_FILES_TEST": (((),), NO_PROPOSALS),
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": ((2000,), "set MODEL.RPN.POST_NMS_TOPK_TRAIN instead"),
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST": ((1000,), "set MODEL.RPN.POST_NMS_TOPK_TEST instead"),
-    "SOLVER.MOMENTUM": ((0.9,), ADAMW),
-    "SOLVER.NESTEROV": ((False,), ADAMW),
+    "SOLVER.MOMENTUM": ((0.9,), "LARS, which SOLVER.OPTIMIZER may be, has this one, and AdamW has SOLVER.BETAS"),
+    "SOLVER.NESTEROV": ((False,), OTHER_OPTIMIZER),
     "SOLVER.BIAS_LR_FACTOR": ((1.0,), "biases learn at the rate of their layer, for which SOLVER.LAYER_DECAY is"),
     "SOLVER.WEIGHT_DECAY_NORM": ((0.0,), UNDECAYED),
     "SOLVER.WEIGHT_DECAY_BIAS": ((None, 0.0), UNDECAYED),
@@ -63,6 +63,7 @@ OF_EVALUATION = tuple(f"TEST.{name}" for name in OF_EVALUATION)
 # How keys begin that do something only where another key has one of some values.
 PARTS: tuple[tuple[tuple[str, ...], str, tuple[Any, ...]], ...] = (
     (("MODEL.MAE.", "INPUT.PRETRAIN_CROP_SCALE", "TEST.PROBE"), "MODEL.META_ARCHITECTURE", ("MaskedAutoencoder",)),
+    (("MODEL.CLASSIFIER.",), "MODEL.META_ARCHITECTURE", ("ImageClassifier",)),
     (("MODEL.FPN.", "MODEL.ANCHOR_GENERATOR.", *OF_BACKBONES), "MODEL.META_ARCHITECTURE", DETECTORS),
     (("INPUT.LSJ.", "INPUT.CROP.", "INPUT.MIN_SIZE_", "INPUT.MAX_SIZE_"), "MODEL.META_ARCHITECTURE", DETECTORS),
     (("INPUT.MASK_FORMAT", *OF_EVALUATION, *OF_OBJECTS), "MODEL.META_ARCHITECTURE", DETECTORS),
@@ -79,6 +80,7 @@ PARTS: tuple[tuple[tuple[str, ...], str, tuple[Any, ...]], ...] = (
     (("DATALOADER.REPEAT_SQRT",), "DATALOADER.SAMPLER_TRAIN", ("RepeatFactorTrainingSampler",)),
     (("SOLVER.GAMMA", "SOLVER.STEP"), "SOLVER.LR_SCHEDULER_NAME", ("WarmupMultiStepLR",)),
     (("SOLVER.BASE_LR_END",), "SOLVER.LR_SCHEDULER_NAME", ("WarmupCosineLR",)),
+    (("SOLVER.BETAS",), "SOLVER.OPTIMIZER", ("AdamW",)),
     (("SOLVER.CLIP_GRADIENTS.",), "SOLVER.CLIP_GRADIENTS.ENABLED", (True,)),
     (("SOLVER.AMP.",), "SOLVER.AMP.ENABLED", (True,)),
     (("TEST.AUG.",), "TEST.AUG.ENABLED", (True,)),

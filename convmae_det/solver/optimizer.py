@@ -1,4 +1,4 @@
-"""AdamW with layer-wise learning rates, and gradient clipping.
+"""AdamW with layer-wise learning rates, LARS for linear probes, and gradient clipping.
 
 The rate of encoder layer l is BASE_LR · LAYER_DECAY ** (depth + 1 − l), where depth is the number of stage-3 blocks:
 the convolution stages, which see the image first, learn slowest, and everything above the encoder at the full rate.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import torch
 from detectron2.config import CfgNode
 from tabulate import tabulate
+from timm.optim import Lars
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 # Parameters with more than one axis that are offsets like biases, by the last part of their name.
 UNDECAYED = ("table", "rel_pos_h", "rel_pos_w", "mask_token")
+LARS_MOMENTUM = 0.9
 
 
 def find_layer(name: str, depth: int) -> int:
@@ -83,8 +85,8 @@ def build_parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, 
     ]
 
 
-def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.AdamW:
-    """Builds AdamW over :func:`build_parameter_groups`, whose learning rates are logged."""
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """Builds SOLVER.OPTIMIZER over :func:`build_parameter_groups`, whose learning rates are logged."""
     solver = cfg.SOLVER
     groups = build_parameter_groups(
         model, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, layer_decay=solver.LAYER_DECAY
@@ -95,10 +97,19 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.AdamW:
     ]
     headers = ["group", "parameters", "learning rate", "weight decay"]
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "right", "right"))
-    logger.info(f"AdamW, after the warm-up:\n{table}")
+    logger.info(f"{solver.OPTIMIZER}, after the warm-up:\n{table}")
+    if solver.OPTIMIZER == "LARS":
+        return build_lars(groups, solver.BASE_LR)
     # where supported, one kernel reads weights, gradients and moments once
     fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
     return torch.optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), fused=fused)
+
+
+def build_lars(groups: list[dict], lr: float) -> Lars:
+    """Builds LARS (arXiv 1708.03888) as for MAE's linear probe: what has no weight decay has a plain step, too."""
+    for group in groups:
+        group["always_adapt"] = all(p.ndim > 1 for p in group["params"])
+    return Lars(groups, lr=lr, momentum=LARS_MOMENTUM)
 
 
 def build_gradient_clipper(cfg: CfgNode) -> Callable[[list[nn.Parameter]], object] | None:

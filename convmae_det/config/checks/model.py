@@ -124,6 +124,14 @@ def check_masked_autoencoder(cfg: CfgNode) -> None:
     require(ratio >= 0, "MODEL.MAE.DECODER_MLP_RATIO", ratio, "be above 0, or 0 for that of the encoder's stage 1")
 
 
+def check_classifier(cfg: CfgNode) -> None:
+    """Checks MODEL.CLASSIFIER."""
+    number, smoothing = cfg.MODEL.CLASSIFIER.NUM_CLASSES, cfg.MODEL.CLASSIFIER.LABEL_SMOOTHING
+    require(is_number(number) and number >= 2, "MODEL.CLASSIFIER.NUM_CLASSES", number, "be at least 2")
+    holds = is_number(smoothing) and 0 <= smoothing < 1
+    require(holds, "MODEL.CLASSIFIER.LABEL_SMOOTHING", smoothing, "be at least 0 and below 1, such as 0.1")
+
+
 def check_size(key: str, size: int) -> None:
     """Checks the side of a square image, the value of `key`: stage 3 cuts it into patches."""
     holds = is_number(size) and size > 0 and size % STRIDE == 0

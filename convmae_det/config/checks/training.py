@@ -20,6 +20,7 @@ from .model import check_architecture
 from .rules import are_numbers, check_above, check_at_least, check_one_of, is_number, is_rising, is_same, require
 
 SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR")
+OPTIMIZERS = ("AdamW", "LARS")
 CLIP_TYPES = ("value", "norm", "full_model")
 
 
@@ -99,6 +100,7 @@ def _check_length(cfg: CfgNode) -> None:
 
 
 def _check_rates(cfg: CfgNode) -> None:
+    check_one_of(cfg, "SOLVER.OPTIMIZER", OPTIMIZERS)
     check_one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", SCHEDULERS)
     check_one_of(cfg, "SOLVER.WARMUP_METHOD", ("linear", "constant"))
     factor, rate, end = cfg.SOLVER.WARMUP_FACTOR, cfg.SOLVER.BASE_LR, cfg.SOLVER.BASE_LR_END
