@@ -105,9 +105,10 @@ def test_rates_and_decay_of_every_parameter(trained):
     cfg.SOLVER.LAYER_DECAY, cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.BASE_LR = 0.65, 0.05, 1.0
     groups = build_optimizer(cfg, model).param_groups
     found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
-    official = {name: parameter for name, parameter in model.named_parameters()}
+    official = dict(model.named_parameters())
     names = dict(zip(to_official(official), official, strict=True))
-    for name, scale, decay in zip(*(reference[key].tolist() for key in ("grad_names", "lr_scale", "decay"))):
+    columns = (reference[key].tolist() for key in ("grad_names", "lr_scale", "decay"))
+    for name, scale, decay in zip(*columns, strict=True):
         assert found[id(official[names[name]])] == (pytest.approx(scale), pytest.approx(decay)), name
 
 
