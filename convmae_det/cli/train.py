@@ -1,9 +1,10 @@
-"""Trains a detector on a ConvMAE backbone and evaluates it, as train_net.py does.
+"""Trains a detector or a classifier on a ConvMAE encoder and evaluates it, as train_net.py does.
 
 Examples:
     convmae-det train --config-file configs/mask_rcnn_convmae_b.yaml --num-gpus 8 MODEL.WEIGHTS convmae_base.pth
     convmae-det train --config-file configs/mask_rcnn_convmae_b.yaml --num-gpus 8 --resume
     convmae-det train --config-file output/b/config.yaml --eval-only MODEL.WEIGHTS output/b/model_final.pth
+    convmae-det train --config-file configs/classify_convmae_b.yaml --num-gpus 8 MODEL.WEIGHTS convmae_base.pth
     torchrun --nproc-per-node 2 -m convmae_det train --config-file configs/mask_rcnn_convmae_b.yaml
 
 The options are those of every Detectron2 project, and KEY VALUE pairs may stand before, between or after them. Keys:
@@ -15,8 +16,8 @@ from argparse import Namespace
 
 from detectron2.config import CfgNode
 
-from ..engine.detection import DetectionTrainer
 from ..engine.launch import run
+from ..engine.tasks import choose_trainer
 from .arguments import parse_training
 
 
@@ -30,8 +31,9 @@ def parse(arguments: list[str] | None) -> Namespace:
 
 def train(cfg: CfgNode, args: Namespace) -> object:
     """What each process does. Returns the metrics of the evaluation."""
+    task = choose_trainer(cfg)
     if args.eval_only:
-        return DetectionTrainer.evaluate(cfg, resume=args.resume)
-    trainer = DetectionTrainer(cfg)
+        return task.evaluate(cfg, resume=args.resume)
+    trainer = task(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()

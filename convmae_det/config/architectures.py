@@ -2,14 +2,28 @@
 
 from yacs.config import CfgNode
 
-# Where each of Detectron2's architectures looks for its number of classes.
+AUTOENCODER, CLASSIFIER = "MaskedAutoencoder", "ImageClassifier"  # all others are detectors
+DETECTORS = ("GeneralizedRCNN", "PanopticFPN", "RetinaNet")
+
+# Where each architecture looks for its number of classes.
 CLASS_KEYS = {
     "GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
     "PanopticFPN": "MODEL.ROI_HEADS.NUM_CLASSES",
     "RetinaNet": "MODEL.RETINANET.NUM_CLASSES",
+    CLASSIFIER: "MODEL.CLASSIFIER.NUM_CLASSES",
 }
+
+
+def is_autoencoder(cfg: CfgNode) -> bool:
+    """Whether the configuration describes what pretraining trains."""
+    return cfg.MODEL.META_ARCHITECTURE == AUTOENCODER
+
+
+def is_classifier(cfg: CfgNode) -> bool:
+    """Whether the configuration describes a classifier of whole images."""
+    return cfg.MODEL.META_ARCHITECTURE == CLASSIFIER
 
 
 def is_detector(cfg: CfgNode) -> bool:
     """Whether the configuration describes a detector."""
-    return cfg.MODEL.META_ARCHITECTURE != "MaskedAutoencoder"
+    return not is_autoencoder(cfg) and not is_classifier(cfg)

@@ -99,6 +99,13 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.ALL_PAGES = False  # pretraining: every page or frame of a file is an image, not the first alone
     cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]  # ImageNet, RGB, of 255; the number of entries sets the channels
     cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
+    cfg.INPUT.CLASSIFICATION = type(cfg)()  # of images with a class each; in training INPUT.RANDOM_FLIP, too
+    cfg.INPUT.CLASSIFICATION.CROP_SCALE = [0.08, 1.0]  # smallest and largest area of the crop, as shares of the image's
+    cfg.INPUT.CLASSIFICATION.RAND_AUGMENT = ""  # RandAugment in timm's words, such as rand-m9-mstd0.5-inc1; empty: none
+    cfg.INPUT.CLASSIFICATION.RANDOM_ERASING = 0.0  # share of the images of which a rectangle is replaced by noise
+    cfg.INPUT.CLASSIFICATION.MIXUP = 0.0  # parameter of the beta distribution by which two images are blended; 0: none
+    cfg.INPUT.CLASSIFICATION.CUTMIX = 0.0  # the same for a rectangle of another image; with both, either by chance
+    cfg.INPUT.CLASSIFICATION.TEST_CROP = 0.875  # side of the square that is evaluated, as a share of the shorter side
     cfg.INPUT.LSJ = type(cfg)()
     cfg.INPUT.LSJ.ENABLED = True  # large-scale jitter, with which INPUT.MIN_SIZE_TRAIN and CROP stay unset
     cfg.INPUT.LSJ.IMAGE_SIZE = 1024  # pixels: side of the square crop
@@ -113,10 +120,12 @@ def _add_input(cfg: CfgNode) -> None:
 
 def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.COCO_FORMAT = []  # [[name, annotations.json, image folder], ...]: data sets for TRAIN and TEST to name
-    cfg.DATASETS.CATEGORIES = []  # [[id, name], ...] of the detector's classes; empty: those of the data, by rising id
+    cfg.DATASETS.CATEGORIES = []  # [[id, name], ...] of the model's classes; empty: those of the data, by rising id
     cfg.DATASETS.CROWD_AS_OBJECTS = False  # take annotations with "iscrowd": 1 as objects, as CVAT's brush writes them
     cfg.DATASETS.TRAIN_SHARE = 1.0  # the part of TRAIN that training sees, chosen by SEED; an epoch is that many images
     cfg.DATASETS.IMAGE_FOLDERS = []  # [[name, folder], ...]: images without labels, flat or nested, for TRAIN to name
+    cfg.DATASETS.CLASS_FOLDERS = []  # [[name, folder of classes or CSV file], ...]: images with a class each, for TRAIN
+    # and TEST of a classifier to name; its DATASETS.CATEGORIES are [[0, name], [1, name], ...]
     cfg.INPUT.PRETRAIN_CROP_SCALE = [0.2, 1.0]  # smallest and largest area of the crop, as shares of the image
 
 
@@ -151,7 +160,8 @@ def _add_solver(cfg: CfgNode) -> None:
 def _add_evaluation(cfg: CfgNode) -> None:
     test = cfg.TEST  # its EVAL_PERIOD, in iterations: 0 evaluates at the end alone
     test.EVAL_EPOCHS = 0.0  # evaluate after every so many passes over DATASETS.TRAIN; above 0 it wins over EVAL_PERIOD
-    test.BEST_METRIC = ""  # chooses model_best.pth: bbox/AP50, ema/segm/AP, ... of metrics.json; empty: mask (box) AP
+    test.BEST_METRIC = ""  # chooses model_best.pth: bbox/AP50, ema/segm/AP, top1, ... of metrics.json; empty: mask
+    # (box) AP, and top1 of a classifier
     test.PRECISION = "trained"  # of evaluation and prediction: auto, float32, bfloat16, float16 (GPU), as for training,
     # or trained: what SOLVER.AMP means on this machine, but no type that it would have to emulate
     test.PROBE = []  # [[name, train, test], ...] folders of classes or CSV files that pretraining measures features on

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode, get_cfg
 
-from ..config.architectures import CLASS_KEYS
+from ..config.architectures import CLASS_KEYS, is_classifier
 from ..config.defaults import add_convmae_config
 from ..config.device import find_available_device
 from ..config.keys import AUTO, set_keys
+from .classification.data_sets import find_class_categories
 from .detection.categories import find_detector_categories
 from .detection.coco_format import register_coco_format
 
@@ -16,7 +17,7 @@ def read_config(config_file: str, pairs: Sequence[str] = (), source: str = "the 
     """Reads a configuration: the defaults, then `config_file`, then KEY VALUE `pairs`. MODEL.DEVICE is not resolved.
 
     DATALOADER.NUM_WORKERS is auto by itself: what is read here goes to our own loaders, which take it.
-    The data sets of DATASETS.COCO_FORMAT are registered. DATASETS.CATEGORIES and, unless it is set, the detector's
+    The data sets of DATASETS.COCO_FORMAT are registered. DATASETS.CATEGORIES and, unless it is set, the model's
     number of classes are taken from the data sets.
 
     Args:
@@ -37,13 +38,13 @@ def read_config(config_file: str, pairs: Sequence[str] = (), source: str = "the 
 
 
 def _set_classes(cfg: CfgNode, given: set[str]) -> None:
-    """Sets the detector's classes from the data sets. `given` holds the keys that the user has set."""
+    """Sets the model's classes from the data sets. `given` holds the keys that the user has set."""
     key = CLASS_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
     # Where the classes are known, or none are needed, the model can be used without its training data.
     register_coco_format(cfg.DATASETS.COCO_FORMAT, missing_ok=bool(cfg.DATASETS.CATEGORIES) or key is None)
     if key is None:
         return
-    cfg.DATASETS.CATEGORIES = find_detector_categories(cfg)
+    cfg.DATASETS.CATEGORIES = find_class_categories(cfg) if is_classifier(cfg) else find_detector_categories(cfg)
     if cfg.DATASETS.CATEGORIES and key not in given:
         cfg.merge_from_list([key, len(cfg.DATASETS.CATEGORIES)])
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ from detectron2.utils.events import get_event_storage
 from ..config.checks.training import check_pretraining
 from ..data.pretraining.loader import build_pretraining_dataset, build_pretraining_loader
 from ..data.pretraining.mapper import PretrainingMapper, SkippingMapper
-from ..data.pretraining.skipped_images import SkippedImageLog
 from ..data.stream import SampleStream
 from ..solver.schedule import count_iterations
 from ..visualization.reconstructions import draw_reconstructions, make_noise
 from ..visualization.sheet import save_png
 from .hooks.evaluation import EvaluationHook
 from .hooks.probe import FeatureProbe
+from .skipped_images import SkippedImageRecorder, open_skipped_image_log, report_skipped_images
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -38,15 +38,11 @@ class PretrainingTrainer(Trainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, start_iteration: int, dataset: Sequence) -> Iterable[dict]:
-        return SkippedImageRecorder(
-            build_pretraining_loader(cfg, start_iteration, dataset), open_skipped_image_log(cfg)
-        )
+        return SkippedImageRecorder(build_pretraining_loader(cfg, start_iteration, dataset), cfg)
 
     def train(self) -> None:
         super().train()
-        skipped = open_skipped_image_log(self.cfg)
-        if skipped.count:
-            logger.warning(f"{skipped.count} images could not be read and were skipped: {skipped.path} names them")
+        report_skipped_images(self.cfg)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: object = None) -> dict:
@@ -63,23 +59,6 @@ class PretrainingTrainer(Trainer):
         if self.cfg.VIS_PERIOD > 0 and comm.is_main_process():
             all_hooks.append(ReconstructionHook(self.cfg, self.dataset))
         return all_hooks
-
-
-def open_skipped_image_log(cfg: CfgNode) -> SkippedImageLog:
-    """Opens the log of skipped images in OUTPUT_DIR."""
-    return SkippedImageLog(os.path.join(cfg.OUTPUT_DIR, "skipped_images.log"))
-
-
-class SkippedImageRecorder:
-    """A loader that records the names of skipped images of each batch in a file."""
-
-    def __init__(self, loader: Iterable[dict], skipped: SkippedImageLog):
-        self.loader, self.skipped = loader, skipped
-
-    def __iter__(self) -> Iterator[dict]:
-        for batch in self.loader:
-            self.skipped.update(batch["skipped"])
-            yield batch
 
 
 class ReconstructionHook(HookBase):

@@ -79,6 +79,11 @@ OTHERS = {
     },
     "convmae_det.data.pretraining.loader": {"INPUT": "ALL_PAGES", "DATASETS": "IMAGE_FOLDERS"},
     "convmae_det.data.pretraining.mapper": {"INPUT": "PRETRAIN_CROP_SCALE"},
+    "convmae_det.data.classification.data_sets": {"DATASETS": "CLASS_FOLDERS"},
+    "convmae_det.data.classification.mapper": {
+        "INPUT.CLASSIFICATION": "CROP_SCALE RAND_AUGMENT RANDOM_ERASING TEST_CROP"
+    },
+    "convmae_det.data.classification.mixing": {"INPUT.CLASSIFICATION": "MIXUP CUTMIX"},
     "convmae_det.data.image": {"INPUT": "WHITE_LEVEL IGNORE_EXIF MAX_PIXELS"},
     "convmae_det.data.detection.catalog": {
         "DATASETS": "COCO_FORMAT CROWD_AS_OBJECTS",
@@ -109,7 +114,7 @@ OTHERS = {
         "SOLVER": "CHECKPOINT_PERIOD MAX_TO_KEEP",
         "SOLVER.EMA": "DECAY",
     },
-    "convmae_det.engine.detection": {"TEST": "EVAL_PERIOD PATIENCE"},
+    "convmae_det.engine.evaluated_trainer": {"TEST": "EVAL_PERIOD PATIENCE"},
     "convmae_det.engine.hooks.probe": {"TEST": "PROBE"},
     "convmae_det.engine.pretraining": {"TEST": "PROBE_EPOCHS"},
     "convmae_det.engine.hooks.evaluation": {"TEST": "BEST_METRIC"},

@@ -44,6 +44,12 @@ AUTOENCODER = (
     *("MODEL.MAE.DECODER_DEPTH", 1),
     *("MODEL.MAE.DECODER_NUM_HEADS", 2),
 )
+CLASSIFIER = (
+    *("MODEL.META_ARCHITECTURE", "ImageClassifier"),
+    *("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", 32),
+    *("MODEL.CLASSIFIER.NUM_CLASSES", 3),
+    *("DATASETS.CATEGORIES", [[0, "blue"], [1, "green"], [2, "red"]]),
+)
 
 
 def detector_cfg(*options) -> CfgNode:
@@ -53,6 +59,10 @@ def detector_cfg(*options) -> CfgNode:
 
 def autoencoder_cfg(*options) -> CfgNode:
     return _cfg(*ENCODER, *AUTOENCODER, *options)
+
+
+def classifier_cfg(*options) -> CfgNode:
+    return _cfg(*ENCODER, *CLASSIFIER, *options)
 
 
 def _cfg(*options) -> CfgNode:

@@ -1,11 +1,12 @@
 """Rules about INPUT, DATASETS, DATALOADER and TEST.AUG: which images are read, and what is made of them."""
 
+import re
 from collections.abc import Sequence
 from operator import attrgetter
 
 from yacs.config import CfgNode
 
-from ..architectures import is_detector
+from ..architectures import is_autoencoder
 from .model import check_pixels, check_size
 from .rules import are_numbers, check_at_least, check_one_of, is_number, is_same, require
 
@@ -86,8 +87,8 @@ def check_decoding(cfg: CfgNode) -> None:
     must = f"be a whole number of at most {MAX_WHITE}; 0 is found from the training images"
     require(holds, "INPUT.WHITE_LEVEL", white, must)
     check_at_least(cfg, "INPUT.MAX_PIXELS", 1)
-    must = "be False for a detector, whose annotations are of one image a file"
-    require(not (pages and is_detector(cfg)), "INPUT.ALL_PAGES", pages, must)
+    must = "be False beside pretraining, since labels are of one image a file"
+    require(not pages or is_autoencoder(cfg), "INPUT.ALL_PAGES", pages, must)
     must = f"be False where INPUT.FORMAT is {BANDS}, for which pages are bands"
     require(not (pages and cfg.INPUT.FORMAT == BANDS), "INPUT.ALL_PAGES", pages, must)
 
@@ -174,8 +175,32 @@ def check_pretraining_input(cfg: CfgNode) -> None:
     """Checks how images are read and augmented in pretraining."""
     check_channels(cfg)
     check_size("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE)
-    scale = cfg.INPUT.PRETRAIN_CROP_SCALE
-    holds = are_numbers(scale, 2) and 0 < scale[0] <= scale[1] <= 1
-    must = "be the smallest and the largest share of the image, above 0 and at most 1"
-    require(holds, "INPUT.PRETRAIN_CROP_SCALE", scale, must)
+    _check_crop_scale(cfg, "INPUT.PRETRAIN_CROP_SCALE")
     check_one_of(cfg, "INPUT.RANDOM_FLIP", FLIPS)
+
+
+def _check_crop_scale(cfg: CfgNode, key: str) -> None:
+    scale = attrgetter(key)(cfg)
+    holds = are_numbers(scale, 2) and 0 < scale[0] <= scale[1] <= 1
+    require(holds, key, scale, "be the smallest and the largest share of the image, above 0 and at most 1")
+
+
+def check_classification_input(cfg: CfgNode) -> None:
+    """Checks how images of classes are read, augmented and evaluated."""
+    check_channels(cfg)
+    check_size("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE)
+    _check_crop_scale(cfg, "INPUT.CLASSIFICATION.CROP_SCALE")
+    check_one_of(cfg, "INPUT.RANDOM_FLIP", FLIPS)
+    node = cfg.INPUT.CLASSIFICATION
+    holds = not node.RAND_AUGMENT or re.fullmatch(r"rand(-(m|n|mstd|mmax|inc|p)\d+(\.\d+)?)*", node.RAND_AUGMENT)
+    must = "be in timm's words, such as rand-m9-mstd0.5-inc1, or empty"
+    require(holds, "INPUT.CLASSIFICATION.RAND_AUGMENT", node.RAND_AUGMENT, must)
+    must = f"be empty where INPUT.FORMAT is {cfg.INPUT.FORMAT}, for it works on colours"
+    holds = not node.RAND_AUGMENT or CHANNELS.get(cfg.INPUT.FORMAT) == 3
+    require(holds, "INPUT.CLASSIFICATION.RAND_AUGMENT", node.RAND_AUGMENT, must)
+    share = node.RANDOM_ERASING
+    require(is_number(share) and 0 <= share <= 1, "INPUT.CLASSIFICATION.RANDOM_ERASING", share, "lie between 0 and 1")
+    for name in ("MIXUP", "CUTMIX"):
+        check_at_least(cfg, f"INPUT.CLASSIFICATION.{name}", 0, "; 0 is none")
+    holds = is_number(node.TEST_CROP) and 0 < node.TEST_CROP <= 1
+    require(holds, "INPUT.CLASSIFICATION.TEST_CROP", node.TEST_CROP, "be above 0 and at most 1, such as 0.875")

@@ -5,18 +5,20 @@ from operator import attrgetter
 from yacs.config import CfgNode
 
 from ...precision import AMP_DTYPES, DTYPES, TRAINED, require_gpu
-from ..architectures import is_detector
+from ..architectures import is_autoencoder, is_classifier, is_detector
 from ..keys import AUTO
 from ..unused import list_unused
 from .data import (
+    check_classification_input,
     check_input,
     check_loader,
+    check_names,
     check_order,
     check_pretraining_input,
     check_share,
     check_test_time_augmentation,
 )
-from .model import check_architecture
+from .model import check_architecture, check_classifier
 from .rules import are_numbers, check_above, check_at_least, check_one_of, is_number, is_rising, is_same, require
 
 SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR")
@@ -41,10 +43,23 @@ def check_fine_tuning(cfg: CfgNode, processes: int) -> None:
 def check_pretraining(cfg: CfgNode, processes: int) -> None:
     """Checks everything about pretraining in `processes` that can be checked before reading data."""
     must = "be MaskedAutoencoder for pretraining, as in configs/pretrain_convmae_b.yaml"
-    require(not is_detector(cfg), "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, must)
+    require(is_autoencoder(cfg), "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, must)
     _check_training(cfg, processes)
     check_pretraining_input(cfg)
     _check_probes(cfg)
+
+
+def check_classification(cfg: CfgNode, processes: int) -> None:
+    """Checks everything about training a classifier in `processes` that can be checked before reading data."""
+    must = "be ImageClassifier, as in configs/classify_convmae_b.yaml"
+    require(is_classifier(cfg), "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, must)
+    _check_training(cfg, processes)
+    check_classifier(cfg)
+    check_names("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
+    check_classification_input(cfg)
+    _check_evaluation(cfg)
+    expected = cfg.TEST.EXPECTED_RESULTS
+    require(not expected, "TEST.EXPECTED_RESULTS", expected, "be empty for a classifier: Detectron2 compares AP alone")
 
 
 def _check_training(cfg: CfgNode, processes: int) -> None:
@@ -136,7 +151,7 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
 
 
 def _check_evaluation(cfg: CfgNode) -> None:
-    """Checks when, and in which precision, a detector is evaluated during training."""
+    """Checks when, and in which precision, a model is evaluated during training."""
     for key in ("TEST.EVAL_PERIOD", "TEST.EVAL_EPOCHS", "TEST.PATIENCE"):
         check_at_least(cfg, key, 0, ", and 0 is never")
     evaluated = (cfg.TEST.EVAL_PERIOD or cfg.TEST.EVAL_EPOCHS) and cfg.DATASETS.TEST

@@ -92,6 +92,20 @@ def find_categories(name: str) -> list[list]:
     return []
 
 
+def read_stated_categories(cfg: CfgNode) -> list[list]:
+    """Reads DATASETS.CATEGORIES.
+
+    Raises:
+        InputError: they aren't pairs of an integer and a name.
+    """
+    for category in cfg.DATASETS.CATEGORIES:
+        if not (isinstance(category, (list, tuple)) and len(category) == 2 and type(category[0]) is int):
+            raise InputError(f"DATASETS.CATEGORIES holds {category!r}: make it a list of pairs, [[id, name], ...].")
+    entries = [{"id": number, "name": name} for number, name in cfg.DATASETS.CATEGORIES]
+    unify_categories(entries)
+    return [[entry["id"], entry["name"]] for entry in entries]
+
+
 def find_detector_categories(cfg: CfgNode) -> list[list]:
     """Returns DATASETS.CATEGORIES or, if that is empty, the categories of a data set.
 
@@ -100,13 +114,7 @@ def find_detector_categories(cfg: CfgNode) -> list[list]:
     Raises:
         InputError: they aren't pairs of an integer and a name, or another data set of TRAIN or TEST has others.
     """
-    categories, source = cfg.DATASETS.CATEGORIES, "DATASETS.CATEGORIES"
-    for category in categories:
-        if not (isinstance(category, (list, tuple)) and len(category) == 2 and type(category[0]) is int):
-            raise InputError(f"DATASETS.CATEGORIES holds {category!r}: make it a list of pairs, [[id, name], ...].")
-    entries = [{"id": number, "name": name} for number, name in categories]
-    unify_categories(entries)
-    categories = [[entry["id"], entry["name"]] for entry in entries]
+    categories, source = read_stated_categories(cfg), "DATASETS.CATEGORIES"
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         others = find_categories(name)
         if not categories:

@@ -1,6 +1,5 @@
 """Data sets and batches for pretraining, from folders or any registered data sets."""
 
-import functools
 import logging
 import os
 from collections.abc import Sequence
@@ -8,15 +7,12 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 
 from ...config.checks.data import BANDS, check_names
-from ...errors import InputError
-from ..agreement import find_in_all_processes
+from ..agreement import list_in_all_processes
 from ..detection.catalog import list_image_names
 from ..stream import ErrorRaisingLoader, build_stream_loader
-from ..survey import log_file_kinds
 from .folders import ImageFiles, list_images, register_image_folders
 from .mapper import PretrainingMapper, SkippingMapper, stack_images
 from .pages import ImagePages
@@ -33,14 +29,7 @@ def build_pretraining_dataset(cfg: CfgNode) -> ConcatDataset:
         InputError: in all processes; see `register_image_folders`, `list_images` and `list_image_names`, or if the
             processes don't find the same images.
     """
-    dataset: Any = find_in_all_processes(functools.partial(_find_images, cfg))
-    digests = comm.all_gather([files.digest() for files in dataset.datasets])
-    if digests.count(digests[0]) < len(digests):
-        raise InputError("The images of DATASETS.TRAIN are not the same for all processes: make their copies equal.")
-    if comm.is_main_process():
-        for name, files in zip(cfg.DATASETS.TRAIN, dataset.datasets, strict=True):
-            log_file_kinds(name, files, cfg)
-    return dataset
+    return list_in_all_processes(_find_images, cfg)
 
 
 def build_pretraining_loader(
