@@ -1,15 +1,18 @@
-r"""Writes a trained detector, or an encoder, as a file that runs without this project: TorchScript or ONNX.
+r"""Writes a trained network, or an encoder, as a file that runs without this project: TorchScript or ONNX.
 
 Examples:
     convmae-det export --config-file output/b/config.yaml --weights output/b/model_final.pth --format onnx \
         --image photo.jpg --output detector.onnx
     convmae-det export --config-file output/b/config.yaml --weights output/b/model_final.pth --format torchscript \
         --device cuda --image photo.jpg --output detector.pt MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.3
+    convmae-det export --config-file output/classify/config.yaml --weights output/classify/model_final.pth \
+        --format onnx --image photo.jpg --output classifier.onnx
     convmae-det export --weights output/pretrain/model_final.pth --format onnx --image photo.jpg --output encoder.onnx
 
 The file of a detector takes one image, (C, H, W) uint8 with the channels of INPUT.FORMAT, resized as for evaluation, of
 any height and width, and gives boxes (n, 4) in pixels of that image, classes (n,) from 0, scores (n,) and, with
-MODEL.MASK_ON, masks (n, 28, 28), probabilities over the box. The file of an encoder takes and gives what
+MODEL.MASK_ON, masks (n, 28, 28), probabilities over the box. That of a classifier takes images (N, C, H, W) uint8 and
+gives scores (N, classes). The file of an encoder takes and gives what
 convmae_det.create_encoder does: normalised images (N, C, H, W) float32 of any size, and the maps e1, e2, e3, e4.
 
 It is run on the image that you name, and on the upper three quarters of it, and is kept only if it gives what eager
@@ -18,11 +21,12 @@ mode gives. docs/export.md shows how to use it.
 
 import argparse
 
-from ..config.architectures import is_detector
+from ..config.architectures import is_classifier, is_detector
 from ..config.device import find_available_device
 from ..data.configuration import read_tool_config
 from ..errors import InputError
 from ..files import atomic_write
+from ..inference.export.classifier import export_classifier
 from ..inference.export.detector import export_detector
 from ..inference.export.encoder import export_encoder, refuse_whole_detector
 from ..inference.export.verification import FORMATS
@@ -43,6 +47,8 @@ def _export(args: argparse.Namespace) -> bytes:
         cfg = read_tool_config(args.config_file, args.pairs, device)
         if is_detector(cfg):
             return export_detector(cfg, args.weights, args.image, args.format, _say)
+        if is_classifier(cfg):
+            return export_classifier(cfg, args.weights, args.image, args.format, _say)
     if args.pairs:
         raise InputError(f"{args.pairs[0]} is a setting of a detector, and this is an encoder: leave it out")
     if not args.encoder:
@@ -60,7 +66,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group("network").add_argument
     add("--weights", metavar="FILE", required=True, help="a checkpoint")
     add("--config-file", metavar="FILE", help="config.yaml of the run that wrote it; an encoder may do without")
-    add("--encoder", action="store_true", help="the encoder alone of a detector")
+    add("--encoder", action="store_true", help="the encoder alone of a detector or classifier")
     add("--device", default="", help="that TorchScript is to run on: cpu or cuda; ONNX runs on any")
     add("pairs", metavar="KEY VALUE", nargs="*", help="settings of a detector, such as a score threshold")
     add = parser.add_argument_group("result").add_argument

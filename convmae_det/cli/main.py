@@ -23,9 +23,9 @@ from .arguments import PROGRAM
 
 # Each is a module of this folder, hyphens being underscores there, with a function main(arguments).
 COMMANDS = {
-    "train": "train a detector, or evaluate one: train_net.py",
+    "train": "train a detector or a classifier, or evaluate one: train_net.py",
     "pretrain": "pretrain an encoder on images alone: pretrain_net.py",
-    "predict": "find objects in images, folders, videos and camera pictures",
+    "predict": "find objects in images, folders, videos and camera pictures, or the classes of images",
     "reconstruct": "draw what a pretrained model makes of hidden patches",
     "probe": "say how well a frozen encoder tells classes apart: k-NN, a linear probe, rank",
     "plot": "draw the curves of one or several runs",
@@ -34,7 +34,7 @@ COMMANDS = {
     "convert-annotations": "turn YOLO's, Pascal VOC's or LabelMe's annotations into COCO's format",
     "shapes": "draw a small data set of shapes to try everything on",
     "convert": "look into a checkpoint; convert it for plain Detectron2, or to the published layout",
-    "export": "write a detector or an encoder as TorchScript or ONNX, compared with the original",
+    "export": "write a network or its encoder as TorchScript or ONNX, compared with the original",
     "push": "publish a model on the Hugging Face hub",
     "analyze": "measure parameters, operations, memory and time by image size",
     "doctor": "say what is installed here, and how to mend what is wrong",

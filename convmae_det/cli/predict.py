@@ -1,4 +1,4 @@
-r"""Finds objects in images and videos with a trained detector, and draws them.
+r"""Finds objects in images and videos with a trained detector, or the classes of images, and draws them.
 
 Examples:
     convmae-det predict --config-file output/b/config.yaml --weights output/b/model_final.pth --output found photos/
@@ -7,6 +7,9 @@ Examples:
     convmae-det predict --config-file output/b/config.yaml --weights output/b/model_final.pth --output found \
         --annotations val.json --no-pictures val/ INPUT.MIN_SIZE_TEST 800
 
+    convmae-det predict --config-file output/classify/config.yaml --weights output/classify/model_final.pth \
+        --output found photos/
+
 An input is an image file, a folder (searched at any depth), a pattern in quotes ('photos/*.jpg'), a video file, or the
 number of a webcam (0). The folder --output receives
 
@@ -14,26 +17,56 @@ number of a webcam (0). The folder --output receives
     NAME.jpg       each image with its objects drawn; NAME.mp4 for a video
     overview.png   the first dozen drawn images on one sheet
 
+and where the configuration is a classifier's
+
+    results.csv    path, class and score of each image, and the next four classes with their scores
+
 File names are relative to the folder that all inputs share. Exit status: 0; 1 if some input could not be read, the
 results of the others being written; 130 after Ctrl-C, those of the images done being written.
 """
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 
+from ..config.architectures import is_classifier
 from ..config.keys import split_pairs
+from ..data.configuration import read_config
+from ..errors import InputError
+from ..inference.class_predictor import ClassPredictor
+from ..inference.class_results import ClassResults, predict_classes
 from ..inference.ground_truth import GroundTruth
-from ..inference.inputs import find_inputs
+from ..inference.inputs import Input, find_inputs
 from ..inference.predictor import Predictor
 from ..inference.results import Results, predict_inputs
 from ..visualization.predictions import DRAWN_FROM
 from .arguments import check_positive, command_parser
 from .main import INTERRUPTED
 
+OF_DETECTORS = ("annotations", "score_threshold", "classes", "max_frames")  # options that classifiers don't have
+
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
-    inputs = named = find_inputs(args.inputs, args.output)
+    inputs = find_inputs(args.inputs, args.output)
+    if is_classifier(read_config(args.config_file, args.pairs)):
+        return _predict_classes(args, inputs)
+    return _predict_objects(args, inputs)
+
+
+def _predict_classes(args: argparse.Namespace, inputs: Sequence[Input]) -> int:
+    for option in OF_DETECTORS:
+        if getattr(args, option) not in (None, []):
+            raise InputError(f"--{option.replace('_', '-')} is for detectors, and this is a classifier: leave it out")
+    check_positive("--batch-size", args.batch_size)
+    predictor = ClassPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
+    print(f"Precision: {predictor.precision}", file=sys.stderr)
+    results = ClassResults(args.output, predictor, pictures=not args.no_pictures)
+    return _finish(results, inputs, lambda: predict_classes(inputs, results, args.batch_size))
+
+
+def _predict_objects(args: argparse.Namespace, named: Sequence[Input]) -> int:
+    inputs = named
     truth = GroundTruth(args.annotations) if args.annotations else None
     if truth and len(inputs := truth.select_listed(named)) < len(named):
         left = len(named) - len(inputs)
@@ -43,9 +76,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     print(f"Precision: {predictor.precision}", file=sys.stderr)
     results = Results(args.output, predictor, truth, args.classes, pictures=not args.no_pictures)
+    return _finish(results, inputs, lambda: predict_inputs(inputs, results, args.max_frames))
+
+
+def _finish(results: Results | ClassResults, inputs: Sequence[Input], predict: Callable[[], None]) -> int:
+    """Predicts and writes the results. Returns the exit status."""
     status = 0
     try:
-        predict_inputs(inputs, results, args.max_frames)
+        predict()
     except KeyboardInterrupt:
         print("interrupted: what is done is being written", file=sys.stderr)
         status = INTERRUPTED
@@ -57,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command_parser("predict", __doc__)
-    add = parser.add_argument_group("detector").add_argument
+    add = parser.add_argument_group("network").add_argument
     add("--config-file", metavar="FILE", required=True, help="the config.yaml that training wrote beside the weights")
     add("--weights", metavar="FILE", required=True, help="a checkpoint of training, such as model_final.pth")
     add("--device", default="", help="auto, cpu, cuda or cuda:N; by itself MODEL.DEVICE")
@@ -73,7 +111,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--score-threshold", metavar="T", type=float, help="0 to 1: leaves out objects of a lower score; by itself "
         f"pictures show those from {DRAWN_FROM} on, and results.json holds all that the detector returns")  # fmt: skip
     add("--classes", metavar="NAME", nargs="+", default=[], help="names or ids: leaves out objects of other classes")
-    add("--no-pictures", action="store_true", help="write results.json alone")
+    add("--no-pictures", action="store_true", help="write results.json, or results.csv, alone")
     args = parser.parse_intermixed_args(arguments)
     args.pairs, args.inputs = split_pairs(args.words)
     if args.max_frames is not None:

@@ -1,23 +1,27 @@
 """Random images, with random objects, in the form in which mappers give them: for what is measured without data."""
 
+from typing import Any
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 
-from ..config.architectures import is_detector
+from ..config.architectures import is_classifier, is_detector
 
 LEAST_SIDE = 8  # pixels, of an object
 
 
 def make_random_input(cfg: CfgNode, size: int, objects: int = 0) -> dict:
-    """Makes an image as a mapper returns it, square and uint8.
+    """Makes an image as a mapper returns it, square and uint8; with a class, for a classifier.
 
     Args:
         cfg: of the network; masks have the form of INPUT.MASK_FORMAT
         size: pixels along the side
         objects: their number, for a detector to train on; 0: none are given, as in evaluation
     """
-    entry = {"image": torch.randint(0, 256, (len(cfg.MODEL.PIXEL_MEAN), size, size), dtype=torch.uint8)}
+    entry: dict[str, Any] = {"image": torch.randint(0, 256, (len(cfg.MODEL.PIXEL_MEAN), size, size), dtype=torch.uint8)}
+    if is_classifier(cfg):
+        return entry | {"label": 0}
     if not objects or not is_detector(cfg):
         return entry
     corners = torch.rand(objects, 2, 2).sort(dim=1).values * (size - LEAST_SIDE)

@@ -8,7 +8,7 @@ from ..errors import InputError
 
 Curve = list[tuple[int, float]]  # iterations, rising, and values
 
-TRAINING_METRICS = {"total_loss", "time", "lr", "bbox/AP"}  # any training writes at least one of these
+TRAINING_METRICS = {"total_loss", "time", "lr", "bbox/AP", "top1"}  # any training writes at least one of these
 
 
 def read_metrics(path: str) -> dict[str, Curve]:

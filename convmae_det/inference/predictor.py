@@ -21,7 +21,7 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from PIL import Image, ImageOps
 
-from ..config.architectures import CLASS_KEYS
+from ..config.architectures import CLASS_KEYS, is_classifier
 from ..config.checks.data import BANDS
 from ..data.configuration import read_tool_config
 from ..data.detection.jitter import build_augmentations
@@ -85,6 +85,8 @@ class Predictor:
         if precision is not None:
             pairs = [*pairs, "TEST.PRECISION", precision]
         self.cfg = read_tool_config(str(config_file), pairs, device)
+        if is_classifier(self.cfg):
+            raise InputError(f"{config_file} describes a classifier: ClassPredictor and convmae-det predict take it")
         self.precision = choose_evaluation_precision(self.cfg)
         log_precision(self.precision)
         self.class_names, self.category_ids = read_classes(self.cfg)
@@ -186,10 +188,8 @@ class Predictor:
         return Image.fromarray(draw_instances(self.load_visible(image), shown, self.metadata))
 
     def load_visible(self, image: Picture) -> np.ndarray:
-        """Loads what is shown of an image, (H, W, 3) uint8 RGB; of one with bands, or of a picture of some of them."""
-        if self.cfg.INPUT.FORMAT != BANDS:
-            return load_pixels(image, "RGB", self.decoding)
-        return make_visible(load_pixels(image, BANDS, self.decoding._replace(bands=0)), BANDS)
+        """Loads what is shown of an image, (H, W, 3) uint8 RGB."""
+        return load_visible(image, self.cfg.INPUT.FORMAT, self.decoding)
 
 
 def copy_instances(instances: Instances) -> Instances:
@@ -199,16 +199,16 @@ def copy_instances(instances: Instances) -> Instances:
 
 
 def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
-    """Reads names and original ids of the detector's classes.
+    """Reads names and original ids of the model's classes.
 
     Raises:
-        InputError: not a detector, or not as many as it has.
+        InputError: it has no classes, or not as many as there are names.
     """
     key = CLASS_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
     if key is None:
         raise InputError(
-            f"the configuration describes a {cfg.MODEL.META_ARCHITECTURE}, but prediction needs a detector "
-            f"({', '.join(CLASS_KEYS)}): take the config.yaml that train_net.py wrote beside the weights"
+            f"the configuration describes a {cfg.MODEL.META_ARCHITECTURE}, but prediction needs a detector or a "
+            f"classifier ({', '.join(CLASS_KEYS)}): take the config.yaml that train_net.py wrote beside the weights"
         )
     number, categories = operator.attrgetter(key)(cfg), cfg.DATASETS.CATEGORIES
     if not categories:
@@ -216,6 +216,13 @@ def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
     if len(categories) != number:
         raise InputError(f"DATASETS.CATEGORIES lists {len(categories)} classes, but {key} is {number}: correct one")
     return [str(name) for _, name in categories], [id for id, _ in categories]
+
+
+def load_visible(image: Picture, format: str, decoding: Decoding) -> np.ndarray:
+    """Loads what is shown of an image, (H, W, 3) uint8 RGB; of one with bands, or of a picture of some of them."""
+    if format != BANDS:
+        return load_pixels(image, "RGB", decoding)
+    return make_visible(load_pixels(image, BANDS, decoding._replace(bands=0)), BANDS)
 
 
 def load_pixels(image: Picture, format: str = "RGB", decoding: Decoding = DEFAULT) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 
 from ..checkpoint import load_weights
-from ..config.architectures import is_detector
+from ..config.architectures import is_autoencoder
 from ..data.image import Decoding
 from ..data.pretraining.folders import list_images
 from ..data.squares import read_square
@@ -72,7 +72,7 @@ def _read_square(path: str, cfg: CfgNode) -> torch.Tensor:
 
 
 def _load_model(cfg: CfgNode, weights: str) -> MaskedAutoencoder:
-    if is_detector(cfg):
+    if not is_autoencoder(cfg):
         raise InputError(
             f"--config-file describes a {cfg.MODEL.META_ARCHITECTURE}: reconstruction needs the configuration of "
             "pretraining, such as configs/pretrain_convmae_b.yaml"

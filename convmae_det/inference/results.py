@@ -59,7 +59,7 @@ class Results:
         self._panels, self._names = [], []  # of the overview
         titles = ("ground truth",) if truth else ()
         self._titles = (*titles, f"predictions (score ≥ {predictor.drawn_from:.0%})")
-        _make_folder(self.folder)
+        make_folder(self.folder)
 
     def image_ids(self, inputs: Sequence[Input]) -> Iterator[int | str]:
         return self.truth.image_ids(inputs) if self.truth else assign_image_ids(inputs)
@@ -97,7 +97,7 @@ class Results:
     def make_path(self, entry: Input, suffix: str) -> Path:
         """Returns the path for the picture or video of an input, and makes its folder."""
         path = self.folder / f"{entry.output_name}{suffix}"
-        _make_folder(path.parent)
+        make_folder(path.parent)
         return path
 
     def write(self) -> str:
@@ -211,7 +211,12 @@ def _find_classes(words: Sequence[str], predictor: Predictor) -> torch.Tensor:
     return torch.tensor([numbers[word] for word in words] or range(len(names)))
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
+    """Makes the folder of results, or one in it.
+
+    Raises:
+        InputError: it can't be made.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

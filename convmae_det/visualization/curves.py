@@ -22,6 +22,7 @@ PANELS = (
     (r"(?:(.+)/)?segm/AP", r"mask AP (%) \1"),
     (r"probe/(.+)/knn_top1", r"k-NN top-1 (%) \1"),
     (r"(?:probe/(.+)|features)/rank", r"rank of features \1"),
+    (r"(?:(.+)/)?top1", r"top-1 accuracy (%) \1"),
     (r"lr", "learning rate"),
     (r"grad_norm", "gradient norm"),
     (r"images_per_second", "images / s"),

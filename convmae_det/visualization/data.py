@@ -8,8 +8,11 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from torch.utils.data import ConcatDataset
 
-from ..config.architectures import is_detector
+from ..config.architectures import is_autoencoder, is_classifier
 from ..config.checks.data import check_input, check_pretraining_input
+from ..data.classification.data_sets import list_data_set
+from ..data.classification.loader import build_train_dataset as build_classification_dataset
+from ..data.classification.mapper import EvaluationMapper, TrainingMapper
 from ..data.detection.catalog import load_dataset_dicts
 from ..data.detection.jitter import build_augmentations
 from ..data.detection.loader import build_train_dataset
@@ -22,6 +25,8 @@ from ..data.survey import resolve_white_level
 from ..errors import InputError
 from .predictions import build_ground_truth, draw_instances
 from .sheet import draw_sheet, save_png
+
+Mapper = PretrainingMapper | DetectionMapper | TrainingMapper | EvaluationMapper
 
 SPLITS = ("train", "test")
 TITLES = ("image", "what the network sees")
@@ -42,7 +47,10 @@ def stream_panels(cfg: CfgNode, split: str, seed: int) -> tuple[SampleStream, in
     """
     images, mapper = _build_training_data(cfg) if split == "train" else _build_test_data(cfg)
     names = cfg.DATASETS.TRAIN if split == "train" else cfg.DATASETS.TEST
-    return SampleStream(images, _Pairs(mapper, cfg.INPUT.FORMAT, MetadataCatalog.get(names[0])), seed), len(images)
+    metadata = MetadataCatalog.get(names[0])
+    if is_classifier(cfg):
+        metadata = Metadata(name=names[0], thing_classes=[str(name) for _, name in cfg.DATASETS.CATEGORIES])
+    return SampleStream(images, _Pairs(mapper, cfg.INPUT.FORMAT, metadata), seed), len(images)
 
 
 def save_panels(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str], output: str) -> Iterator[str]:
@@ -71,9 +79,12 @@ def _list_files(output: str, rows: int) -> Iterator[tuple[str, slice]]:
         yield os.path.join(output, f"{row + 1:04d}.png"), slice(row, row + 1)
 
 
-def _build_training_data(cfg: CfgNode) -> tuple[Sequence[dict] | ConcatDataset, PretrainingMapper | DetectionMapper]:
+def _build_training_data(cfg: CfgNode) -> tuple[Sequence[dict] | ConcatDataset, Mapper]:
     """Builds the images that are trained on, and what makes samples of them."""
-    if not is_detector(cfg):
+    if is_classifier(cfg):
+        images = build_classification_dataset(cfg)
+        return images, TrainingMapper(resolve_white_level(cfg, images))
+    if is_autoencoder(cfg):
         check_pretraining_input(cfg)
         images = build_pretraining_dataset(cfg)
         return images, PretrainingMapper(resolve_white_level(cfg, images))
@@ -82,9 +93,11 @@ def _build_training_data(cfg: CfgNode) -> tuple[Sequence[dict] | ConcatDataset, 
     return images, DetectionMapper(resolve_white_level(cfg, images), True)
 
 
-def _build_test_data(cfg: CfgNode) -> tuple[Sequence[dict], DetectionMapper]:
+def _build_test_data(cfg: CfgNode) -> tuple[Sequence[dict], Mapper]:
     """Builds those of evaluation, which are resized as they are then, and keep their annotations."""
-    if not is_detector(cfg):
+    if is_classifier(cfg):
+        return list_data_set(cfg, cfg.DATASETS.TEST[0]), EvaluationMapper(cfg)
+    if is_autoencoder(cfg):
         raise InputError("--split test: pretraining has no test data; leave it out to see the training data")
     resize = build_augmentations(cfg, False)
     mapper = DetectionMapper(**DetectionMapper.from_config(cfg, True) | {"augmentations": resize})
@@ -94,14 +107,17 @@ def _build_test_data(cfg: CfgNode) -> tuple[Sequence[dict], DetectionMapper]:
 class _Pairs:
     """A mapper that draws: two panels for an image of the data set, and a caption."""
 
-    def __init__(self, mapper: PretrainingMapper | DetectionMapper, image_format: str, metadata: Metadata):
+    def __init__(self, mapper: Mapper, image_format: str, metadata: Metadata):
         self.mapper, self.image_format, self.metadata = mapper, image_format, metadata
 
     def __call__(self, image: dict) -> tuple[list[np.ndarray], str]:
         sample = self.mapper(image)
         before = read_visible(image["file_name"], self.image_format, self.mapper.decoding, image.get("page", 0))
-        after = make_visible(sample["image"].permute(1, 2, 0).numpy(), self.image_format)
+        seen = sample["image"].clamp(0, 255).byte()  # noise of random erasing may lie outside
+        after = make_visible(seen.permute(1, 2, 0).numpy(), self.image_format)
         caption = f"{os.path.basename(image['file_name'])}, {before.shape[1]}×{before.shape[0]} pixels"
+        if "label" in sample:
+            caption += f", {self.metadata.thing_classes[image['label']]}"
         if "instances" in sample:
             truth = build_ground_truth(image["annotations"], before.shape[:2])
             caption += f", {len(truth)} objects; beside it {after.shape[1]}×{after.shape[0]} pixels, "

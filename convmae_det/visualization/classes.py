@@ -1,0 +1,45 @@
+"""The classes found in an image, written below it with their scores as bars."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .predictions import MIN_SIDE, choose_colour
+from .sheet import FONT
+
+LINE, TEXT, PAD = 24, 15, 6  # pixels: height of a line, of its letters, and what surrounds them
+WIDEST = 1024  # pixels of the longer side of an image, which is shrunk to it
+PALE = 0.65  # of a bar's colour, how far it goes to white
+
+
+def draw_classes(pixels: np.ndarray, found: Sequence[tuple[int, str, float]]) -> np.ndarray:
+    """Draws a line for each class below an image, which is enlarged if it is small.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB
+        found: index, name and score of some classes, by falling score
+
+    Returns:
+        (h, w, 3) uint8 RGB
+    """
+    image = Image.fromarray(pixels)
+    image.thumbnail((WIDEST, WIDEST))
+    scale = -(-MIN_SIDE // max(image.size))
+    image = image.resize((scale * image.width, scale * image.height), Image.Resampling.BICUBIC)
+    width = max(image.width, MIN_SIDE)
+    canvas = Image.new("RGB", (width, image.height + LINE * len(found) + 2 * PAD), "white")
+    canvas.paste(image, ((width - image.width) // 2, 0))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.truetype(FONT, TEXT)
+    for row, (index, name, score) in enumerate(found):
+        top = image.height + PAD + row * LINE
+        colour = tuple(round(value + (255 - value) * PALE) for value in choose_colour(index))
+        draw.rectangle((0, top, round(score * (width - 1)), top + LINE - 4), fill=colour)
+        shown = name
+        share = f"{score:.1%}"
+        room = width - draw.textlength(share, font) - 4 * PAD
+        while draw.textlength(shown, font) > room:
+            shown = f"{shown[:-2]}…"
+        draw.text((PAD, top + LINE / 2 - 2), shown, "black", font, anchor="lm")
+        draw.text((width - PAD, top + LINE / 2 - 2), share, "black", font, anchor="rm")
+    return np.asarray(canvas)
