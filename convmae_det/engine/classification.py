@@ -16,6 +16,7 @@ from ..config.checks.training import check_classification
 from ..data.classification.loader import build_test_loader, build_train_dataset, build_train_loader, check_test_data
 from ..data.survey import resolve_white_level
 from ..evaluation.classification import ClassificationEvaluator, choose_best_metric
+from ..inference.predictor import read_classes
 from ..visualization.confusion import draw_confusion
 from ..visualization.sheet import save_png
 from .evaluated_trainer import EvaluatedTrainer
@@ -64,7 +65,7 @@ class ClassificationTrainer(EvaluatedTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, folder: str) -> "DrawingEvaluator":
-        return DrawingEvaluator(dataset_name, [name for _, name in cfg.DATASETS.CATEGORIES], folder)
+        return DrawingEvaluator(dataset_name, read_classes(cfg)[0], folder)
 
     @classmethod
     def describe_scores(cls, scores: dict) -> str:

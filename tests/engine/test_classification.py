@@ -112,6 +112,11 @@ def test_evaluation_alone(colours_cfg, tmp_path):
         (["MODEL.CLASSIFIER.LABEL_SMOOTHING", 1.0], "MODEL.CLASSIFIER.LABEL_SMOOTHING is 1.0; it must"),
         (["DATASETS.TRAIN", ()], "DATASETS.TRAIN is (); it must name"),
         (["INPUT.ALL_PAGES", True], "INPUT.ALL_PAGES is True; it must be False beside pretraining"),
+        (
+            ["SOLVER.ACCUMULATION_STEPS", 4, "MODEL.CLASSIFIER.PROBE", True, "INPUT.CLASSIFICATION.MIXUP", 0.0]
+            + ["INPUT.CLASSIFICATION.CUTMIX", 0.0],
+            "SOLVER.IMS_PER_BATCH is 4; it must be at least 8",
+        ),
         (["SOLVER.IMS_PER_BATCH", 3], "SOLVER.IMS_PER_BATCH is 3; it must be a multiple of 2"),
     ],
 )

@@ -39,24 +39,22 @@ def find_sources(cfg: CfgNode, names: Sequence[str]) -> list[str]:
 
 
 def find_class_categories(cfg: CfgNode) -> list[list]:
-    """Returns DATASETS.CATEGORIES or, if that is empty, the classes of the first data set of TRAIN, as [[0, name], …].
+    """Returns DATASETS.CATEGORIES or, if that is empty, the classes of a data set, as [[0, name], [1, name], …].
 
-    Empty if there is no such folder or file, so that a trained model can be used without its data.
+    That is the first of TRAIN, else of TEST, that is there; empty without any, so that a trained model can be used
+    without its data.
 
     Raises:
-        InputError: names that are not distinct, or as for `find_sources` and `list_labelled_images`.
+        InputError: as for `find_sources` and `list_labelled_images`.
     """
-    stated = read_stated_categories(cfg)
-    if stated or not cfg.DATASETS.TRAIN:
+    if stated := read_stated_categories(cfg):
         return stated
-    listed = [entry for entry in cfg.DATASETS.CLASS_FOLDERS if isinstance(entry, (list, tuple)) and entry]
-    if cfg.DATASETS.TRAIN[0] not in [entry[0] for entry in listed]:
-        return []
-    (source,) = find_sources(cfg, cfg.DATASETS.TRAIN[:1])
-    if not os.path.exists(os.path.expanduser(source)):
-        return []
-    classes = list_labelled_images(source, arrays=cfg.INPUT.FORMAT == BANDS).classes
-    return [[label, name] for label, name in enumerate(classes)]
+    known = {entry[0] for entry in cfg.DATASETS.CLASS_FOLDERS if isinstance(entry, (list, tuple)) and entry}
+    for source in find_sources(cfg, [name for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if name in known]):
+        if os.path.exists(os.path.expanduser(source)):
+            classes = list_labelled_images(source, arrays=cfg.INPUT.FORMAT == BANDS).classes
+            return [[label, name] for label, name in enumerate(classes)]
+    return []
 
 
 def list_data_set(cfg: CfgNode, name: str) -> LabelledImages:

@@ -44,19 +44,22 @@ def build_train_loader(
     Raises:
         InputError: a data set, or a key, that can't be used. While iterating: too few images can be read.
     """
-    _check_pairs(cfg)
+    _check_parts(cfg)
     if dataset is None:
         dataset = build_train_dataset(cfg)
     mapper = SkippingMapper(TrainingMapper(cfg), dataset)
     return build_stream_loader(cfg, dataset, mapper, start_iteration, Mixing.from_config(cfg))
 
 
-def _check_pairs(cfg: CfgNode) -> None:
-    """Checks that mixing finds pairs in each batch of a process."""
+def _check_parts(cfg: CfgNode) -> None:
+    """Checks that mixing finds pairs in each batch of a process, and the batch norm of a probe more than one image."""
     solver, node = cfg.SOLVER, cfg.INPUT.CLASSIFICATION
     passes = comm.get_world_size() * solver.ACCUMULATION_STEPS
     must = f"be a multiple of {2 * passes}, so that each of {passes} parts has pairs of images for MIXUP and CUTMIX"
     holds = not (node.MIXUP or node.CUTMIX) or solver.IMS_PER_BATCH % (2 * passes) == 0
+    require(holds, "SOLVER.IMS_PER_BATCH", solver.IMS_PER_BATCH, must)
+    must = f"be at least {2 * passes}, so that each of {passes} parts has two images for the batch norm of a probe"
+    holds = not cfg.MODEL.CLASSIFIER.PROBE or solver.IMS_PER_BATCH >= 2 * passes
     require(holds, "SOLVER.IMS_PER_BATCH", solver.IMS_PER_BATCH, must)
 
 

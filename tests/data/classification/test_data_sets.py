@@ -43,6 +43,15 @@ def test_a_model_can_be_used_without_its_data(write):
         list_data_set(cfg, "train")
 
 
+def test_without_training_data_the_classes_are_those_of_the_test_data(write, colours_folder):
+    folders = [["train", "/no/such/folder"], ["test", str(colours_folder / "test")]]
+    assert [name for _, name in read_config(write(CLASS_FOLDERS=folders)).DATASETS.CATEGORIES] == [
+        "blue",
+        "green",
+        "red",
+    ]
+
+
 @pytest.mark.parametrize(
     "folders, sentence",
     [
