@@ -9,10 +9,11 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from ..config.architectures import is_autoencoder
 from ..data.configuration import read_tool_config
-from ..engine.detection import DetectionTrainer
 from ..engine.output_folder import FINAL
 from ..engine.pretraining import PretrainingTrainer
+from ..engine.tasks import choose_trainer
 from ..engine.trainer import Trainer
 
 # What the study sets in each run.
@@ -67,8 +68,7 @@ class Variant:
 
     @property
     def trainer(self) -> type[Trainer]:
-        pretrains = self.cfg.MODEL.META_ARCHITECTURE == "MaskedAutoencoder"
-        return PretrainingTrainer if pretrains else DetectionTrainer
+        return PretrainingTrainer if is_autoencoder(self.cfg) else choose_trainer(self.cfg)
 
 
 def _write_word(value: Any) -> str:
