@@ -3,6 +3,7 @@
 Examples:
     convmae-det study configs/studies/pays.yaml --output output/studies/pays
     convmae-det study my_study.yaml --gpus 4                # four runs at a time, each on a GPU of its own
+    convmae-det study my_study.yaml --at-a-time 2           # two runs at a time, without GPUs
     convmae-det study my_study.yaml --report-only           # tables and curves of what is finished
 
 Is pretraining on your images worth it? docs/studies.md says how a study file asks. Each run is an ordinary training
@@ -17,6 +18,7 @@ import os
 from pathlib import Path
 
 from ..config.device import count_gpus
+from ..data.stream import count_cores
 from ..errors import InputError
 from ..study.plan import Run, Study
 from ..study.reading import read_study
@@ -28,13 +30,13 @@ from .arguments import check_positive, command_parser
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
-    gpus = choose_gpus(args.gpus)
+    places = choose_places(args.gpus, args.at_a_time)
     study = read_study(args.study)
     folder = Path(args.output or os.path.join("output", "studies", Path(args.study).stem))
     runs = study.list_runs(folder)
     for run in runs:
         check_unchanged(run)
-    failures = 0 if args.report_only else work(study, runs, folder, gpus)
+    failures = 0 if args.report_only else work(study, runs, folder, places)
     folder.mkdir(parents=True, exist_ok=True)
     written = write_report(study, runs, folder)
     print((folder / MARKDOWN).read_text(encoding="utf-8"))
@@ -42,25 +44,34 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def work(study: Study, runs: list[Run], folder: Path, gpus: list[str | None]) -> int:
+def work(study: Study, runs: list[Run], folder: Path, places: list[dict[str, str]]) -> int:
     """Runs what isn't finished; returns how many runs have failed."""
     with lock_folder(folder) as lock:
-        return run_unfinished(runs, gpus, lock, lambda: write_report(study, runs, folder))
+        return run_unfinished(runs, places, lock, lambda: write_report(study, runs, folder))
 
 
-def choose_gpus(number: int) -> list[str | None]:
-    """Chooses CUDA_VISIBLE_DEVICES of as many processes; None, one process with what there is, for 0.
+def choose_places(gpus: int, at_a_time: int) -> list[dict[str, str]]:
+    """Chooses what each of the processes that may run at a time has as environment variables of its own.
+
+    Args:
+        gpus: a process for each of so many; 0: without regard to GPUs
+        at_a_time: processes without GPUs of their own, which share the cores
 
     Raises:
-        InputError: this machine has fewer.
+        InputError: this machine has fewer GPUs, or both are asked for.
     """
-    if not number:
-        return [None]
-    check_positive("--gpus", number)
-    if number > count_gpus():
-        raise InputError(f"--gpus is {number}, but this machine has {count_gpus()} GPUs: lower it, or leave it out")
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(number)))
-    return [*visible.split(",")[:number]]
+    check_positive("--at-a-time", at_a_time)
+    if not gpus:
+        if at_a_time == 1:
+            return [{}]
+        return [{"OMP_NUM_THREADS": str(max(1, count_cores() // at_a_time))}] * at_a_time
+    if at_a_time > 1:
+        raise InputError("--gpus and --at-a-time both say how many runs there are at a time: leave one out")
+    check_positive("--gpus", gpus)
+    if gpus > count_gpus():
+        raise InputError(f"--gpus is {gpus}, but this machine has {count_gpus()} GPUs: lower it, or leave it out")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+    return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in visible.split(",")[:gpus]]
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -70,5 +81,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--output", metavar="FOLDER", help="where all goes; without it, output/studies/ and the file's name"
     )
     parser.add_argument("--gpus", metavar="N", type=int, default=0, help="runs at a time, one on each GPU")
+    parser.add_argument(
+        "--at-a-time", metavar="N", type=int, default=1, help="runs at a time that share the cores, without GPUs"
+    )
     parser.add_argument("--report-only", action="store_true", help="run nothing")
     return parser.parse_intermixed_args(arguments)

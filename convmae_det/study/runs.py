@@ -1,4 +1,4 @@
-"""Runs what isn't finished of a study: each training in a process of its own, one at a time or one on each GPU."""
+"""Runs what isn't finished of a study: each training in a process of its own, one at a time or several."""
 
 import contextlib
 import fcntl
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Part:
 
     run: Run
     process: subprocess.Popen
-    gpu: str | None  # CUDA_VISIBLE_DEVICES; None: as it is
+    place: int  # of the process among those that may run at a time
     start: float  # time.monotonic()
 
 
@@ -57,12 +57,14 @@ def lock_folder(folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def run_unfinished(runs: Sequence[Run], gpus: Sequence[str | None], lock: int, report: Callable[[], object]) -> int:
+def run_unfinished(
+    runs: Sequence[Run], places: Sequence[Mapping[str, str]], lock: int, report: Callable[[], object]
+) -> int:
     """Runs what isn't finished, after that from which it starts.
 
     Args:
         runs: all of the study, in the order that is wanted
-        gpus: CUDA_VISIBLE_DEVICES of each of the processes that may run at a time; None: as it is
+        places: what each of the processes that may run at a time has as environment variables of its own
         lock: a file that they inherit
         report: called whenever a run has ended well
 
@@ -76,18 +78,18 @@ def run_unfinished(runs: Sequence[Run], gpus: Sequence[str | None], lock: int, r
     waiting = [run for run in runs if not states[run].finished]
     active: list[Part] = []
     failed: set[Run] = set()
-    with _interruptible(), _Progress(runs, len(gpus)) as progress:
+    with _interruptible(), _Progress(runs, len(places)) as progress:
         try:
             while waiting or active:
                 for run in [run for run in waiting if run.source in failed]:
                     progress.say(f"{run} is left out: {run.source} has failed")
                     failed.add(run)
                     waiting.remove(run)
-                for gpu in [gpu for gpu in gpus if gpu not in [part.gpu for part in active]]:
+                for place in set(range(len(places))) - {part.place for part in active}:
                     ready = (run for run in waiting if run.source is None or read_state(run.source).finished)
                     if run := next(ready, None):
                         waiting.remove(run)
-                        active.append(_start(run, gpu, lock))
+                        active.append(_start(run, place, places[place], lock))
                 progress.show(active, waiting)
                 for part in [part for part in active if part.process.poll() is not None]:
                     active.remove(part)
@@ -106,14 +108,13 @@ def run_unfinished(runs: Sequence[Run], gpus: Sequence[str | None], lock: int, r
     return len(failed)
 
 
-def _start(run: Run, gpu: str | None, lock: int) -> Part:
+def _start(run: Run, place: int, variables: Mapping[str, str], lock: int) -> Part:
     run.folder.mkdir(parents=True, exist_ok=True)
     write_state(run, read_state(run)._replace(weights=compute_weights_fingerprint(run)))
-    environment = os.environ if gpu is None else os.environ | {"CUDA_VISIBLE_DEVICES": gpu}
     with (run.folder / CONSOLE).open("ab") as console:
         streams = {"stdin": subprocess.DEVNULL, "stdout": console, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen([*PROGRAM, *run.words], env=environment, pass_fds=[lock], **streams)
-    return Part(run, process, gpu, time.monotonic())
+        process = subprocess.Popen([*PROGRAM, *run.words], env=os.environ | variables, pass_fds=[lock], **streams)
+    return Part(run, process, place, time.monotonic())
 
 
 def _end(part: Part) -> bool:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from convmae_det.cli.study import choose_places
 from convmae_det.errors import InputError
 from convmae_det.study import runs as module
 from convmae_det.study.runs import estimate_seconds, lock_folder, run_unfinished
@@ -41,10 +42,10 @@ def run_all(runs, tmp_path):
     """``run_all()`` returns the number of failures, and the folders of the processes that were started."""
     reports = []
 
-    def run_all(gpus=(None,)):
+    def run_all(places=({},)):
         (tmp_path / "started.txt").write_text("")
         with lock_folder(tmp_path / "out") as lock:
-            failures = run_unfinished(runs, gpus, lock, lambda: reports.append(1))
+            failures = run_unfinished(runs, places, lock, lambda: reports.append(1))
         return failures, [line.split("|") for line in (tmp_path / "started.txt").read_text().splitlines()]
 
     run_all.reports = reports
@@ -58,8 +59,22 @@ def test_all_are_run_once(run_all, runs):
     assert run_all() == (0, [])
 
 
-def test_one_on_each_gpu(run_all, runs):
-    failures, started = run_all(["2", "5"])
+def test_several_share_the_cores(run_all, runs):
+    places = choose_places(0, 2)
+    assert len(places) == 2 and all(int(place["OMP_NUM_THREADS"]) > 0 for place in places)
+    failures, started = run_all(places)
+    assert failures == 0 and sorted(folder for folder, _ in started) == sorted(str(run.folder) for run in runs)
+
+
+def test_gpus_and_cores_are_not_shared_at_once():
+    with pytest.raises(InputError, match="--at-a-time"):
+        choose_places(2, 2)
+
+
+def test_one_on_each_gpu(run_all, runs, monkeypatch):
+    monkeypatch.setattr("convmae_det.cli.study.count_gpus", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    failures, started = run_all(choose_places(2, 1))
     assert failures == 0 and {gpu for _, gpu in started} == {"2", "5"} and len(started) == len(runs)
 
 
@@ -118,6 +133,6 @@ def test_no_run_is_left_alone_when_the_study_fails(run_all, runs, monkeypatch):
     monkeypatch.setattr(module, "_end", lambda part: 1 / 0 if part.run is runs[1] else None)
     monkeypatch.setenv("WAIT", "pretraining")
     with pytest.raises(ZeroDivisionError):
-        run_all(["0", "1"])
+        run_all([{}, {}])
     with lock_folder(runs[0].folder.parents[3]):
         pass
