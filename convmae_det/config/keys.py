@@ -19,6 +19,7 @@ BOX_WEIGHTS = ("MODEL.RPN.BBOX_REG_WEIGHTS", "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHT
 AUTO = -1  # what the word auto stands for in these keys, whose values are whole numbers
 AUTO_KEYS = ("SOLVER.MAX_IMS_PER_PASS", "DATALOADER.NUM_WORKERS")
 NAMES = ("DATASETS.TRAIN", "DATASETS.TEST")
+SWITCHES = ("MODEL.COMPILE",)  # True, False or auto
 MAX_SHOWN = 200  # characters of a value in an error
 
 
@@ -91,7 +92,11 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
         value = _decode(AUTO if value == "auto" and key in AUTO_KEYS else value, current)
         if (value is None and current is not None) or not _is_like(value, current):
             raise ValueError
-        cfg.merge_from_list([key, value])
+        if key in SWITCHES and isinstance(value, (bool, str)):
+            group, _, name = key.rpartition(".")
+            attrgetter(group)(cfg)[name] = value
+        else:
+            cfg.merge_from_list([key, value])
         if (key in BOX_WEIGHTS and len(value) != 4) or (key in NAMES and not all(isinstance(x, str) for x in value)):
             raise ValueError
     except (ValueError, AssertionError, OverflowError, MemoryError, RecursionError) as error:

@@ -17,7 +17,7 @@ from ..modeling.decoder import Decoder
 from ..modeling.encoder import Encoder
 from ..ops.compilation import compile_modules
 from ..ops.layers import pad_regions
-from ..precision import keep_outputs_in_float32, speed_up_float32
+from ..precision import is_gpu, keep_outputs_in_float32, speed_up_float32
 from .padding import pad_as_trained
 
 logger = logging.getLogger(__name__)
@@ -25,8 +25,12 @@ logger = logging.getLogger(__name__)
 HEADS = (MaskRCNNConvUpsampleHead, FastRCNNConvFCHead, KRCNNConvDeconvUpsampleHead)  # which work region by region
 
 
-def build_model(cfg: CfgNode) -> nn.Module:
+def build_model(cfg: CfgNode, for_long: bool = True) -> nn.Module:
     """Builds a model with Detectron2, and applies what makes it fast and, in mixed precision, exact enough.
+
+    Args:
+        cfg: of the model
+        for_long: whether it will run for so long, as in training, that MODEL.COMPILE auto compiles it on a GPU
 
     Raises:
         InputError: Detectron2, or torch, can't use a value.
@@ -44,7 +48,8 @@ def build_model(cfg: CfgNode) -> nn.Module:
     pad_regions(model, HEADS)
     node = cfg.MODEL.CONVMAE
     pad_as_trained(model, compute_training_pad(cfg), node.PAD_VALUE, always=not crops_position(node.RELATIVE_POSITION))
-    if cfg.MODEL.COMPILE:
+    compiles = cfg.MODEL.COMPILE
+    if compiles is True or (compiles == "auto" and for_long and is_gpu(cfg.MODEL.DEVICE)):
         compile_modules(model, (Encoder, Decoder))  # the heads of a detector work on lists of boxes
     model.class_names = [name for _, name in cfg.DATASETS.CATEGORIES]  # which checkpoints store and compare
     counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]
@@ -54,11 +59,11 @@ def build_model(cfg: CfgNode) -> nn.Module:
 
 
 def build_trained_model(cfg: CfgNode, path: str) -> nn.Module:
-    """Builds the model and loads the weights of a file.
+    """Builds the model and loads the weights of a file, to be used as they are.
 
     Raises:
         InputError: the file lacks a weight of the model; or as :func:`build_model`.
     """
-    model = build_model(cfg)
+    model = build_model(cfg, for_long=False)
     load_weights(model, path, strictness=Strictness.WHOLE)
     return model

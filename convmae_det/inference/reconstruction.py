@@ -77,7 +77,7 @@ def _load_model(cfg: CfgNode, weights: str) -> MaskedAutoencoder:
             f"--config-file describes a {cfg.MODEL.META_ARCHITECTURE}: reconstruction needs the configuration of "
             "pretraining, such as configs/pretrain_convmae_b.yaml"
         )
-    model: Any = build_model(cfg)
+    model: Any = build_model(cfg, for_long=False)
     report = load_weights(model, weights)
     lacking = {name.split(".")[0] for name in report.new}
     if "decoder" in lacking:

@@ -66,7 +66,7 @@ def _build_empty_model(weights: Weights, config_file: str, pairs: Sequence[str])
     cfg = read_config(config_file, pairs if config_file else [*_list_encoder_settings(weights, pairs), *pairs])
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
-        return build_model(cfg)
+        return build_model(cfg, for_long=False)
 
 
 def _list_encoder_settings(weights: Weights, pairs: Sequence[str]) -> list[str]:

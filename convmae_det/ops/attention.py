@@ -28,7 +28,8 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: Bi
     """Attention of (B, heads, S, d); `bias` is added to the logits, broadcastable to (B, heads, S, S)."""
     if isinstance(bias, TableBias):
         return attend_by_table(query, key, value, *bias)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    with choice.choose_attention_kernels(bias):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
 def attend_by_axes(
@@ -49,7 +50,7 @@ def attend_by_axes(
     (*batch, length, d), h, w = key.shape, rows.shape[-1], columns.shape[-1]
     if not choice.folds_bias(key.device, d + h + w, length):
         bias = rows[..., :, None] + columns[..., None, :]
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.flatten(-2))
+        return attend(query, key, value, bias.flatten(-2))
     token = torch.arange(length, device=key.device)[:, None]
     row = token.div(w, rounding_mode="floor") == torch.arange(h, device=key.device)
     column = token % w == torch.arange(w, device=key.device)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import InputError
 
@@ -116,6 +117,17 @@ def choose_bias_alignment(device: torch.device) -> int:
     return 1 if is_cpu(device) or is_transformed() else 8
 
 
+def choose_attention_kernels(bias: torch.Tensor | None) -> contextlib.AbstractContextManager:
+    """A context that leaves to PyTorch the kernels of fused attention that are right for a bias.
+
+    Not cuDNN's on a GPU, which H100 may prefer: with a bias it makes a plan for each new shape, of which images of many
+    sizes have many, and flash attention takes no bias. Without one PyTorch chooses among all.
+    """
+    if bias is None or is_cpu(bias.device):
+        return contextlib.nullcontext()
+    return sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
+
+
 def folds_bias(device: torch.device, channels: int, tokens: int) -> bool:
     """Whether biases by row and column become channels of query and key, so many in all, on a grid of so many tokens.
 
@@ -167,7 +179,7 @@ def keeps_placed_maps(device: torch.device) -> bool:
 
     On a GPU, whose memory decides how many images a pass takes, they are placed once more.
     """
-    return _chosen("placed", "kept", is_cpu(device))
+    return is_transformed() or _chosen("placed", "kept", is_cpu(device))
 
 
 def find_cast_together(tokens: torch.Tensor) -> torch.dtype | None:

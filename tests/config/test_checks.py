@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from reference.small import autoencoder_cfg, detector_cfg
 
+from convmae_det.config.building import build_encoder_arguments
 from convmae_det.config.checks.data import CHANNELS, CROPS, FLIPS
 from convmae_det.config.checks.training import (
     CLIP_TYPES,
@@ -231,6 +232,14 @@ def test_expected_results_need_a_test():
     check_fine_tuning(detector_cfg(*options, ("coco_2017_val",)), 1)
     with pytest.raises(InputError, match=r"TEST.EXPECTED_RESULTS is .*; it must be empty"):
         check_fine_tuning(detector_cfg(*options, ()), 1)
+
+
+@pytest.mark.parametrize("value", ["always", 1, None])
+def test_what_compilation_is_not(value):
+    cfg = autoencoder_cfg()
+    cfg.MODEL.COMPILE = value
+    with pytest.raises(InputError, match=r"^MODEL\.COMPILE is .*; it must be True, False or auto"):
+        build_encoder_arguments(cfg)
 
 
 def test_float16_is_for_gpus():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convmae_det.config import add_convmae_config
-from convmae_det.config.keys import AUTO, AUTO_KEYS, GROUPS, set_key, set_keys, split_pairs
+from convmae_det.config.keys import AUTO, AUTO_KEYS, GROUPS, SWITCHES, set_key, set_keys, split_pairs
 from convmae_det.config.reading import flatten_keys
 from convmae_det.errors import InputError
 
@@ -38,7 +38,24 @@ def test_any_value_keeps_the_type_or_is_refused(key, value):
         assert dict(flatten_keys(cfg)).keys() == KNOWN.keys()
     else:
         kinds = (list, tuple) if isinstance(KNOWN[key], (list, tuple)) else type(KNOWN[key])
+        kinds = (bool, str) if key in SWITCHES else kinds
         assert KNOWN[key] is None or isinstance(dict(flatten_keys(cfg))[key], kinds)
+
+
+@pytest.mark.parametrize("key", SWITCHES)
+def test_a_switch_is_true_or_false_or_a_word(tmp_path, key):
+    group, name = key.split(".")
+    for text, value in (("True", True), ("auto", "auto"), ("False", False), ("auto", "auto")):
+        (tmp_path / "own.yaml").write_text(f"{group}:\n  {name}: {text}\n")
+        from_file, from_pairs = defaults(), defaults()
+        set_keys(from_file, str(tmp_path / "own.yaml"), [])
+        set_keys(from_pairs, "", [key, text])
+        set_keys(from_pairs, str(tmp_path / "own.yaml"), [key, text])  # after what was a value of another type
+        for cfg in (from_file, from_pairs):
+            found = dict(flatten_keys(cfg))[key]
+            assert found == value and type(found) is type(value)
+    with pytest.raises(InputError, match=f"^{key}, set in the command line, is 2; it must be a str, such as 'auto'"):
+        set_keys(defaults(), "", [key, "2"])
 
 
 @given(st.text(min_size=1).filter(lambda key: key not in KNOWN))

@@ -1,5 +1,7 @@
 """The rule that chooses forms is one of device, processor, precision and size, and can be overridden."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -111,3 +113,16 @@ def test_biases_by_row_and_column_are_folded_where_it_pays(monkeypatch):
     with torch.no_grad():
         assert not choice.folds_bias(cpu, wide, large)
         assert choice.folds_bias(gpu, wide - 1, large) and not choice.folds_bias(gpu, wide, 1)
+
+
+def test_attention_with_a_bias_is_not_cudnn_s():
+    allowed = torch.backends.cuda.cudnn_sdp_enabled
+    bias, before = torch.zeros(1, 1, 2, 2), allowed()
+    for simulated in (False, True):
+        with choice.simulate_gpu() if simulated else contextlib.nullcontext():
+            with choice.choose_attention_kernels(bias):
+                assert allowed() == (before and not simulated)
+                assert torch.backends.cuda.mem_efficient_sdp_enabled() and torch.backends.cuda.math_sdp_enabled()
+            with choice.choose_attention_kernels(None):
+                assert allowed() == before
+    assert allowed() == before
