@@ -71,8 +71,6 @@ class EvaluatedTrainer(Trainer):
 
     def _evaluate(self) -> dict:
         """Returns the results of :meth:`test`, and under "ema" those of the averaged weights."""
-        if self.iter == self.max_iter - 1:  # the last iteration failed: EvalHook evaluates then, too
-            return {}
         averaged = {}
         if average := self._trainer.average:
             logger.info("Evaluating the averaged weights")

@@ -1,5 +1,6 @@
 """Probes: how well the features of a frozen encoder tell the classes of a data set apart."""
 
+import logging
 from typing import Any, NamedTuple
 
 from ..data.classification.labelled_images import LabelledImages, list_labelled_images
@@ -12,6 +13,8 @@ from ..evaluation.probe import (
 )
 from .pooled_features import FeaturePooler, PooledFeatures
 
+logger = logging.getLogger(__name__)
+
 
 class ProbeData(NamedTuple):
     """A data set in two parts, with the classes of the first."""
@@ -21,9 +24,18 @@ class ProbeData(NamedTuple):
 
 
 def list_probe_data(train: str, test: str, arrays: bool = False) -> ProbeData:
-    """Lists both parts; the arguments, and what is raised, are those of `list_labelled_images`."""
+    """Lists both parts, and warns of images that are in both.
+
+    The arguments, and what is raised, are those of `list_labelled_images`.
+    """
     images = list_labelled_images(train, arrays=arrays)
-    return ProbeData(images, list_labelled_images(test, images.classes, arrays))
+    data = ProbeData(images, list_labelled_images(test, images.classes, arrays))
+    known = {image["file_name"] for image in data.train}
+    if shared := sum(image["file_name"] in known for image in data.test):
+        logger.warning(
+            f"{shared:,} of {len(data.test):,} images of {test} are in {train}, too, and say nothing of others"
+        )
+    return data
 
 
 def probe_encoder(pooler: FeaturePooler, data: ProbeData) -> dict[str, Any]:

@@ -60,6 +60,21 @@ def test_a_table_and_random_weights(folder, capsys):
     assert "top-1 100.00" in capsys.readouterr().out
 
 
+def test_images_of_both_parts_are_counted(folder, caplog):
+    run("--train", "train", "--test", "test")
+    assert not caplog.text
+    run("--train", "train", "--test", "train")
+    assert "24 of 24 images of train are in train, too" in caplog.text
+
+
+def test_the_encoder_of_a_classifier(folder, capsys):
+    cfg = autoencoder_cfg("MODEL.META_ARCHITECTURE", "ImageClassifier", "MODEL.CLASSIFIER.NUM_CLASSES", 3)
+    torch.save({"model": build_model(cfg).state_dict()}, "mae.pth")
+    (folder / "config.yaml").write_text(cfg.dump())
+    run("--train", "train", "--test", "test", "--size", "64")
+    assert "top-1 100.00" in capsys.readouterr().out
+
+
 def test_damaged_files_are_named_and_left_out(folder, capsys):
     (folder / "train/red/3.png").write_bytes(b"no image")
     (folder / "test/blue/9.jpg").write_bytes(b"no image")

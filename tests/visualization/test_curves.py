@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from convmae_det.errors import InputError
 from convmae_det.evaluation.metrics_file import read_metrics
-from convmae_det.visualization.curves import draw_curves
+from convmae_det.visualization.curves import _choose_titles, draw_curves
 
 
 def write(path, records, tail: str = "") -> str:
@@ -75,6 +75,16 @@ def test_a_panel_for_each_number(tmp_path):
     names = ("total_loss", "loss_cls", "loss_box_reg", "lr", "bbox/AP", "shapes_val/segm/AP", "images_per_second")
     many = pixels(run=dict.fromkeys(names, loss))
     assert many.shape[1] > 1.5 * few.shape[1] and many.shape[0] > 1.5 * few.shape[0]  # two rows of up to four
+
+
+def test_panels_of_probes():
+    names = ("features/rank", "probe/a/b/rank", "total_loss", "probe/mine/knn_top1", "probe/mine/other")
+    assert _choose_titles(names) == {
+        "total_loss": "total loss",
+        "probe/mine/knn_top1": "k-NN top-1 (%) mine",
+        "features/rank": "rank of features",
+        "probe/a/b/rank": "rank of features a/b",
+    }
 
 
 def test_runs_are_laid_over_one_another():
