@@ -27,3 +27,9 @@ def is_classifier(cfg: CfgNode) -> bool:
 def is_detector(cfg: CfgNode) -> bool:
     """Whether the configuration describes a detector."""
     return not is_autoencoder(cfg) and not is_classifier(cfg)
+
+
+def needs_pairs(cfg: CfgNode) -> bool:
+    """Whether each pass of training needs an even number of images: to mix two, or for the batch norm of a probe."""
+    node = cfg.INPUT.CLASSIFICATION
+    return is_classifier(cfg) and bool(node.MIXUP or node.CUTMIX or cfg.MODEL.CLASSIFIER.PROBE)

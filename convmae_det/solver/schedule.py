@@ -6,6 +6,7 @@ import math
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from ..config.architectures import needs_pairs
 from ..config.checks.training import check_batch, check_solver
 from ..config.keys import AUTO
 from ..errors import InputError
@@ -42,7 +43,7 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     wanted_warmup, solver.WARMUP_ITERS = solver.WARMUP_ITERS, min(solver.WARMUP_ITERS, solver.MAX_ITER - 1)
     _resolve_steps(solver)
     if not solver.ACCUMULATION_STEPS and solver.MAX_IMS_PER_PASS != AUTO:
-        solver.ACCUMULATION_STEPS = _find_least_accumulation(solver.IMS_PER_BATCH, solver.MAX_IMS_PER_PASS)
+        solver.ACCUMULATION_STEPS = _find_least_accumulation(cfg, solver.MAX_IMS_PER_PASS)
     if solver.REFERENCE_BATCH_SIZE:
         scale = solver.IMS_PER_BATCH / solver.REFERENCE_BATCH_SIZE
         solver.BASE_LR, solver.BASE_LR_END = solver.BASE_LR * scale, solver.BASE_LR_END * scale
@@ -88,7 +89,7 @@ def limit_passes(resolved: CfgNode, images: int) -> None:
     """
     solver = resolved.SOLVER
     solver.MAX_IMS_PER_PASS = images
-    solver.ACCUMULATION_STEPS = _find_least_accumulation(solver.IMS_PER_BATCH, images)
+    solver.ACCUMULATION_STEPS = _find_least_accumulation(resolved, images)
     logger.info(f"Batch: {_describe_batch(solver)}")
 
 
@@ -100,10 +101,15 @@ def _resolve_steps(solver: CfgNode) -> None:
     solver.STEPS = tuple(sorted(step for step in steps if 0 < step < solver.MAX_ITER))
 
 
-def _find_least_accumulation(images: int, limit: int) -> int:
-    """Finds the least number of equal parts of a batch with at most `limit` images each in a process; 0: no limit."""
-    share = images // comm.get_world_size()
-    return next(parts for parts in range(1, share + 1) if share % parts == 0 and share <= parts * (limit or share))
+def _find_least_accumulation(cfg: CfgNode, limit: int) -> int:
+    """Finds the least number of equal parts of a batch with at most `limit` images each in a process; 0: no limit.
+
+    Where images are needed in pairs, parts of an even number of images come first.
+    """
+    share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+    fitting = [parts for parts in range(1, share + 1) if share % parts == 0 and share <= parts * (limit or share)]
+    even = (parts for parts in fitting if share // parts % 2 == 0 or not needs_pairs(cfg))
+    return next(even, fitting[0])
 
 
 def _describe_batch(solver: CfgNode) -> str:

@@ -115,7 +115,7 @@ def test_evaluation_alone(colours_cfg, tmp_path):
         (
             ["SOLVER.ACCUMULATION_STEPS", 4, "MODEL.CLASSIFIER.PROBE", True, "INPUT.CLASSIFICATION.MIXUP", 0.0]
             + ["INPUT.CLASSIFICATION.CUTMIX", 0.0],
-            "SOLVER.IMS_PER_BATCH is 4; it must be at least 8",
+            "SOLVER.IMS_PER_BATCH is 4; it must be a multiple of 8",
         ),
         (["SOLVER.IMS_PER_BATCH", 3], "SOLVER.IMS_PER_BATCH is 3; it must be a multiple of 2"),
     ],

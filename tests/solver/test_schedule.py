@@ -11,7 +11,7 @@ from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.small import detector_cfg
+from reference.small import classifier_cfg, detector_cfg
 
 from convmae_det.config.keys import AUTO
 from convmae_det.errors import InputError
@@ -217,3 +217,11 @@ def test_the_published_course_of_pretraining():
     warmup = [1.5e-4 * epoch / 40 for epoch in range(40)]
     cosine = [1.5e-4 / 2 * (1 + math.cos(math.pi * epoch / 120)) for epoch in range(120)]
     assert course == pytest.approx(warmup + cosine, abs=1e-8)
+
+
+@pytest.mark.parametrize("limit, parts", [(0, 1), (30, 2), (17, 5), (7, 10), (3, 30), (1, 60)])
+def test_parts_of_pairs_where_images_are_mixed(limit, parts):
+    """15 images a part would fit a limit of 17, but have no pairs."""
+    cfg = classifier_cfg("SOLVER.IMS_PER_BATCH", 60, "SOLVER.ACCUMULATION_STEPS", 0, "SOLVER.MAX_IMS_PER_PASS", limit)
+    cfg.INPUT.CLASSIFICATION.MIXUP = 0.8
+    assert resolve_schedule(cfg, 60).SOLVER.ACCUMULATION_STEPS == parts

@@ -8,6 +8,7 @@ from detectron2.data import build_detection_test_loader
 from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 
+from ...config.architectures import needs_pairs
 from ...config.checks.data import check_loader
 from ...config.checks.rules import require
 from ..agreement import list_in_all_processes
@@ -52,15 +53,11 @@ def build_train_loader(
 
 
 def _check_parts(cfg: CfgNode) -> None:
-    """Checks that mixing finds pairs in each batch of a process, and the batch norm of a probe more than one image."""
-    solver, node = cfg.SOLVER, cfg.INPUT.CLASSIFICATION
-    passes = comm.get_world_size() * solver.ACCUMULATION_STEPS
-    must = f"be a multiple of {2 * passes}, so that each of {passes} parts has pairs of images for MIXUP and CUTMIX"
-    holds = not (node.MIXUP or node.CUTMIX) or solver.IMS_PER_BATCH % (2 * passes) == 0
-    require(holds, "SOLVER.IMS_PER_BATCH", solver.IMS_PER_BATCH, must)
-    must = f"be at least {2 * passes}, so that each of {passes} parts has two images for the batch norm of a probe"
-    holds = not cfg.MODEL.CLASSIFIER.PROBE or solver.IMS_PER_BATCH >= 2 * passes
-    require(holds, "SOLVER.IMS_PER_BATCH", solver.IMS_PER_BATCH, must)
+    """Checks that each batch of a process has an even number of images, where it must."""
+    images, passes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size() * cfg.SOLVER.ACCUMULATION_STEPS
+    why = "has pairs of images to mix, or for the batch norm of a probe"
+    must = f"be a multiple of {2 * passes}, so that each of {passes} part{'s' * (passes > 1)} {why}"
+    require(not needs_pairs(cfg) or images % (2 * passes) == 0, "SOLVER.IMS_PER_BATCH", images, must)
 
 
 def check_test_data(cfg: CfgNode) -> None:
