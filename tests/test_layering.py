@@ -163,6 +163,16 @@ def test_the_feature_extractor_needs_no_detectron2():
         assert not {name for name in imports(module) if inside(name, "detectron2", "fvcore", "iopath")}, module
 
 
+def test_one_module_says_how_many_workers_a_loader_has():
+    """The value of the key may be auto."""
+
+    def reads(node: ast.AST) -> bool:
+        return isinstance(node, ast.Attribute) and node.attr == "NUM_WORKERS" and isinstance(node.ctx, ast.Load)
+
+    readers = {module for module, tree in TREES.items() if any(map(reads, ast.walk(tree)))}
+    assert readers == {"convmae_det.data.stream"}
+
+
 # --- modeling/
 
 

@@ -20,6 +20,7 @@ from ..config.checks.model import check_size
 from ..data.configuration import read_tool_config
 from ..data.image import DEFAULT, Decoding
 from ..data.squares import SquareDataset, SquareLoader
+from ..data.stream import count_workers
 from ..data.survey import spread_indices
 from ..errors import InputError
 from ..modeling.encoder import STRIDE, Encoder
@@ -122,7 +123,7 @@ def build_pooler(cfg: CfgNode, encoder: Encoder) -> FeaturePooler:
         encoder,
         size=cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE,
         decoding=Decoding.from_config(cfg),
-        workers=cfg.DATALOADER.NUM_WORKERS,
+        workers=count_workers(cfg),
         **describe_input(cfg, len(cfg.MODEL.PIXEL_MEAN)),
     )
 

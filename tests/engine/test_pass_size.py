@@ -10,7 +10,7 @@ import yaml
 from engine.test_trainer import make_cfg, shapes, train, weights  # noqa: F401
 from hypothesis import example, given
 from hypothesis import strategies as st
-from reference.small import autoencoder_cfg, detector_cfg
+from reference.small import autoencoder_cfg, classifier_cfg, detector_cfg
 
 from convmae_det.config.keys import AUTO
 from convmae_det.engine import pass_size
@@ -111,9 +111,10 @@ def test_a_smaller_gpu_is_named_when_a_run_goes_on(gpu, caplog):
     assert "34 images fitted the 40.0 GiB of a card of 40; a card of 20 has 20.0 GiB" in caplog.text
 
 
-HEADS = ("MODEL.MASK_ON", False, "MODEL.KEYPOINT_ON")
 NETWORKS = {
     "pretraining": autoencoder_cfg(),
+    "recomputed activations": autoencoder_cfg("MODEL.CONVMAE.ACTIVATION_CHECKPOINT", True),
+    "classifier": classifier_cfg(),
     "masks": detector_cfg("MODEL.ROI_HEADS.POSITIVE_FRACTION", 0.5),
     "bitmasks": detector_cfg("INPUT.MASK_FORMAT", "bitmask"),
     "keypoints": detector_cfg("MODEL.MASK_ON", False, "MODEL.KEYPOINT_ON", True),
@@ -128,8 +129,8 @@ def test_a_trial_leaves_the_network_as_it_was(name):
     cfg = NETWORKS[name]
     model = build_model(cfg).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    batch = make_trial_batch(cfg, 2)
-    assert len(batch) == 2 and all(image["image"].shape == (3, 64, 64) for image in batch)
+    batch, side = make_trial_batch(cfg, 2), cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE
+    assert [image["image"].shape for image in batch] == [(3, side, side)] * 2
     run_pass(model, batch, nullcontext())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

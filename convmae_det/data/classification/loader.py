@@ -13,7 +13,7 @@ from ...config.checks.data import check_loader
 from ...config.checks.rules import require
 from ..agreement import list_in_all_processes
 from ..pretraining.mapper import SkippingMapper
-from ..stream import ErrorRaisingLoader, build_stream_loader, ignore_signals, pack_batch
+from ..stream import ErrorRaisingLoader, build_stream_loader, count_workers, ignore_signals, pack_batch
 from .data_sets import list_data_set, list_training_images
 from .mapper import EvaluationMapper, TrainingMapper
 from .mixing import Mixing
@@ -83,7 +83,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Any:
         list_data_set(cfg, dataset_name),
         mapper=EvaluationMapper(cfg),
         batch_size=TEST_BATCH,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        num_workers=count_workers(cfg),
         collate_fn=_pack,
     )
     loader.worker_init_fn = ignore_signals
