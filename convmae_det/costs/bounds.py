@@ -13,9 +13,10 @@ from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from torch import nn
 
-from ..config.architectures import is_detector
+from ..config.architectures import is_classifier, is_detector
+from ..errors import InputError
 from .cards import Card
-from .gpu_step import Counts, count_step
+from .gpu_step import Counts, count_step, list_tensors
 from .network import Pass, Workload, check_sizes, choose_default_sizes, count_parameters
 
 STATE = 4 + 4 + 8  # bytes a parameter in training: weight, gradient, AdamW's two moments
@@ -36,8 +37,10 @@ def compute_bounds(workload: Workload, card: Card, sizes: Sequence[int] = ()) ->
         "seconds_of_bytes", and "images_per_second" at the longer of both.
 
     Raises:
-        InputError: a size that can't be used.
+        InputError: a size that can't be used; a classifier, which can't be built without values.
     """
+    if is_classifier(workload.cfg):
+        raise InputError(f"--gpu counts pretraining and detectors, but {workload.config_file} describes a classifier")
     sizes = sorted(set(sizes or choose_default_sizes(workload.cfg)[-1:]))
     check_sizes(workload.cfg, sizes)
     return {
@@ -83,8 +86,8 @@ def count_on_gpu(cfg: CfgNode, size: int, images: int, train: bool) -> Counts:
         return build_backbone(cfg) if is_detector(cfg) else META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
 
     def run(model: nn.Module) -> torch.Tensor:
-        if is_detector(cfg):
-            return torch.stack([feature.float().mean() for feature in model(torch.empty(shape)).values()]).sum()
-        return model({"images": torch.empty(shape, dtype=torch.uint8)})["loss_reconstruction"]
+        batch = {"images": torch.empty(shape, dtype=torch.uint8)}
+        results = list_tensors(model(torch.empty(shape) if is_detector(cfg) else batch))
+        return torch.stack([result.float().mean() for result in results]).sum()
 
     return count_step(build, run, train)

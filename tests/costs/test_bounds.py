@@ -1,7 +1,7 @@
 """Bounds are counts over what a card does in a second."""
 
 import pytest
-from reference.small import AUTOENCODER, DETECTOR, ENCODER
+from reference.small import AUTOENCODER, CLASSIFIER, DETECTOR, ENCODER
 
 from convmae_det.costs.bounds import STATE, compute_bound, compute_bounds, count_on_gpu
 from convmae_det.costs.cards import CARDS, Card
@@ -20,13 +20,13 @@ def test_the_longer_time_is_the_bound(operations, moved, rate):
     assert bound["images_per_second"] == rate
 
 
-@pytest.mark.parametrize("settings", [ENCODER + AUTOENCODER, ENCODER + DETECTOR], ids=["pretraining", "detector"])
+@pytest.mark.parametrize("settings", [AUTOENCODER, DETECTOR], ids=["pretraining", "detector"])
 def test_counts_grow_with_the_images_alone(tmp_path, settings):
     """Weights count once a pass, whatever the batch."""
     (tmp_path / "own.yaml").write_text("VERSION: 2\n")
 
     def bounds(images, train):
-        workload = Workload(str(tmp_path / "own.yaml"), [*map(str, settings)], "cpu", images, train)
+        workload = Workload(str(tmp_path / "own.yaml"), [*map(str, ENCODER + settings)], "cpu", images, train)
         (row,) = compute_bounds(workload, CARD)["sizes"]
         model = Pass(workload.cfg, row["size"], 1, train=False)
         return row, model.count_operations().total(), count_parameters(model.model).total()
@@ -50,8 +50,10 @@ def test_recomputed_activations_are_held_no_more(tmp_path):
     assert recomputed.kept < plain.kept and recomputed.kernels.total() > plain.kernels.total()
 
 
-def test_a_size_that_can_t_be_used_is_named(tmp_path):
+def test_what_can_t_be_counted_is_named(tmp_path):
     (tmp_path / "own.yaml").write_text("VERSION: 2\n")
+    with pytest.raises(InputError, match="--gpu counts pretraining and detectors, but .*own.yaml describes a classif"):
+        compute_bounds(Workload(str(tmp_path / "own.yaml"), [*map(str, ENCODER + CLASSIFIER)], "cpu"), CARD)
     workload = Workload(str(tmp_path / "own.yaml"), [*map(str, ENCODER + DETECTOR)], "cpu")
     with pytest.raises(InputError, match="--sizes holds 16"):
         compute_bounds(workload, CARD, [16])
