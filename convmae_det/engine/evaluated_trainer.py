@@ -5,6 +5,7 @@ import os
 import re
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.engine import hooks
 from detectron2.evaluation import DatasetEvaluator
@@ -109,7 +110,7 @@ class EvaluatedTrainer(Trainer):
             The metrics of the evaluator, or these for each data set by its name if there are several. Empty on all
             processes but the main one.
         """
-        with autocast(cfg.MODEL.DEVICE, choose_evaluation_precision(cfg).dtype):
+        with torch.inference_mode(), autocast(cfg.MODEL.DEVICE, choose_evaluation_precision(cfg).dtype):
             results = super().test(cfg, cls.prepare_model(cfg, model), evaluators or cls.build_evaluators(cfg))
         names = cfg.DATASETS.TEST
         for name in names if comm.is_main_process() else ():
