@@ -1,4 +1,4 @@
-"""ConvMAE for Detectron2: masked-autoencoder pretraining of a hybrid encoder, and object detection with it.
+"""ConvMAE for Detectron2: pretraining of a hybrid encoder by masked autoencoding, detection and classification with it.
 
 Importing the package does nothing: public names are imported when they are first used, and what Detectron2 looks up by
 name is registered by `config.add_convmae_config`. `create_encoder`, and `push` and `from_pretrained` of encoders, need
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what __getattr__ gives
     from .hub.publish import from_pretrained, push
+    from .inference.class_predictor import ClassPredictor
     from .inference.feature_extractor import create_encoder
     from .inference.predictor import Predictor
 
-__all__ = ["Predictor", "create_encoder", "from_pretrained", "push"]
+__all__ = ["ClassPredictor", "Predictor", "create_encoder", "from_pretrained", "push"]
 __version__ = "0.1.0"
 
 # The modules of the public names, each imported when its name is first used.
 MODULES = {
+    "ClassPredictor": "inference.class_predictor",
     "Predictor": "inference.predictor",
     "create_encoder": "inference.feature_extractor",
     "from_pretrained": "hub.publish",

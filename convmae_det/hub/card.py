@@ -9,7 +9,7 @@ from tabulate import tabulate
 from yacs.config import CfgNode
 
 from ..checkpoint.weights import Weights
-from ..config.architectures import is_detector
+from ..config.architectures import is_autoencoder, is_classifier, is_detector
 from ..evaluation.metrics_file import Curve
 
 PAPER = "https://arxiv.org/abs/2205.03892"
@@ -54,6 +54,12 @@ import convmae_det
 predictor = convmae_det.from_pretrained("{name}")
 instances = predictor("image.jpg")  # Detectron2's Instances: pred_boxes, scores, pred_classes, …"""
 
+USE_CLASSIFIER = """\
+import convmae_det
+
+predictor = convmae_det.from_pretrained("{name}")
+(scores,) = predictor(["image.jpg"])  # of predictor.class_names, which sum to 1"""
+
 USE_ENCODER = """\
 import convmae_det
 
@@ -86,25 +92,32 @@ def build_model_card(
     from huggingface_hub import ModelCardData
 
     detector = is_detector(cfg)
-    what = f"A {cfg.MODEL.META_ARCHITECTURE} on a ConvMAE encoder" if detector else "A pretrained ConvMAE encoder"
-    use = USE_DETECTOR if detector else USE_ENCODER
-    found = collect_scores(weights, curves) if detector else []
+    what, use, task = f"A {cfg.MODEL.META_ARCHITECTURE} on a ConvMAE encoder", USE_DETECTOR, "object-detection"
+    found, results = [], ""
+    if detector:
+        found = collect_scores(weights, curves)
+        results = format_scores(found)
+    elif is_classifier(cfg):
+        use, task, results = USE_CLASSIFIER, "image-classification", describe_accuracy(weights, curves)
+    else:
+        what, use, task = "A pretrained ConvMAE encoder", USE_ENCODER, "image-feature-extraction"
+        results = describe_loss(weights, curves)
     text = TEXT.format(
         name=name,
         what=what,
         version=version,
         paper=PAPER,
         facts=format_facts(cfg, weights, file),
-        results=format_scores(found) if detector else describe_loss(weights, curves),
+        results=results,
         use=use.format(name=name, channels=weights.shape.in_channels),
     )
-    results = list_eval_results(found, ", ".join(cfg.DATASETS.TEST))
+    evaluations = list_eval_results(found, ", ".join(cfg.DATASETS.TEST))
     metadata = ModelCardData(
         license=license,
         library_name="convmae_det",
-        pipeline_tag="object-detection" if detector else "image-feature-extraction",
+        pipeline_tag=task,
         tags=["convmae", "masked-autoencoder", *(["detectron2"] if detector else [])],
-        **({"model_name": name.rpartition("/")[2], "eval_results": results} if results else {}),
+        **({"model_name": name.rpartition("/")[2], "eval_results": evaluations} if evaluations else {}),
     )
     return f"---\n{metadata.to_yaml()}\n---\n\n{text}"
 
@@ -139,9 +152,9 @@ def format_facts(cfg: CfgNode, weights: Weights, file: str) -> str:
         "iterations": "unknown" if last is None else f"{last + 1:,}, {cfg.SOLVER.IMS_PER_BATCH} images each",
         "weights of": f"`{file}`{chosen}",
     }
-    if is_detector(cfg):
+    if not is_autoencoder(cfg):
         rows["evaluated on"] = ", ".join(cfg.DATASETS.TEST)
-    if is_detector(cfg) and cfg.DATASETS.get("CATEGORIES"):
+    if not is_autoencoder(cfg) and cfg.DATASETS.get("CATEGORIES"):
         rows["classes"] = ", ".join(str(category) for _, category in cfg.DATASETS.CATEGORIES)
     return tabulate([(name, escape_cell(text)) for name, text in rows.items()], headers=["", ""], tablefmt="pipe")
 
@@ -169,6 +182,18 @@ def format_scores(found: Sequence[Score]) -> str:
         return "It was not evaluated."
     rows = [[f"{escape_cell(score.dataset)} {KINDS[score.kind].name}".strip(), *score.values] for score in found]
     return tabulate(rows, headers=["", *MEASURES], tablefmt="pipe", floatfmt=".1f", missingval="–")
+
+
+def describe_accuracy(weights: Weights, curves: Mapping[str, Curve]) -> str:
+    """Describes the accuracy of these weights; of the averaged ones if those are what was chosen."""
+    average = "ema/" if (weights.entries.get("best") or {}).get("metric", "").startswith("ema/") else ""
+    rows = []
+    for name in curves:
+        match = re.fullmatch(rf"{average}(?:(.+)/)?(top1|top5|class_mean)", name)
+        value = find_value(curves[name], weights) if match and (average or not name.startswith("ema/")) else None
+        if match and value is not None:
+            rows.append([escape_cell(f"{match[1] or ''} {match[2]}".strip()), value])
+    return tabulate(rows, headers=["", "%"], tablefmt="pipe", floatfmt=".2f") if rows else "It was not evaluated."
 
 
 def describe_loss(weights: Weights, curves: Mapping[str, Curve]) -> str:

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 from .. import __version__
 from ..checkpoint.weights import read_weights
 from ..checkpoint.writing import ENDINGS, write_checkpoint
-from ..config.architectures import is_detector
+from ..config.architectures import is_autoencoder, is_classifier
 from ..config.reading import ADVICE, CONFIG, read_run_config
 from ..errors import InputError, shorten_error
 from ..evaluation.metrics_file import read_metrics
@@ -36,6 +36,8 @@ LOCAL_KEYS = {
     "OUTPUT_DIR": "./output",
     "DATASETS.COCO_FORMAT": [],
     "DATASETS.IMAGE_FOLDERS": [],
+    "DATASETS.CLASS_FOLDERS": [],
+    "TEST.PROBE": [],
 }
 NO_DATA = ("DATASETS.COCO_FORMAT", "[]", "DATASETS.TRAIN", "()", "DATASETS.TEST", "()")
 
@@ -101,7 +103,7 @@ def write_folder(run: str | Path, folder: str | Path, repo_id: str, license: str
             write_checkpoint({"model": weights.tensors, "format": "pt"}, Path(draft, WEIGHTS))
             Path(draft, CONFIG).write_text(remove_local_paths(cfg).dump(), encoding="utf-8")
             Path(draft, CARD).write_text(card, encoding="utf-8")
-            options: dict[str, Any] = {"device": "cpu"} if is_detector(cfg) else {}
+            options: dict[str, Any] = {} if is_autoencoder(cfg) else {"device": "cpu"}
             from_pretrained(draft, **options)
             for name in FILES:
                 os.replace(Path(draft, name), folder / name)
@@ -135,11 +137,11 @@ def from_pretrained(name: str | Path, *, revision: str | None = None, encoder: b
     else:
         folder = download(str(name), revision)
         weights, config = find_weights(folder), folder / CONFIG
-    if encoder or not is_detector(read_run_config(config)):
+    if encoder or is_autoencoder(cfg := read_run_config(config)):
         return load_encoder(weights, config, options)
     if not local:  # data sets of a stranger's machine are none of this one
         options["pairs"] = [*options.get("pairs", ()), *NO_DATA]
-    return import_predictor()(config, weights, **options)
+    return import_predictor(cfg)(config, weights, **options)
 
 
 def load_encoder(weights: Path, config: Path, options: dict) -> FeatureExtractor:
@@ -155,12 +157,14 @@ def load_encoder(weights: Path, config: Path, options: dict) -> FeatureExtractor
         ) from error
 
 
-def import_predictor() -> type:
+def import_predictor(cfg: CfgNode) -> type:
+    """Imports what predicts with the model of a configuration, which needs Detectron2."""
     try:
-        from .. import Predictor
+        from .. import ClassPredictor, Predictor
     except ImportError as error:
-        raise InputError(f"this is a detector, and {error}; its encoder alone needs none: encoder=True") from error
-    return Predictor
+        kind = "classifier" if is_classifier(cfg) else "detector"
+        raise InputError(f"this is a {kind}, and {error}; its encoder alone needs none: encoder=True") from error
+    return ClassPredictor if is_classifier(cfg) else Predictor
 
 
 def find_local_weights(place: Path) -> tuple[Path, Path]:

@@ -1,5 +1,7 @@
 """A trained classifier for everyday use: pictures in, scores of its classes out.
 
+from convmae_det import ClassPredictor
+
 predictor = ClassPredictor("output/classify/config.yaml", "output/classify/model_final.pth")
 scores = predictor(["image.jpg"])
 print(predictor.class_names[scores[0].argmax()])
