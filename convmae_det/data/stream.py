@@ -10,10 +10,12 @@ values: `ErrorReturningMapper` catches them, `ErrorRaisingLoader` raises them in
 combines all of these, for any data set and mapper.
 """
 
+import atexit
 import contextlib
 import functools
 import itertools
 import math
+import multiprocessing
 import os
 import pickle
 import random
@@ -217,6 +219,7 @@ class ErrorRaisingLoader:
     """A loader that unpacks batches of `pack_batch`, and raises the first InputError that a worker returned."""
 
     def __init__(self, loader: DataLoader):
+        end_workers_at_exit()
         self.loader = loader
 
     def __len__(self) -> int:
@@ -243,6 +246,22 @@ def ignore_signals(worker: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, receive)
+
+
+@functools.cache
+def end_workers_at_exit() -> None:
+    """Ends the workers that are there when this process exits, as after an error whose traceback holds their loader.
+
+    Python itself would send each a SIGTERM, the one that they ignore, and wait for it forever.
+    """
+
+    def end() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call it an error
+        for child in multiprocessing.active_children():
+            if child.daemon:
+                child.kill()
+
+    atexit.register(end)
 
 
 def count_workers(cfg: CfgNode) -> int:

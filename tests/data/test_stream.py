@@ -4,6 +4,8 @@ import itertools
 import pickle
 import random
 import re
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -288,3 +290,26 @@ def test_values_out_of_range_are_named(cfg, key, value):
     cfg.merge_from_list([key, value])
     with pytest.raises(InputError, match=f"{key} is {value}; it must be a"):
         take(cfg, 1)
+
+
+FAULT = """
+import sys
+sys.path.insert(0, {tests!r})
+from reference.small import autoencoder_cfg
+from convmae_det.data.stream import build_stream_loader
+
+def read(item):
+    return 1 // (item - 7)
+
+cfg = autoencoder_cfg("SOLVER.IMS_PER_BATCH", 4, "DATALOADER.NUM_WORKERS", 2)
+batches = iter(build_stream_loader(cfg, range(16), read))
+for batch in batches:
+    pass
+"""
+
+
+def test_a_process_ends_after_an_error_whose_traceback_holds_the_loader(python):
+    script = FAULT.format(tests=str(Path(__file__).parents[1]))
+    result = subprocess.run([python, "-c", script], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1 and "ZeroDivisionError" in result.stderr
+    assert "killed" not in result.stderr
