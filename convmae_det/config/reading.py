@@ -19,6 +19,7 @@ from .building import build_encoder_arguments
 from .precedence import find_replaced
 
 OURS = "convmae_det://"  # what the names of the project's own configurations begin with
+STUDIES = f"{OURS}studies/"
 BASE = "_BASE_"
 CONFIG = "config.yaml"  # of a run, in its OUTPUT_DIR
 ADVICE = f"take the {CONFIG} that a run wrote"
@@ -85,7 +86,10 @@ def read_yaml(path: str) -> Iterator[tuple[str, object]]:
     """
     path = locate_config(os.path.expanduser(path))
     folders = [os.path.realpath(folder) for folder in (os.path.dirname(path), os.curdir, find_configs_folder())]
-    yield from flatten_keys(_read_tree_with_bases(path, folders, [], ()))
+    tree = _read_tree_with_bases(path, folders, [], ())
+    if "variants" in tree:
+        raise InputError(f"{path} is a study, not a configuration: give it to convmae-det study")
+    yield from flatten_keys(tree)
 
 
 def find_configs_folder() -> Path:
@@ -110,7 +114,8 @@ def locate_config(path: str) -> str:
     folder = find_configs_folder()
     files = {f"{OURS}{file.relative_to(folder).as_posix()}": file for file in sorted(folder.rglob("*.yaml"))}
     if path not in files:  # also for paths outside the folder
-        near = difflib.get_close_matches(path, files) or files
+        alike = [name for name in files if name.startswith(STUDIES) == path.startswith(STUDIES)]
+        near = difflib.get_close_matches(path, alike) or alike
         raise InputError(f"{path} is none of the project's configurations: choose {', '.join(near)}")
     return str(files[path])
 

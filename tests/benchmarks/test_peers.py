@@ -192,7 +192,7 @@ def arguments(monkeypatch):
             monkeypatch.setitem(kind, name, lambda size, name=name: TINY[name]())
     return argparse.Namespace(
         task="", arch="tiny", batch=2, dtype="float32", device="cpu", threads=1, compile=False, repeats=1, peers=None,
-        published_up_to=SIZE,
+        published_up_to=SIZE, images=None,
     )  # fmt: skip
 
 

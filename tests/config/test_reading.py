@@ -24,7 +24,9 @@ from convmae_det.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
-NAMES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
+NAMES = [
+    path.relative_to(CONFIGS).as_posix() for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent.name != "studies"
+]
 TINY = "mask_rcnn_convmae_tiny.yaml"
 
 

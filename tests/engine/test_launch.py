@@ -59,9 +59,17 @@ def test_a_dumped_configuration_loads_again(tmp_path):
     assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("**/*.yaml")), ids=lambda path: path.stem)
+CONFIGURATIONS = sorted(set((ROOT / "configs").glob("**/*.yaml")) - set((ROOT / "configs/studies").glob("*")))
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
 def test_the_configurations_that_come_with_the_project_load(path):
     load("--config-file", path)
+
+
+def test_a_study_is_no_configuration():
+    with pytest.raises(InputError, match="quick_ablations.yaml is a study.*convmae-det study"):
+        load("--config-file", ROOT / "configs/studies/quick_ablations.yaml")
 
 
 def test_whole_numbers_do_for_floats(tmp_path):

@@ -12,6 +12,7 @@ from detectron2.utils import comm
 
 from convmae_det.cli import pretrain, train
 from convmae_det.data.shapes import register_shapes
+from convmae_det.engine.detection import DetectionTrainer
 
 
 class Interrupter(HookBase):
@@ -35,6 +36,7 @@ if __name__ == "__main__":
     script, shapes, name, iteration, *words = sys.argv[1:]
     register_shapes(shapes)
     interrupter = Interrupter(name, int(iteration))
-    train.DetectionTrainer = interrupted(train.DetectionTrainer, interrupter)
+    trainer = interrupted(DetectionTrainer, interrupter)
+    train.choose_trainer = lambda cfg: trainer
     pretrain.PretrainingTrainer = interrupted(pretrain.PretrainingTrainer, interrupter)
     sys.exit({"train": train, "pretrain": pretrain}[script].main(words))

@@ -19,9 +19,11 @@ from detectron2.utils import comm
 from reference.small import AUTOENCODER, DETECTOR, ENCODER
 
 from convmae_det.cli import pretrain, train
+from convmae_det.engine.detection import DetectionTrainer
+from convmae_det.engine.pretraining import PretrainingTrainer
 
 SCRIPTS = {"train_net": train, "pretrain_net": pretrain}
-TRAINERS = {"train_net": "DetectionTrainer", "pretrain_net": "PretrainingTrainer"}
+TRAINERS = {"train_net": DetectionTrainer, "pretrain_net": PretrainingTrainer}
 COMMON = (
     *("SEED", 3),
     *("MODEL.CONVMAE.DROP_PATH_RATE", 0.2),
@@ -59,13 +61,15 @@ class Recorder(HookBase):
 
 def watched(script: str) -> type:
     """Makes the script record its losses. Returns the class of its trainer."""
-    module, name = SCRIPTS[script], TRAINERS[script]
 
-    class Watched(getattr(module, name)):
+    class Watched(TRAINERS[script]):
         def build_hooks(self):
             return [*super().build_hooks(), Recorder()]
 
-    setattr(module, name, Watched)
+    if script == "train_net":
+        train.choose_trainer = lambda cfg: Watched
+    else:
+        pretrain.PretrainingTrainer = Watched
     return Watched
 
 
