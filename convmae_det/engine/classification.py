@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.utils import comm
@@ -55,12 +54,11 @@ class ClassificationTrainer(EvaluatedTrainer):
 
     @classmethod
     def prepare_model(cls, cfg: CfgNode, model: nn.Module) -> nn.Module:
-        """Averages the statistics of a probe's batch norm, which each process has of its own images."""
+        """Gives all processes the statistics of a probe's batch norm that the main one has, as checkpoints hold them."""
         norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
         for norm in norms if comm.get_world_size() > 1 else ():
-            for statistic in filter(torch.is_floating_point, norm.buffers()):
-                dist.all_reduce(statistic)
-                statistic /= comm.get_world_size()
+            for statistic in norm.buffers():
+                dist.broadcast(statistic, 0)
         return model
 
     @classmethod
