@@ -54,7 +54,7 @@ class ClassificationTrainer(EvaluatedTrainer):
 
     @classmethod
     def prepare_model(cls, cfg: CfgNode, model: nn.Module) -> nn.Module:
-        """Gives all processes the statistics of a probe's batch norm that the main one has, as checkpoints hold them."""
+        """Gives all processes the statistics of a probe's batch norm that the main one has, and checkpoints hold."""
         norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
         for norm in norms if comm.get_world_size() > 1 else ():
             for statistic in norm.buffers():
