@@ -59,6 +59,10 @@ class _Cast(torch.autograd.Function):
         ctx.dtype = tensors[0].dtype
         cast = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
         torch._foreach_copy_(cast, tensors)
+        # Nothing computes gradients of what is frozen, as beside a LoRA.
+        ctx.mark_non_differentiable(
+            *(c for c, needed in zip(cast, ctx.needs_input_grad[1:], strict=True) if not needed)
+        )
         return tuple(cast)
 
     @staticmethod
@@ -85,7 +89,8 @@ class NarrowNorm(torch.autograd.Function):
         bias: torch.Tensor,
         eps: float,
     ) -> torch.Tensor:
-        normal, mean, scale = torch.native_layer_norm(tokens, weight.shape, None, None, eps)
+        with torch.autocast(tokens.device.type, enabled=False):  # which on a GPU would make the tokens float32
+            normal, mean, scale = torch.native_layer_norm(tokens, weight.shape, None, None, eps)
         ctx.save_for_backward(tokens, mean, scale, narrow_weight, narrow_bias)
         return torch.addcmul(bias, normal, weight, out=normal)
 

@@ -82,6 +82,19 @@ def test_frozen_weights_get_no_gradient_and_the_others_do(force):
     assert not any(name.startswith("attn") for name in found)
 
 
+def test_nothing_computes_gradients_of_frozen_weights_beside_trained_ones(force):
+    block = transformer_block()
+    block.mlp.requires_grad_(False)
+    products = []
+    for casts in choice.FORMS["casts"]:
+        force(casts=casts)
+        counts = Counts()
+        with KernelCounter(counts):
+            step(block)
+        products.append([counts.operations["mm"], counts.operations["addmm"]])
+    assert products[0] == products[1]
+
+
 class Added(nn.Module):
     """A layer with another beside it, as LoRA has it."""
 
@@ -151,6 +164,24 @@ def test_norms_of_narrow_tokens_give_narrow_ones_as_exactly_as_they_can_be_writt
     for name, plain, narrow in zip(("result", "tokens", "weight", "bias"), *results, strict=True):
         error = (narrow - plain).norm() / plain.norm()
         assert error < 2**-6, name
+
+
+def normalise_in_float32(tokens, *rest):
+    with torch.autocast("cpu", enabled=False):
+        return torch.native_layer_norm(tokens.float(), *rest)
+
+
+def test_norms_of_narrow_tokens_stay_narrow_under_the_autocast_of_a_gpu(force):
+    """Which has layer norms among its operations in float32, unlike a CPU's."""
+    force(stream="narrow")
+    layer, tokens = norm(), torch.randn(50, 64).bfloat16().requires_grad_()
+    with torch.library._scoped_library("aten", "IMPL", "AutocastCPU") as autocast:
+        autocast.impl("native_layer_norm", normalise_in_float32)
+        with mixed():
+            assert torch.native_layer_norm(tokens, (64,), None, None, 1e-5)[0].dtype == torch.float32
+            result = layer(tokens)
+        result.float().sin().sum().backward()
+    assert result.dtype == tokens.grad.dtype == torch.bfloat16
 
 
 def test_weights_of_norms_are_not_rounded(force):
