@@ -79,16 +79,14 @@ class Outcome:
         norm: torch.Tensor,
     ):
         self.iteration, self.names, self.own_names, self.processes = iteration, list(names), list(losses), len(shared)
-        self.numbers = torch.cat([shared.flatten(), torch.stack([*losses.values(), norm.to(shared.dtype)])])
-        self.ready = None
-        if self.numbers.is_cuda:
-            self.numbers = self.numbers.to("cpu", non_blocking=True)
-            self.ready = torch.cuda.Event()
-            self.ready.record()
+        numbers = torch.cat([shared.flatten(), torch.stack([*losses.values(), norm.to(shared.dtype)])])
+        self.numbers = numbers.to("cpu", non_blocking=True)  # pinned, if they come from a GPU
+        # That of their GPU, which need not be the current one.
+        self.ready = torch.cuda.current_stream(numbers.device).record_event() if numbers.is_cuda else None
 
     def read(self) -> None:
         """Waits until the numbers are there, and takes them."""
-        if self.ready:
+        if self.ready is not None:
             self.ready.synchronize()
         numbers = self.numbers.tolist()
         width, count = 2 * len(self.names) + 2, len(self.names)

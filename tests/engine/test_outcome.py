@@ -5,12 +5,14 @@ import math
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from convmae_det.engine.hooks.average import build_average
 from convmae_det.engine.outcome import Outcome, SharedNumbers
@@ -124,6 +126,15 @@ def test_numbers_come_back_as_they_were_given():
     assert outcome.losses == outcome.own_losses == {"a": 0.25, "b": 3.0}
     assert (outcome.iteration, outcome.norm, outcome.data_time, outcome.ends) == (7, 1.5, 0.5, True)
     assert outcome.losses_are_finite
+
+
+def test_the_numbers_of_a_gpu_are_awaited_on_its_own_stream(monkeypatch):
+    """Also where another GPU is the current one, as with MODEL.DEVICE cuda:1."""
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(record_event=lambda: device))
+    with FakeTensorMode():
+        shared, norm = torch.zeros(1, 4, device="cuda:1"), torch.zeros((), device="cuda:1")
+        outcome = Outcome(0, ["a"], shared, {"a": shared[0, 0]}, norm)
+    assert outcome.numbers.device == CPU and outcome.ready == torch.device("cuda:1")
 
 
 @pytest.mark.parametrize("missing_in, expected", [(0, 3.0), (1, 1.0)])
