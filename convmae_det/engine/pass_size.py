@@ -65,7 +65,7 @@ def find_pass_size(
         return None if None in peaks else max(peaks)
 
     free, total = torch.cuda.mem_get_info(cfg.MODEL.DEVICE)
-    usable = (free + torch.cuda.memory_reserved(cfg.MODEL.DEVICE)) * (1 - MARGIN) - count_moments(optimizer)
+    usable = (free + torch.cuda.memory_reserved(cfg.MODEL.DEVICE)) * (1 - MARGIN) - count_lasting(optimizer)
     share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
     images = find_most_images(measure, min(comm.all_gather(math.floor(usable))), share)
     memory = f"the {total / 2**30:.1f} GiB of {name}"
@@ -124,10 +124,14 @@ def find_crossing(first: tuple[int, int], second: tuple[int, int], usable: int) 
     return math.floor(second[0] + (usable - second[1]) / slope)
 
 
-def count_moments(optimizer: torch.optim.Optimizer) -> int:
-    """Counts the bytes that the optimizer will take at its first step."""
+def count_lasting(optimizer: torch.optim.Optimizer) -> int:
+    """Counts the bytes that later passes will find taken: of gradients, and of the optimizer's moments.
+
+    A trial pass has gradients only at its end. Those of a step's first pass are there in all of its second, as are
+    always those that several processes exchange.
+    """
     weights = (weight for group in optimizer.param_groups for weight in group["params"])
-    return sum(MOMENTS * weight.nbytes for weight in weights if weight not in optimizer.state)
+    return sum(weight.nbytes * (1 if weight in optimizer.state else 1 + MOMENTS) for weight in weights)
 
 
 def make_trial_batch(cfg: CfgNode, images: int) -> list[dict]:
