@@ -132,12 +132,8 @@ def test_the_numbers_of_a_gpu_are_awaited_on_its_own_stream(monkeypatch):
     """Also where another GPU is the current one, as with MODEL.DEVICE cuda:1."""
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(record_event=lambda: device))
     with FakeTensorMode():
-        try:
-            shared, norm = (torch.zeros(shape, device="cuda:1") for shape in ((1, 4), ()))
-            shared + shared
-        except RuntimeError:
-            pytest.skip("this PyTorch wants a GPU for tensors without values, too")
-        outcome = Outcome(0, ["a"], shared, {"a": shared[0, 0]}, norm)
+        shared, norm = (torch.zeros(shape, device="cuda:1") for shape in ((1, 4), ()))
+        outcome = Outcome(0, ["a"], shared, {"a": norm}, norm)
     assert outcome.numbers.device == CPU and outcome.ready == torch.device("cuda:1")
 
 
