@@ -124,8 +124,8 @@ class Trainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        solver, periods = self.cfg.SOLVER, [LOG_PERIOD, self.cfg.TEST.EVAL_PERIOD, self.cfg.VIS_PERIOD]
-        settling = SettlingHook([*periods, solver.CHECKPOINT_PERIOD])
+        solver = self.cfg.SOLVER
+        settling = SettlingHook([LOG_PERIOD, self.cfg.VIS_PERIOD, solver.CHECKPOINT_PERIOD])
         all_hooks = [hooks.IterationTimer(), hooks.LRScheduler(), settling]
         if comm.is_main_process():
             printer = CommonMetricPrinter(self.max_iter)

@@ -70,8 +70,13 @@ def is_due_at_start(trainer: TrainerBase, period: int) -> bool:
 class EvaluationHook(hooks.EvalHook):
     """Detectron2's hook, which also repeats an evaluation that may have been interrupted.
 
-    It evaluates nothing after a last iteration that has failed.
+    It evaluates nothing after a last iteration that has failed, nor before the outcome of an iteration is known.
     """
+
+    def after_step(self) -> None:
+        if self._period > 0 and (self.trainer.iter + 1) % self._period == 0:
+            self.trainer._trainer.settle()
+        super().after_step()
 
     def before_train(self) -> None:
         if is_due_at_start(self.trainer, self._period):

@@ -1,4 +1,4 @@
-"""Reads the outcome of a step at once where it is needed at once."""
+"""Reads the outcome of a step at once where the main process alone needs it at once."""
 
 from collections.abc import Iterable
 
@@ -6,9 +6,10 @@ from detectron2.engine import HookBase
 
 
 class SettlingHook(HookBase):
-    """Settles the first step and the last, and those after which something is logged, saved, evaluated or drawn.
+    """Settles the first step and the last, and those after which the main process logs, saves or draws something.
 
-    In all processes, and before the hooks that do so. All others may be read late; see `TrainingStep`.
+    In all processes, and before the hooks that do so. Evaluations, in which all take part, settle their steps
+    themselves. All others may be read late; see `TrainingStep`.
     """
 
     def __init__(self, periods: Iterable[int]):

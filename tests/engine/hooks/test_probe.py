@@ -66,6 +66,17 @@ def read_metrics(out):
     return {key: value for key, value in numbers.items() if key[1].startswith(("probe/", "features/"))}
 
 
+def test_no_step_is_probed_whose_outcome_is_not_known(make, monkeypatch):
+    """On a GPU outcomes are read while the next step runs."""
+    monkeypatch.setattr(trainer, "LOG_PERIOD", 100)
+    known = []
+    monkeypatch.setattr(FeatureProbe, "evaluate", lambda probe: known.append(run._trainer.pending is None) or {})
+    run = make("TEST.PROBE_EPOCHS", 1.0, "SOLVER.CHECKPOINT_PERIOD", 1000)
+    run._trainer.reads_late = True
+    train(run)
+    assert known == [True, True]
+
+
 def test_numbers_of_each_epoch_and_of_the_end(make, folder, capsys, caplog):
     with caplog.at_level(logging.INFO, "convmae_det"):
         train(make("TEST.PROBE_EPOCHS", 1.0, "SOLVER.MAX_ITER", 7))
