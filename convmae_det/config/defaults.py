@@ -66,8 +66,8 @@ def _add_encoder(cfg: CfgNode) -> None:
     node.PAD_VALUE = -1.0  # grey level of 0–255 to pad with before normalisation; below 0: zeros after it
     node.FREEZE_STAGES = 0  # 0..3: this many first stages, with their embeddings, are not trained
 
-    cfg.MODEL.COMPILE = "auto"  # torch.compile the encoder, and the decoder of pretraining: faster after a slow start;
-    # True, False, or auto: in training on a GPU
+    cfg.MODEL.COMPILE = None  # torch.compile the encoder, and the decoder of pretraining: faster after a slow start;
+    # True, False, or auto (None, so that plain merges take any of these): in training on a GPU
 
 
 def _add_masked_autoencoder(cfg: CfgNode) -> None:

@@ -92,7 +92,7 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
         value = _decode(AUTO if value == "auto" and key in AUTO_KEYS else value, current)
         if (value is None and current is not None) or not _is_like(value, current):
             raise ValueError
-        if key in SWITCHES and isinstance(value, (bool, str)):
+        if key in SWITCHES:  # each after any other; what is none of them is refused where it is used
             group, _, name = key.rpartition(".")
             attrgetter(group)(cfg)[name] = value
         else:

@@ -49,7 +49,7 @@ def build_model(cfg: CfgNode, for_long: bool = True) -> nn.Module:
     node = cfg.MODEL.CONVMAE
     pad_as_trained(model, compute_training_pad(cfg), node.PAD_VALUE, always=not crops_position(node.RELATIVE_POSITION))
     compiles = cfg.MODEL.COMPILE
-    if compiles is True or (compiles == "auto" and for_long and is_gpu(cfg.MODEL.DEVICE)):
+    if compiles is True or (compiles is not False and for_long and is_gpu(cfg.MODEL.DEVICE)):
         compile_modules(model, (Encoder, Decoder))  # the heads of a detector work on lists of boxes
     model.class_names = [name for _, name in cfg.DATASETS.CATEGORIES]  # which checkpoints store and compare
     counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]

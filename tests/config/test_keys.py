@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convmae_det.config import add_convmae_config
+from convmae_det.config.building import build_encoder_arguments
 from convmae_det.config.keys import AUTO, AUTO_KEYS, GROUPS, SWITCHES, set_key, set_keys, split_pairs
 from convmae_det.config.reading import flatten_keys
 from convmae_det.errors import InputError
@@ -54,8 +55,22 @@ def test_a_switch_is_true_or_false_or_a_word(tmp_path, key):
         for cfg in (from_file, from_pairs):
             found = dict(flatten_keys(cfg))[key]
             assert found == value and type(found) is type(value)
-    with pytest.raises(InputError, match=f"^{key}, set in the command line, is 2; it must be a str, such as 'auto'"):
-        set_keys(defaults(), "", [key, "2"])
+    cfg = defaults()
+    set_keys(cfg, "", [key, "2"])
+    with pytest.raises(InputError, match=f"^{key} is 2; it must be True, False or auto"):
+        build_encoder_arguments(cfg)
+
+
+@pytest.mark.parametrize("key", SWITCHES)
+@pytest.mark.parametrize("value", [True, False, "auto"])
+def test_plain_merges_set_a_switch(key, value):
+    """Those of other programs, by Detectron2's own CfgNode."""
+    cfg = defaults()
+    cfg.merge_from_list([key, value])
+    assert dict(flatten_keys(cfg))[key] == value
+    again = defaults()
+    again.merge_from_other_cfg(cfg)
+    assert again == cfg
 
 
 @given(st.text(min_size=1).filter(lambda key: key not in KNOWN))

@@ -68,6 +68,7 @@ def test_a_module_that_cannot_be_compiled_runs_as_it_is_with_one_line(model, mon
         ("auto", "cpu", True, False),
         ("auto", "cuda", True, True),
         ("auto", "cuda:1", False, False),  # a few images would be done before the compiler is
+        (None, "cuda", True, True),  # the default
         (True, "cpu", False, True),
         (False, "cuda", True, False),
     ],

@@ -48,7 +48,8 @@ def check_architecture(cfg: CfgNode) -> None:
 def check_encoder(cfg: CfgNode) -> None:
     """Checks the keys that describe the encoder."""
     node, compiles = cfg.MODEL.CONVMAE, cfg.MODEL.COMPILE
-    require(isinstance(compiles, bool) or compiles == "auto", "MODEL.COMPILE", compiles, "be True, False or auto")
+    known = isinstance(compiles, bool) or compiles in (None, "auto")
+    require(known, "MODEL.COMPILE", compiles, "be True, False or auto")
     check_one_of(cfg, "MODEL.CONVMAE.ARCH", list(PRESETS))
     preset = PRESETS[node.ARCH]
     for key in ("EMBED_DIMS", "DEPTHS", "MLP_RATIOS"):
