@@ -178,6 +178,8 @@ def _work(main: Callable, cfg: CfgNode, args: Namespace) -> None:
     set_up_logging(cfg.OUTPUT_DIR)
     logger.info(f"Command line: {' '.join(sys.argv)}")
     logger.info(f"Device: {cfg.MODEL.DEVICE}; processes: {comm.get_world_size()}; environment:\n{_list_versions()}")
+    if ":" in cfg.MODEL.DEVICE:  # for what asks for the current GPU, as Detectron2 does for memory in the log
+        torch.cuda.set_device(cfg.MODEL.DEVICE)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
     main(cfg, args)
 
@@ -203,6 +205,11 @@ def _join_processes(cfg: CfgNode) -> None:
             raise InputError(
                 f"torchrun starts {local_size} processes here, but there are {torch.cuda.device_count()} GPUs: lower "
                 "--nproc-per-node, or set MODEL.DEVICE cpu"
+            )
+        if local_size > 1 and cfg.MODEL.DEVICE != "cuda":
+            raise InputError(
+                f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but torchrun starts {local_size} processes here, each for a GPU "
+                "of its own: set it to cuda"
             )
         torch.cuda.set_device(local_rank)
     timeout = timedelta(seconds=cfg.SOLVER.PROCESS_TIMEOUT)

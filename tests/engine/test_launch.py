@@ -166,6 +166,27 @@ def test_devices(monkeypatch, capsys, gpus, words, device, said):
     assert ("runs on the CPU" in capsys.readouterr().err) == said
 
 
+def test_the_gpu_that_is_asked_for_becomes_the_current_one(monkeypatch, tmp_path):
+    """Else what asks for the current one, such as Detectron2's line of the log, would see, and use, the first."""
+    set_gpus(monkeypatch, 2)
+    calls = []
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    monkeypatch.setattr(launch, "set_up_logging", lambda folder: None)
+    monkeypatch.setattr(launch, "_list_versions", str)
+    for device in ("cuda:1", "cuda"):
+        words = ("MODEL.DEVICE", device, "OUTPUT_DIR", tmp_path)
+        launch._work(lambda cfg, args: calls.append(cfg.MODEL.DEVICE), load(*words), arguments(*words))
+    assert calls == ["cuda:1", "cuda:1", "cuda"]
+
+
+def test_processes_of_torchrun_each_have_a_gpu(monkeypatch):
+    set_gpus(monkeypatch, 2)
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="MODEL.DEVICE is cuda:1, but torchrun starts 2 processes here"):
+        launch._join_processes(load("MODEL.DEVICE", "cuda:1"))
+
+
 @pytest.mark.parametrize(
     "words, sentence",
     [
