@@ -24,6 +24,7 @@ from ..data.stream import count_workers
 from ..data.survey import spread_indices
 from ..errors import InputError
 from ..modeling.encoder import STRIDE, Encoder
+from ..precision import speed_up_float32
 from .feature_extractor import NAME_CONFIG, create_encoder, describe_input, find_run_config
 
 SCALES = {"e3": ("e3",), "all": ("e1", "e2", "e3")}  # maps that are pooled
@@ -159,4 +160,5 @@ def load_pooler(
     size = size or min(LARGEST_DEFAULT, STRIDE * encoder.stage3.position_embedding.table.shape[1])
     check_size("--size", size)
     decoding = Decoding.from_config(cfg) if cfg else DEFAULT
+    speed_up_float32(device)
     return FeaturePooler(encoder.to(device), size, decoding=decoding, scales=scales, workers=workers, **images)
