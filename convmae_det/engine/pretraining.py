@@ -49,13 +49,16 @@ class PretrainingTrainer(Trainer):
         """Returns nothing: masked autoencoding has no test set."""
         return {}
 
+    @property
+    def evaluation_period(self) -> int:
+        return count_iterations(self.cfg.SOLVER, self.cfg.TEST.PROBE_EPOCHS)
+
     def build_hooks(self) -> list[HookBase]:
         all_hooks, test = super().build_hooks(), self.cfg.TEST
         if test.PROBE or test.PROBE_EPOCHS:
             encoder = self.checkpointer.model.encoder
             probe = FeatureProbe(self.cfg, encoder, self.dataset, open_skipped_image_log(self.cfg))
-            period = count_iterations(self.cfg.SOLVER, test.PROBE_EPOCHS)
-            all_hooks.append(EvaluationHook(period, probe.evaluate))
+            all_hooks.append(EvaluationHook(self.evaluation_period, probe.evaluate))
         if self.cfg.VIS_PERIOD > 0 and comm.is_main_process():
             all_hooks.append(ReconstructionHook(self.cfg, self.dataset))
         return all_hooks

@@ -43,6 +43,7 @@ from .hooks.evaluation import EvaluationHook
 from .hooks.interruption import InterruptionHook
 from .hooks.progress import ProgressHook
 from .hooks.settling import SettlingHook
+from .hooks.writing import WritingHook
 from .output_folder import FINAL, FINAL_AVERAGE, WHOLE, check_strangers, complete_last_line, move_earlier_run
 from .pass_size import PassSize, find_pass_size, log_recorded
 from .step import Batch, TrainingStep, parallelise
@@ -122,6 +123,11 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         return build_optimizer(cfg, model)
+
+    @property
+    def evaluation_period(self) -> int:
+        """Iterations between evaluations; 0: only at the end."""
+        return self.cfg.TEST.EVAL_PERIOD
 
     def build_hooks(self) -> list[hooks.HookBase]:
         solver = self.cfg.SOLVER
@@ -223,7 +229,7 @@ class Trainer(DefaultTrainer):
     def _register_writer(self) -> None:
         """Registers the writers, as late as possible, since they open files in OUTPUT_DIR."""
         complete_last_line(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"))
-        self.register_hooks([hooks.PeriodicWriter(self.build_writers(), LOG_PERIOD)])
+        self.register_hooks([WritingHook(self.build_writers(), [LOG_PERIOD, self.evaluation_period])])
 
     def _evaluate_again(self) -> None:
         """Repeats the final evaluation, which may have been interrupted, and what follows from it."""

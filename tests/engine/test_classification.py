@@ -53,6 +53,12 @@ def test_it_learns_what_is_easy(colours_cfg, tmp_path):
         assert picture.width > 300
 
 
+def test_metrics_have_every_evaluation(colours_cfg, tmp_path):
+    run(colours_cfg("SOLVER.MAX_ITER", 5, "TEST.EVAL_PERIOD", 2))
+    lines = [json.loads(line) for line in (tmp_path / "out/metrics.json").read_text().splitlines()]
+    assert [line["iteration"] for line in lines if "top1" in line] == [1, 3, 5]
+
+
 @pytest.mark.parametrize("probe", [False, True])
 def test_a_resumed_run_is_an_undisturbed_one(colours_cfg, tmp_path, probe):
     options = ["SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 2, "MODEL.CLASSIFIER.PROBE", probe]
