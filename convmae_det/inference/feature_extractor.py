@@ -30,7 +30,7 @@ from ..errors import InputError
 from ..modeling.encoder import STRIDES, Encoder, list_feature_channels, select_feature_maps
 from ..modeling.window_schedule import build_attention_windows
 
-NAME_CONFIG = f"name the {CONFIG} of the run that wrote the weights with config="
+NAME_CONFIG = f"name the {CONFIG} of the run that wrote the weights, by --config-file or config="
 LARGEST = max(STRIDES.values())
 GRID = (14, 14)  # of the position embedding without weights: that of pretraining on 224×224 pixels
 
