@@ -52,11 +52,11 @@ def parse_training(command: str, docstring: str, arguments: list[str] | None) ->
     return parser.parse_intermixed_args(arguments)
 
 
-def check_positive(option: str, number: int) -> None:
+def check_number(option: str, number: int, least: int = 1) -> None:
     """Checks the number that an option has.
 
     Raises:
-        InputError: it is less than 1.
+        InputError: it is less than `least`.
     """
-    if number < 1:
-        raise InputError(f"{option} is {number}; it must be at least 1")
+    if number < least:
+        raise InputError(f"{option} is {number}; it must be at least {least}")

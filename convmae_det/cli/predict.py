@@ -40,7 +40,7 @@ from ..inference.inputs import Input, find_inputs
 from ..inference.predictor import Predictor
 from ..inference.results import Results, predict_inputs
 from ..visualization.predictions import DRAWN_FROM
-from .arguments import check_positive, command_parser
+from .arguments import check_number, command_parser
 from .main import INTERRUPTED
 
 OF_DETECTORS = ("annotations", "score_threshold", "classes", "max_frames")  # options that classifiers don't have
@@ -58,7 +58,7 @@ def _predict_classes(args: argparse.Namespace, inputs: Sequence[Input]) -> int:
     for option in OF_DETECTORS:
         if getattr(args, option) not in (None, []):
             raise InputError(f"--{option.replace('_', '-')} is for detectors, and this is a classifier: leave it out")
-    check_positive("--batch-size", args.batch_size)
+    check_number("--batch-size", args.batch_size)
     predictor = ClassPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
     print(f"Precision: {predictor.precision}", file=sys.stderr)
     results = ClassResults(args.output, predictor, pictures=not args.no_pictures)
@@ -115,5 +115,5 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     args = parser.parse_intermixed_args(arguments)
     args.pairs, args.inputs = split_pairs(args.words)
     if args.max_frames is not None:
-        check_positive("--max-frames", args.max_frames)
+        check_number("--max-frames", args.max_frames)
     return args

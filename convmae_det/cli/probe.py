@@ -26,7 +26,7 @@ from ..errors import InputError
 from ..files import atomic_write
 from ..inference.pooled_features import SCALES, load_pooler
 from ..inference.probe import list_probe_data, probe_encoder
-from .arguments import command_parser
+from .arguments import check_number, command_parser
 
 NONE = "none"  # in place of weights
 
@@ -35,6 +35,9 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     if args.output and not os.path.isdir(os.path.dirname(args.output) or os.curdir):
         raise InputError(f"--output {args.output} can't be written, for its folder doesn't exist: make it first")
+    if args.output and os.path.isdir(args.output):
+        raise InputError(f"--output {args.output} is a folder: name a file in it, such as probe.json")
+    check_number("--workers", args.workers, least=0)
     data = list_probe_data(args.train, args.test)
     torch.manual_seed(args.seed)
     weights = "" if args.weights == NONE else args.weights

@@ -18,7 +18,7 @@ from ..data.configuration import read_tool_config
 from ..inference.reconstruction import find_images, reconstruct_files
 from ..visualization.reconstructions import TITLES
 from ..visualization.sheet import draw_sheet, save_png
-from .arguments import check_positive, command_parser
+from .arguments import check_number, command_parser
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,6 +49,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group("result").add_argument
     add("--output", metavar="FILE.png", default="reconstructions.png", help="the picture to write")
     args = parser.parse_intermixed_args(arguments)
-    check_positive("--max-images", args.max_images)
+    check_number("--max-images", args.max_images)
     args.pairs, args.images = split_pairs(args.words)
     return args

@@ -25,7 +25,7 @@ from ..study.reading import read_study
 from ..study.report import MARKDOWN, write_report
 from ..study.runs import lock_folder, run_unfinished
 from ..study.state import check_unchanged
-from .arguments import check_positive, command_parser
+from .arguments import check_number, command_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,14 +60,14 @@ def choose_places(gpus: int, at_a_time: int) -> list[dict[str, str]]:
     Raises:
         InputError: this machine has fewer GPUs, or both are asked for.
     """
-    check_positive("--at-a-time", at_a_time)
+    check_number("--at-a-time", at_a_time)
     if not gpus:
         if at_a_time == 1:
             return [{}]
         return [{"OMP_NUM_THREADS": str(max(1, count_cores() // at_a_time))}] * at_a_time
     if at_a_time > 1:
         raise InputError("--gpus and --at-a-time both say how many runs there are at a time: leave one out")
-    check_positive("--gpus", gpus)
+    check_number("--gpus", gpus)
     if gpus > count_gpus():
         raise InputError(f"--gpus is {gpus}, but this machine has {count_gpus()} GPUs: lower it, or leave it out")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))

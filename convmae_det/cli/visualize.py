@@ -14,7 +14,7 @@ import argparse
 
 from ..data.configuration import read_tool_config
 from ..visualization.data import SPLITS, save_panels, stream_panels
-from .arguments import check_positive, command_parser
+from .arguments import check_number, command_parser
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -39,5 +39,5 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group("result").add_argument
     add("--output", metavar="FILE.png|FOLDER", default="data.png", help="what to write")
     args = parser.parse_intermixed_args(arguments)
-    check_positive("--max-images", args.max_images)
+    check_number("--max-images", args.max_images)
     return args

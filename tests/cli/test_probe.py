@@ -98,6 +98,8 @@ def test_a_part_without_an_image_that_can_be_read(folder):
         (["--train", "none", "--test", "test"], "none doesn't exist"),
         (["--train", "train/red", "--test", "test"], "no folders of classes"),
         (["--train", "train", "--test", "test", "--output", "none/a.json"], "its folder doesn't exist"),
+        (["--train", "train", "--test", "test", "--output", "train"], "--output train is a folder"),
+        (["--train", "train", "--test", "test", "--workers", "-1"], "--workers is -1; it must be at least 0"),
         (["--train", "train", "--test", "test", "--size", "20"], "--size is 20"),
         (["--train", "train", "--test", "test", "--weights", "none"], "--config-file"),
         (["--train", "train", "--test", "test", "--weights", "gone.pth"], "gone.pth"),
