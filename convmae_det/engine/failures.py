@@ -15,15 +15,16 @@ import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from ..errors import PrintableError
+from ..errors import PrintableError, shorten_error
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+COMPILERS = ("torch._dynamo.", "torch._inductor.", "triton.")  # modules of their errors
 ANSWER_TIMEOUT = 10  # seconds, less than the 30 that torchrun gives the others when one has ended
 
 
 def is_known_failure(error: BaseException | None) -> bool:
     """Whether :func:`describe_failure` has a sentence for it."""
-    found = (_is_unwritable(error), _is_of_a_reader(error), _is_of_another_process(error))
+    found = (_is_unwritable(error), _is_of_a_reader(error), _is_of_another_process(error), _is_of_a_compiler(error))
     return isinstance(error, (PrintableError, torch.OutOfMemoryError)) or any(found)
 
 
@@ -45,6 +46,11 @@ def describe_failure(error: BaseException, cfg: CfgNode | None) -> str | None:
             "the memory of the GPU ran out: set SOLVER.MAX_IMS_PER_PASS to auto, or to fewer images than now, or see "
             "docs/one_gpu.md for what else takes less, then go on with --resume"
         )
+    if _is_of_a_compiler(error):
+        return (
+            f"a part of the model can't be compiled ({shorten_error(error)}): set MODEL.COMPILE False, then go on with "
+            "--resume"
+        )
     if _is_of_a_reader(error):
         return _describe_reader_failure(str(error))
     if _is_of_another_process(error):
@@ -54,6 +60,11 @@ def describe_failure(error: BaseException, cfg: CfgNode | None) -> str | None:
 
 def _is_unwritable(error: BaseException | None) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.errno in UNWRITABLE
+
+
+def _is_of_a_compiler(error: BaseException | None) -> TypeGuard[Exception]:
+    """Whether it comes from torch.compile, as in a first backward pass; see ops/compilation.py for the forward one."""
+    return any(f"{kind.__module__}.".startswith(COMPILERS) for kind in type(error).__mro__)
 
 
 def _is_of_a_reader(error: BaseException | None) -> bool:

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 from reference.small import detector_cfg
+from torch._dynamo.exc import TorchRuntimeError
 
 from convmae_det.engine import failures
 from convmae_det.engine.failures import describe_failure, is_known_failure
@@ -24,6 +25,10 @@ GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection cl
         (OSError(errno.EDQUOT, "Disk quota exceeded"), r"^out can't be written to \(Disk quota exceeded\)"),
         (OSError(errno.EROFS, "Read-only file system", "a/b.json"), r"^a/b\.json can't be written to"),
         (torch.OutOfMemoryError("CUDA"), "^the memory of the GPU ran out: set SOLVER.MAX_IMS_PER_PASS to auto"),
+        (
+            TorchRuntimeError("no kernel\nA line"),
+            r"^a part of the model can't be compiled \(no kernel\): set MODEL.COMPILE",
+        ),
         (RuntimeError(READER.format("Killed")), r"a process that reads images has ended \(Killed\)"),
         (RuntimeError(READER.format("Bus error")), "shared memory was exhausted"),
         (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), r"has ended \(unexpectedly\)"),
