@@ -1,9 +1,13 @@
 """torch.compile takes every network as one graph, and few graphs serve all sizes."""
 
+import contextlib
+
 import pytest
 import torch
 from detectron2.modeling import build_model
 from reference.small import autoencoder_cfg, detector_cfg
+
+from convmae_det.ops import choice
 
 pytestmark = pytest.mark.slow
 
@@ -30,9 +34,12 @@ def graphs_of(function, inputs, training: bool) -> int:
 
 @pytest.mark.parametrize("relative_position", ["shared", "decomposed", "none"])
 @pytest.mark.parametrize("training", [False, True])
-def test_the_dense_encoder(relative_position, training):
+@pytest.mark.parametrize("forms", [contextlib.nullcontext, choice.simulate_gpu])
+def test_the_dense_encoder(relative_position, training, forms):
+    """In the forms of a CPU, and in those of a GPU, where biases leave kernels out."""
     encoder = build_model(detector_cfg("MODEL.CONVMAE.RELATIVE_POSITION", relative_position)).backbone.bottom_up.encoder
-    assert graphs_of(encoder.train(training), [(torch.randn(1, 3, *size),) for size in SIZES], training) <= MOST
+    with forms():
+        assert graphs_of(encoder.train(training), [(torch.randn(1, 3, *size),) for size in SIZES], training) <= MOST
 
 
 @pytest.fixture(scope="module")
