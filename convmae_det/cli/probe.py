@@ -21,6 +21,7 @@ import sys
 
 import torch
 
+from ..config.checks.data import BANDS
 from ..config.device import find_available_device
 from ..errors import InputError
 from ..files import atomic_write
@@ -38,11 +39,11 @@ def main(arguments: list[str] | None = None) -> None:
     if args.output and os.path.isdir(args.output):
         raise InputError(f"--output {args.output} is a folder: name a file in it, such as probe.json")
     check_number("--workers", args.workers, least=0)
-    data = list_probe_data(args.train, args.test)
     torch.manual_seed(args.seed)
     weights = "" if args.weights == NONE else args.weights
     device = find_available_device(args.device)
     pooler = load_pooler(weights, args.config_file, device, args.size, args.features, args.workers)
+    data = list_probe_data(args.train, args.test, arrays=pooler.image_format == BANDS)
     result = probe_encoder(pooler, data)
     for name, reason in result["skipped"]:
         print(f"{name} is left out: it {reason}", file=sys.stderr)

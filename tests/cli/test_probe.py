@@ -75,6 +75,20 @@ def test_the_encoder_of_a_classifier(folder, capsys):
     assert "top-1 100.00" in capsys.readouterr().out
 
 
+def test_images_of_bands(folder, capsys):
+    bands = ("INPUT.FORMAT", "bands", "MODEL.PIXEL_MEAN", [80.0] * 5, "MODEL.PIXEL_STD", [60.0] * 5)
+    cfg = autoencoder_cfg(*bands)
+    torch.save({"model": build_model(cfg).state_dict()}, "mae.pth")
+    (folder / "config.yaml").write_text(cfg.dump())
+    for file in sorted(folder.glob("t*/*/*.png")):
+        with Image.open(file) as image:
+            pixels = np.asarray(image)
+        np.save(file.with_suffix(".npy"), pixels[..., [0, 1, 2, 0, 1]])
+        file.unlink()
+    run("--train", "train", "--test", "test")
+    assert "top-1 100.00" in capsys.readouterr().out
+
+
 def test_damaged_files_are_named_and_left_out(folder, capsys):
     (folder / "train/red/3.png").write_bytes(b"no image")
     (folder / "test/blue/9.jpg").write_bytes(b"no image")
@@ -114,4 +128,4 @@ def test_the_command_ends_with_the_sentence(folder, capsys):
     (folder / "test/green").mkdir()
     Image.new("RGB", (20, 20)).save("test/green/1.png")
     assert main(["probe", *WEIGHTS, "--train", "train", "--test", "test"]) == 1
-    assert re.match("error: test has images of green, not among the 2 classes", capsys.readouterr().err)
+    assert "\nerror: test has images of green, not among the 2 classes" in f"\n{capsys.readouterr().err}"
