@@ -33,6 +33,7 @@ MAX_LISTED = 6  # problems named in one sentence
 
 CONFIGURED = r"anchor_generator|^pixel_(mean|std)$"  # buffers that older Detectron2 saved
 COUNTER = r"\.num_batches_tracked$"
+HEADS = {"head.weight": False, "head.1.weight": True}  # by the last layer of classifiers: whether they are probes
 NOT_IN_FILE, NOT_IN_MODEL = "not in the file", "not in the model"
 BESIDE = "beside the weights"
 NO_SUCH_LAYER = "the model has no such layer"
@@ -218,9 +219,13 @@ def _describe_misfit(
         others = [f"{name} is for {report.left_out[name]}" for name, _ in new if name in report.left_out]
         lacking = [name for name, _ in new if name not in report.left_out]
         lacks = [f"it lacks {len(lacking)} weights, such as {lacking[0]}"] if lacking else []
+        probes = [is_probe for name, is_probe in HEADS.items() if name in report.left_out]
+        advice = "take a checkpoint of train_net.py and the config.yaml beside it"
+        if lacking and probes and all(name.startswith("head.") for name in lacking):
+            advice = f"its head is that of MODEL.CLASSIFIER.PROBE {probes[0]}: set this"
         return (
             f"{weights.path} is not of the model that the configuration describes: {'; '.join(lacks + others[:1])}; "
-            "take a checkpoint of train_net.py and the config.yaml beside it"
+            f"{advice}"
         )
     return None
 

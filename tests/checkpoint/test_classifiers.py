@@ -200,6 +200,13 @@ def test_a_classifier_is_evaluated_only_whole(golden, classifier_config):
             load_weights(build_model(classifier_config(probe, classes)), path, strictness=Strictness.WHOLE)
 
 
+@pytest.mark.parametrize("probe", [False, True])
+def test_the_other_kind_of_head_is_named(golden, classifier_config, probe):
+    path = golden / ("cls_tiny_checkpoint.pth" if probe else "cls_tiny_probe_checkpoint.pth")
+    with pytest.raises(InputError, match=f"its head is that of MODEL.CLASSIFIER.PROBE {not probe}: set this"):
+        load_weights(build_model(classifier_config(probe)), path, strictness=Strictness.WHOLE)
+
+
 @pytest.mark.parametrize("keys", [dict(ARCH="tiny"), dict(EMBED_DIMS=[8, 12, 16], DEPTHS=[1, 2, 1], NUM_HEADS=2)])
 @pytest.mark.parametrize("size", [(32, 96), (64, 64)])
 def test_other_widths_and_sizes(classifier_config, keys, size):
