@@ -21,13 +21,26 @@ class TableBias(NamedTuple):
     grid: tuple[int, int]
 
 
-Bias = torch.Tensor | TableBias | None  # what is added to the logits
+class MatrixBias(NamedTuple):
+    """A bias of all pairs that is looked up once for all blocks and images, without a gradient of its own.
+
+    Each block's gradients, of all its images, are added up in the table's.
+    """
+
+    table: torch.Tensor  # (heads, 2h−1, 2w−1)
+    grid: tuple[int, int]
+    matrix: torch.Tensor  # (1, heads, L, L)
+
+
+Bias = torch.Tensor | TableBias | MatrixBias | None  # what is added to the logits
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: Bias = None) -> torch.Tensor:
     """Attention of (B, heads, S, d); `bias` is added to the logits, broadcastable to (B, heads, S, S)."""
     if isinstance(bias, TableBias):
         return attend_by_table(query, key, value, *bias)
+    if isinstance(bias, MatrixBias):
+        bias = _Share.apply(*bias, len(query))
     with choice.choose_attention_kernels(bias):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
@@ -75,15 +88,21 @@ def build_grid_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Te
         table = table.detach()
     if choice.bias_stays_table(table.device, grid[0] * grid[1]):
         return TableBias(table, grid)
+    if choice.bias_is_shared(table.device):
+        return MatrixBias(table, grid, _look_up_narrow(table, grid, tokens))
     return build_matrix_bias(table, grid, tokens)
 
 
 def build_matrix_bias(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) -> torch.Tensor:
     """The biases of `table` (heads, 2h−1, 2w−1) for all pairs: (1, heads, L, L), in the dtype of the attention."""
-    dtype = find_attention_dtype(tokens)
-    if dtype == table.dtype or choice.is_transformed():
-        return _align(look_up(table, grid)[None].to(dtype))
-    return _align(_NarrowLookUp.apply(table, grid, dtype)[None])
+    if find_attention_dtype(tokens) == table.dtype or choice.is_transformed():
+        return _align(look_up(table, grid)[None].to(find_attention_dtype(tokens)))
+    return _Share.apply(table, grid, _look_up_narrow(table, grid, tokens), 1)
+
+
+def _look_up_narrow(table: torch.Tensor, grid: tuple[int, int], tokens: torch.Tensor) -> torch.Tensor:
+    """The biases for all pairs, (1, heads, L, L), in the dtype of the attention, without a gradient."""
+    return _align(look_up(table.detach().to(find_attention_dtype(tokens)), grid)[None])
 
 
 def mask_bias(bias: torch.Tensor | None, mask: torch.Tensor | None, tokens: torch.Tensor) -> torch.Tensor | None:
@@ -131,28 +150,29 @@ def look_up(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     return slide(slide(table, 1, h), 2, w).reshape(-1, h * w, h * w)
 
 
-class _NarrowLookUp(torch.autograd.Function):
-    """:func:`look_up` in a type of fewer bits than the table's, whose gradients are added up in the table's.
+class _Share(torch.autograd.Function):
+    """Gives a matrix of biases to a number of images; their gradients are added up in the table and in its type.
 
-    So neither the biases of all pairs nor their gradients are ever there in the wider type.
+    So neither gradients of all pairs in a wider type nor their sums over images and blocks are ever there.
     """
 
     @staticmethod
-    def forward(ctx: Any, table: torch.Tensor, grid: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+    def forward(
+        ctx: Any, table: torch.Tensor, grid: tuple[int, int], matrix: torch.Tensor, images: int
+    ) -> torch.Tensor:
         ctx.grid, ctx.dtype = grid, table.dtype
-        return look_up(table.to(dtype), grid)
+        return matrix.expand(images, -1, -1, -1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (h, w), heads = ctx.grid, len(gradient)
-        of_rows = gradient.new_zeros(heads, 2 * h - 1, w, w, dtype=ctx.dtype)  # row of the table, query's, key's column
-        for row, of_row in enumerate(gradient.view(heads, h, w, h, w).unbind(1)):
-            of_rows[:, row : row + h] += of_row.transpose(1, 2).flip(1)
-        of_table = gradient.new_zeros(heads, 2 * h - 1, 2 * w - 1, dtype=ctx.dtype)
-        for column, of_column in enumerate(of_rows.unbind(2)):
-            of_table[..., column : column + w] += of_column.flip(-1)
-        return of_table, None, None
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        h, w = ctx.grid
+        pairs = gradient.unflatten(-1, ctx.grid).unflatten(-3, ctx.grid)  # (N, heads, h, w, h, w), queries first
+        diagonals = (pairs.diagonal(-displacement, 2, 4) for displacement in range(1 - h, h))  # of rows: none is copied
+        of_rows = torch.stack([diagonal.sum((0, -1), dtype=ctx.dtype) for diagonal in diagonals], dim=1)
+        # (heads, 2h−1, w, w): with keys turned around and each query's row moved on by one, columns are displacements
+        moved = F.pad(of_rows.flip(-1), (0, w)).flatten(-2)[..., :-w].unflatten(-1, (w, 2 * w - 1))
+        return moved.sum(-2), None, None, None
 
 
 def slide(table: torch.Tensor, axis: int, size: int) -> torch.Tensor:

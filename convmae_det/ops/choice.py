@@ -112,6 +112,14 @@ def bias_stays_table(device: torch.device, tokens: int) -> bool:
     return runs_eagerly(device) and _chosen("attention", "table", tokens > MATRIX_TOKENS)
 
 
+def bias_is_shared(device: torch.device) -> bool:
+    """Whether blocks share one matrix of biases and add their gradients up in the table each by itself.
+
+    On a GPU, where the gradients of all pairs, of each image, would pass through memory once more for each sum.
+    """
+    return not (is_cpu(device) or is_transformed())
+
+
 def choose_bias_alignment(device: torch.device) -> int:
     """Of how many columns the rows of a bias in memory must be a multiple."""
     return 1 if is_cpu(device) or is_transformed() else 8

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from detectron2.config import get_cfg
 from torch import nn
 
 from benchmarks.kernels import count_pretraining
+from convmae_det.config.defaults import add_convmae_config
 from convmae_det.costs.gpu_step import CASTS, Counts, KernelCounter, count_step
+from convmae_det.modeling.backbone import ConvMAEBackbone
 
 INDEX = torch.tensor([1, 1])
 
@@ -47,3 +50,22 @@ def test_a_pretraining_step_stays_within_its_budget():
     assert 800 < counts.kernels.total() <= 1000 and 80 < counts.kernels[CASTS] <= 100
     assert 100e9 < counts.moved.total() <= 140e9
     assert 8e9 < counts.kept <= 12e9
+
+
+def count_backbone(relative_position: str) -> Counts:
+    """A training step of the base model's backbone on two images of 1024×1024 pixels."""
+    cfg = get_cfg()
+    add_convmae_config(cfg)
+    cfg.MODEL.CONVMAE.RELATIVE_POSITION = relative_position
+
+    def run(backbone: nn.Module) -> torch.Tensor:
+        return sum(maps.float().square().mean() for maps in backbone(torch.empty(2, 3, 1024, 1024)).values())
+
+    return count_step(lambda: ConvMAEBackbone(cfg), run)
+
+
+def test_biases_of_a_shared_table_pass_through_memory_seldom():
+    """Beside the attention's own kernels, which read them and write their gradients."""
+    shared, none = (count_backbone(kind).moved for kind in ("shared", "none"))
+    beside = sum(shared[kind] - none[kind] for kind in shared if kind != "attention")
+    assert 3e9 < beside <= 8e9

@@ -1,5 +1,7 @@
 """What is added to the logits of attention: biases in its precision, and masks that are finite and forbid."""
 
+import contextlib
+
 import pytest
 import torch
 from reference.small import detector_cfg
@@ -8,7 +10,15 @@ from torch.testing import assert_close
 from convmae_det.costs.gpu_step import count_step
 from convmae_det.modeling.backbone import ConvMAEBackbone
 from convmae_det.ops import attention, choice
-from convmae_det.ops.attention import attend, attend_by_axes, build_matrix_bias, look_up, mask_bias
+from convmae_det.ops.attention import (
+    MatrixBias,
+    attend,
+    attend_by_axes,
+    build_grid_bias,
+    build_matrix_bias,
+    look_up,
+    mask_bias,
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -110,3 +120,26 @@ def test_gradients_of_narrow_biases_are_added_up_in_the_table_s_precision(dtype,
 
 def matrix_bias_of(table, grid, dtype):
     return build_matrix_bias(table, grid, torch.zeros(1, *grid, 4, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("grid", [(1, 1), (2, 5), (7, 3)])
+def test_a_matrix_of_biases_shared_by_blocks_and_images_is_the_table(dtype, grid):
+    """As on a GPU: the same attention as with biases that each block looks up, and the same gradients."""
+    length, tables = grid[0] * grid[1], []
+    tokens = torch.zeros(3, *grid, 4, dtype=dtype)
+    values = [torch.randn(3, 2, length, 4).to(dtype) for _ in range(6)]
+    results = []
+    for shared in (True, False):
+        torch.manual_seed(0)
+        table = torch.randn(2, 2 * grid[0] - 1, 2 * grid[1] - 1, requires_grad=True)
+        with choice.simulate_gpu() if shared else contextlib.nullcontext():
+            bias = build_grid_bias(table, grid, tokens) if shared else build_matrix_bias(table, grid, tokens)
+            assert isinstance(bias, MatrixBias) == shared
+            attended = attend(*values[:3], bias) + attend(*values[3:], bias)
+        attended.float().square().sum().backward()
+        results.append(attended)
+        tables.append(table.grad)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    assert_close(*results)
+    assert_close(*tables, rtol=tolerance, atol=tolerance)
