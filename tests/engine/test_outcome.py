@@ -9,8 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from reference.host_waits import list_waits
+from reference.small import autoencoder_cfg
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -169,3 +172,19 @@ def test_processes_share_one_tensor_a_step_and_stop_together(python, tmp_path):
     assert first["ends"] == [False, False, True, True]  # process 1 asks in the third step
     assert first["object collectives"] == [1, 0, 0, 0]
     assert first["weight"] == first["last good weight"] != 0
+
+
+@pytest.mark.parametrize("reads_late", [True, False])
+def test_nothing_in_a_step_of_pretraining_makes_the_host_wait(reads_late):
+    """But the outcome's own reading, of a tensor that has been copied to the host."""
+    model = build_model(autoencoder_cfg()).train()
+    batch = {"images": torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8), "file_names": ["a.jpg"] * 4}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    step = TrainingStep(model, [batch] * 3, optimizer, average=build_average(model, 0.9))
+    step.reads_late = reads_late
+    with EventStorage():
+        step.iter = 0
+        step.run_step()
+        step.iter = 1
+        found = list_waits(step.run_step)
+    assert not found.ours and not found.theirs, found
