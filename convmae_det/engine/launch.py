@@ -26,6 +26,7 @@ from torch.distributed.elastic.multiprocessing.redirects import redirect_stderr
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ..checkpoint.checkpointer import Checkpointer
+from ..config.checks.rules import require
 from ..config.checks.training import check_process_timeout
 from ..config.device import count_gpus, find_available_device
 from ..data.configuration import read_config
@@ -206,11 +207,8 @@ def _join_processes(cfg: CfgNode) -> None:
                 f"torchrun starts {local_size} processes here, but there are {torch.cuda.device_count()} GPUs: lower "
                 "--nproc-per-node, or set MODEL.DEVICE cpu"
             )
-        if local_size > 1 and cfg.MODEL.DEVICE != "cuda":
-            raise InputError(
-                f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but torchrun starts {local_size} processes here, each for a GPU "
-                "of its own: set it to cuda"
-            )
+        must = f"be cuda where torchrun starts {local_size} processes, each for a GPU of its own"
+        require(local_size == 1 or cfg.MODEL.DEVICE == "cuda", "MODEL.DEVICE", cfg.MODEL.DEVICE, must)
         torch.cuda.set_device(local_rank)
     timeout = timedelta(seconds=cfg.SOLVER.PROCESS_TIMEOUT)
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
