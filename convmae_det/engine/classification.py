@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch.distributed as dist
 from detectron2.config import CfgNode
@@ -13,7 +12,6 @@ from ..config.checks.data import check_classification_input
 from ..config.checks.model import check_classifier
 from ..config.checks.training import check_classification
 from ..data.classification.loader import build_test_loader, build_train_dataset, build_train_loader, check_test_data
-from ..data.survey import resolve_white_level
 from ..evaluation.classification import ClassificationEvaluator, choose_best_metric
 from ..inference.predictor import read_classes
 from ..visualization.confusion import draw_confusion
@@ -30,18 +28,14 @@ class ClassificationTrainer(EvaluatedTrainer):
     The metrics are {"top1": …, "top5": …, "class_mean": …}.
     """
 
+    load_train_dataset = staticmethod(build_train_dataset)
+    check_test_data = staticmethod(check_test_data)
     build_test_loader = staticmethod(build_test_loader)
     choose_best_metric = staticmethod(choose_best_metric)
 
     @classmethod
     def check_config(cls, cfg: CfgNode) -> None:
         check_classification(cfg, comm.get_world_size())
-
-    @classmethod
-    def build_train_dataset(cls, cfg: CfgNode) -> Any:
-        dataset = build_train_dataset(cfg)
-        check_test_data(resolve_white_level(cfg, dataset))
-        return dataset
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, start_iteration: int, dataset: Sequence) -> Iterable[dict]:
@@ -73,7 +67,6 @@ class ClassificationTrainer(EvaluatedTrainer):
     def check_evaluation(cls, cfg: CfgNode) -> None:
         check_classifier(cfg)
         check_classification_input(cfg)
-        check_test_data(cfg)
 
 
 class DrawingEvaluator(ClassificationEvaluator):

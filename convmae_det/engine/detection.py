@@ -1,7 +1,5 @@
 """Fine-tuning a detector: what it adds to `EvaluatedTrainer`."""
 
-from typing import Any
-
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
@@ -9,7 +7,6 @@ from ..config.checks.model import check_architecture
 from ..config.checks.training import check_fine_tuning
 from ..data.detection.catalog import check_data_sets_exist
 from ..data.detection.loader import build_test_loader, build_train_dataset, build_train_loader, check_test_data
-from ..data.survey import resolve_white_level
 from ..evaluation.coco import Evaluator, list_tasks
 from ..inference.augmentation import augment_predictions
 from .evaluated_trainer import EvaluatedTrainer
@@ -22,6 +19,8 @@ class DetectionTrainer(EvaluatedTrainer):
     They are {"bbox": {"AP": …}, "segm": …}.
     """
 
+    load_train_dataset = staticmethod(build_train_dataset)
+    check_test_data = staticmethod(check_test_data)
     build_test_loader = staticmethod(build_test_loader)
     build_train_loader = staticmethod(build_train_loader)
     choose_best_metric = staticmethod(choose_best_metric)
@@ -31,12 +30,6 @@ class DetectionTrainer(EvaluatedTrainer):
     def check_config(cls, cfg: CfgNode) -> None:
         check_fine_tuning(cfg, comm.get_world_size())
         check_data_sets_exist([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], cfg)
-
-    @classmethod
-    def build_train_dataset(cls, cfg: CfgNode) -> Any:
-        dataset = build_train_dataset(cfg)
-        check_test_data(resolve_white_level(cfg, dataset))
-        return dataset
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, folder: str) -> Evaluator:
@@ -58,4 +51,3 @@ class DetectionTrainer(EvaluatedTrainer):
     def check_evaluation(cls, cfg: CfgNode) -> None:
         check_architecture(cfg)
         check_data_sets_exist(cfg.DATASETS.TEST, cfg)
-        check_test_data(cfg)

@@ -45,7 +45,7 @@ class DeviceBatches(Iterator):
 
 
 def move(value: Any, device: torch.device) -> Any:
-    """Copies the tensors of a batch to the device, from pinned memory, without waiting for the copies.
+    """Copies tensors, such as those of a batch, to the device, from pinned memory, without waiting for the copies.
 
     Args:
         value: tensors, and Detectron2's instances, boxes and masks of pixels, in lists and dicts; polygons and all else

@@ -15,6 +15,7 @@ from torch import nn
 from ..checkpoint.checkpointer import Checkpointer
 from ..config.checks.data import check_names
 from ..config.checks.rules import require
+from ..data.survey import resolve_white_level
 from ..inference.model import build_trained_model
 from ..precision import TRAINED, autocast, choose_evaluation_precision, log_precision
 from .hooks.best import BestCheckpoint, EarlyStoppingHook
@@ -50,8 +51,24 @@ class EvaluatedTrainer(Trainer):
 
     @classmethod
     def check_evaluation(cls, cfg: CfgNode) -> None:
-        """Checks the model and the test data before weights are evaluated."""
+        """Checks the model, and the names of the test data, before weights are evaluated."""
         raise NotImplementedError
+
+    @classmethod
+    def load_train_dataset(cls, cfg: CfgNode) -> Any:
+        """Loads the training images; the length of the result is an epoch."""
+        raise NotImplementedError
+
+    @classmethod
+    def check_test_data(cls, cfg: CfgNode) -> None:
+        """Reads a part of each of DATASETS.TEST, so that no error waits until after training."""
+        raise NotImplementedError
+
+    @classmethod
+    def build_train_dataset(cls, cfg: CfgNode) -> Any:
+        dataset = cls.load_train_dataset(cfg)
+        cls.check_test_data(resolve_white_level(cfg, dataset))
+        return dataset
 
     def build_hooks(self) -> list[hooks.HookBase]:
         test, metric, best = self.cfg.TEST, self.choose_best_metric(self.cfg), None
@@ -131,4 +148,5 @@ class EvaluatedTrainer(Trainer):
         require(path, "MODEL.WEIGHTS", path, "name the weights to evaluate")
         log_precision(choose_evaluation_precision(cfg))
         cls.check_evaluation(cfg)
+        cls.check_test_data(cfg)
         return cls.test(cfg, build_trained_model(cfg, path))

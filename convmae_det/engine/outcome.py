@@ -4,7 +4,6 @@ The processes share one tensor of numbers, on their device and by its own backen
 waiting for it, so that a GPU needn't be idle while the host reads it.
 """
 
-import logging
 import math
 from collections.abc import Iterable
 
@@ -13,7 +12,7 @@ import torch.distributed as dist
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
-logger = logging.getLogger(__name__)
+from .device_batches import move
 
 
 class SharedNumbers:
@@ -45,7 +44,7 @@ class SharedNumbers:
             absent = absent + losses[name] * 0  # NaN if it isn't finite
         values = [losses.get(name, absent) for name in self.names]
         known = [float(name in losses) for name in self.names] + [data_time, float(ends)]
-        numbers = torch.cat([torch.stack(values), copy_to_device(torch.tensor(known), self.device)])
+        numbers = torch.cat([torch.stack(values), move(torch.tensor(known), self.device)])
         if comm.get_world_size() == 1:
             return numbers[None]
         gathered = numbers.new_empty(comm.get_world_size(), len(numbers))
@@ -116,8 +115,3 @@ class Outcome:
             scalars["grad_norm"] = self.norm
         for name, value in scalars.items():
             get_event_storage().put_scalar(name, value, cur_iter=self.iteration)
-
-
-def copy_to_device(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copies a tensor of the host to the device; a GPU's copy is under way when this returns."""
-    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.engine import SimpleTrainer, create_ddp_model
+from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -21,7 +21,7 @@ from ..checkpoint.fitting import Strictness
 from ..checkpoint.loading import assign_weights
 from ..checkpoint.weights import Weights
 from ..errors import TrainingError
-from ..precision import autocast, is_gpu
+from ..precision import autocast
 from .device_batches import DeviceBatches
 from .hooks.average import WeightAverage
 from .outcome import Outcome, SharedNumbers
@@ -73,9 +73,8 @@ class TrainingStep(SimpleTrainer):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=autocast_dtype == torch.float16)
         # On a GPU the outcome of a step is read while the next one runs, if the optimizer's kernel can skip an update
         # and the next step doesn't depend on it, as it does where losses are scaled.
-        self.reads_late = (
-            self.device.type == "cuda" and optimizer.defaults.get("fused") and not self.scaler.is_enabled()
-        )
+        skips = bool(optimizer.defaults.get("fused"))
+        self.reads_late = self.device.type == "cuda" and skips and not self.scaler.is_enabled()
         self.shared = SharedNumbers(self.device)
         self.pending: tuple[Outcome, list[str], float] | None = None  # with the names of the images and the rate
         self.end_requested = False  # by this process; set from outside
@@ -217,38 +216,6 @@ class TrainingStep(SimpleTrainer):
         """Copies the loaded model to the average, including the grids of its position tables."""
         if self.average is not None:
             self.average.module.load_state_dict(self.model.state_dict())
-
-
-class LossModel(nn.Module):
-    """A model for DistributedDataParallel, whose processes all take part in a backward pass, or none.
-
-    Where the model of one process gives up, all its parameters get a gradient, NaN.
-    """
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        losses = compute_losses(self.model, batch)
-        if any(loss.requires_grad for loss in losses.values()):
-            return losses
-        touched = sum(p.sum() for p in self.model.parameters() if p.requires_grad)
-        return {name: loss + touched * math.nan for name, loss in losses.items()}
-
-
-def parallelise(model: nn.Module, device: str, static_graph: bool) -> nn.Module:
-    """Wraps the model in DistributedDataParallel if there are several processes; its gradients are the buffers sent.
-
-    Args:
-        model: on its device
-        device: of each process
-        static_graph: whether each pass runs the same operations, all with gradients to share
-    """
-    devices = {} if is_gpu(device) else {"device_ids": None}
-    wrapped = LossModel(model) if comm.get_world_size() > 1 else model
-    buckets = {"gradient_as_bucket_view": True, "static_graph": static_graph}
-    return create_ddp_model(wrapped, broadcast_buffers=False, **buckets, **devices)
 
 
 def compute_losses(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:

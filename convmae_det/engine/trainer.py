@@ -45,8 +45,9 @@ from .hooks.progress import ProgressHook
 from .hooks.settling import SettlingHook
 from .hooks.writing import WritingHook
 from .output_folder import FINAL, FINAL_AVERAGE, WHOLE, check_strangers, complete_last_line, move_earlier_run
+from .parallel import parallelise
 from .pass_size import PassSize, find_pass_size, log_recorded
-from .step import Batch, TrainingStep, parallelise
+from .step import Batch, TrainingStep
 
 logger = logging.getLogger(__name__)
 

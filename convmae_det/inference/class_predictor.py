@@ -80,10 +80,9 @@ class ClassPredictor:
         """
         return self.mapper.transform(load_pixels(image, self.cfg.INPUT.FORMAT, self.decoding))
 
-    @torch.no_grad()
     def score(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
         """Runs the model on inputs of :meth:`prepare`; returns what :meth:`__call__` does."""
-        with autocast(self.cfg.MODEL.DEVICE, self.precision.dtype):
+        with torch.inference_mode(), autocast(self.cfg.MODEL.DEVICE, self.precision.dtype):
             found = self.model({"images": torch.stack(list(batch))})
         return torch.stack([image["scores"] for image in found]).float().cpu()
 

@@ -85,7 +85,7 @@ class FeaturePooler:
         features, places, skipped = [torch.empty(0, width)], [torch.empty(0, dtype=torch.int64)], []
         with (
             inference_context(self.encoder),
-            torch.no_grad(),
+            torch.inference_mode(),
             tqdm(total=len(indices), desc=title, unit=" images", delay=1, disable=None) as progress,
         ):
             for batch in loader:

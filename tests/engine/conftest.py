@@ -1,4 +1,9 @@
-"""A configuration that trains in a second, for the tests of what happens around training."""
+"""A configuration that trains in a second, for the tests of what happens around training; programs of two processes."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 from reference.small import detector_cfg
@@ -28,3 +33,21 @@ def shapes_cfg(shapes_folder, tmp_path):
 
     yield make
     register_shapes()
+
+
+@pytest.fixture
+def run_two(python, tmp_path):
+    """``run_two(script)`` runs a program here as two processes; returns what their rank0.json, rank1.json contain."""
+
+    def run(script):
+        words = [python, str(Path(__file__).parent / script), str(tmp_path)]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        processes = [subprocess.Popen([*words, rank], env=environment) for rank in "01"]
+        try:
+            assert [process.wait(60) for process in processes] == [0, 0]
+        finally:
+            for process in processes:
+                process.kill()
+        return [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+    return run

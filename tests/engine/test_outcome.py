@@ -1,10 +1,6 @@
 """The outcome of a step, read at once or late: the same metrics and weights, and no update from a bad step."""
 
-import json
 import math
-import os
-import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -156,17 +152,9 @@ def test_a_loss_that_a_process_lacks_is_the_mean_over_the_others(monkeypatch, mi
     assert (outcome.data_time, outcome.ends) == (1.0, False)
 
 
-def test_processes_share_one_tensor_a_step_and_stop_together(python, tmp_path):
+def test_processes_share_one_tensor_a_step_and_stop_together(run_two):
     """One of them gives up in the forward pass, where the other goes on to the backward pass."""
-    script = [python, str(Path(__file__).parent / "two_diverging_processes.py"), str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    processes = [subprocess.Popen([*script, rank], env=environment) for rank in "01"]
-    try:
-        assert [process.wait(60) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
+    first, second = run_two("two_diverging_processes.py")
     assert first == second
     assert "iteration 4, learning rate 0.5: predictions nan; images 1.jpg." in first["error"]
     assert first["ends"] == [False, False, True, True]  # process 1 asks in the third step

@@ -1,11 +1,7 @@
 """One update: accumulated gradients, mixed precision, and no update from bad losses."""
 
-import json
 import math
-import os
 import resource
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
@@ -250,17 +246,9 @@ def test_gradients_that_no_loss_scale_makes_finite_stop_the_run(model):
     assert model.weight.item() == 0
 
 
-def test_two_processes_skip_and_stop_together(python, tmp_path):
+def test_two_processes_skip_and_stop_together(run_two):
     """Where the gradient of one of them alone is NaN."""
-    script = [python, str(Path(__file__).parent / "two_scaled_processes.py"), str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    processes = [subprocess.Popen([*script, rank], env=environment) for rank in "01"]
-    try:
-        assert [process.wait(60) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-    results = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    results = run_two("two_scaled_processes.py")
     assert results[0] == results[1]
     assert results[0]["scales"] == [4, 2, 1] and results[0]["weight"] == 0
     assert "iteration 3" in results[0]["error"] and "nan; images 0.jpg; " in results[0]["error"]

@@ -10,7 +10,8 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from convmae_det.engine.step import TrainingStep, parallelise
+from convmae_det.engine.parallel import parallelise
+from convmae_det.engine.step import TrainingStep
 from convmae_det.errors import TrainingError
 
 BAD = 4  # iteration

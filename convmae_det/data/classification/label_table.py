@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import logging
 import os
 from collections.abc import Sequence
 
 from ...errors import InputError
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("path", "label")
 
@@ -43,6 +46,8 @@ def read_label_table(path: str) -> tuple[list[str], list[str]]:
             labels.append(label)
     except csv.Error as error:
         raise InputError(f"{path} is no CSV file (line {rows.line_num}: {error}): correct it.") from error
+    if len(known) < len(names):
+        logger.warning(f"{path} lists {len(names) - len(known):,} images more than once, each of which counts")
     if not names:
         raise InputError(f"{path} lists no images: give it a line for each.")
     return names, labels

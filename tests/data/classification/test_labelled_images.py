@@ -136,3 +136,9 @@ def test_folders_that_are_wrong(root):
         list_labelled_images(str(root / "two"), ["a", "c"])
     with pytest.raises(InputError, match="is a file, not a folder"):
         list_labelled_images(str(root / "flat" / "1.jpg"))
+
+
+def test_images_that_a_table_lists_twice_are_told(root, caplog):
+    fill(root, "1.jpg", "2.jpg")
+    images = list_labelled_images(write(root, "path,label\n1.jpg,a\n2.jpg,b\n1.jpg,a\n"))
+    assert len(images) == 3 and "table.csv lists 1 images more than once" in caplog.text

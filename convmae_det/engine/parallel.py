@@ -1,0 +1,43 @@
+"""A model that several processes train together."""
+
+import math
+
+import torch
+from detectron2.engine import create_ddp_model
+from detectron2.utils import comm
+from torch import nn
+
+from ..precision import is_gpu
+from .step import Batch, compute_losses
+
+
+class LossModel(nn.Module):
+    """A model for DistributedDataParallel, whose processes all take part in a backward pass, or none.
+
+    Where the model of one process gives up, all its parameters get a gradient, NaN.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        losses = compute_losses(self.model, batch)
+        if any(loss.requires_grad for loss in losses.values()):
+            return losses
+        touched = sum(p.sum() for p in self.model.parameters() if p.requires_grad)
+        return {name: loss + touched * math.nan for name, loss in losses.items()}
+
+
+def parallelise(model: nn.Module, device: str, static_graph: bool) -> nn.Module:
+    """Wraps the model in DistributedDataParallel if there are several processes; its gradients are the buffers sent.
+
+    Args:
+        model: on its device
+        device: of each process
+        static_graph: whether each pass runs the same operations, all with gradients to share
+    """
+    devices = {} if is_gpu(device) else {"device_ids": None}
+    wrapped = LossModel(model) if comm.get_world_size() > 1 else model
+    buckets = {"gradient_as_bucket_view": True, "static_graph": static_graph}
+    return create_ddp_model(wrapped, broadcast_buffers=False, **buckets, **devices)
