@@ -1,6 +1,6 @@
 """Which form of an operation runs: one rule for all, by device, processor, precision and size.
 
-Nothing is timed to decide, so that a run repeats itself bit for bit on the same machine. docs/performance.md has the
+Nothing is timed to decide, so that a run repeats itself bit for bit on the same machine. docs/operations.md has the
 measurements behind the numbers here. A compiler, a trace and torch.func's transforms get one form for all sizes.
 
 The environment variable CONVMAE_OPS overrides the rule, to measure what it is worth: `linear=product attention=table`.
