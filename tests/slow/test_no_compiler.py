@@ -7,7 +7,11 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("variables", [{"CXX": "/no/compiler"}, {"CXX": "false"}, {}], ids=str)
+SLOW = pytest.mark.slow
+VARIABLES = [{"CXX": "/no/compiler"}, pytest.param({"CXX": "false"}, marks=SLOW), pytest.param({}, marks=SLOW)]
+
+
+@pytest.mark.parametrize("variables", VARIABLES, ids=str)
 def test_a_compiler_is_missed(variables):
     code = """import logging; from torch import nn, ones; logging.basicConfig()
 from convmae_det.ops.compilation import compile_modules
