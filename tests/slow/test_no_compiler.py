@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-
 SLOW = pytest.mark.slow
 VARIABLES = [{"CXX": "/no/compiler"}, pytest.param({"CXX": "false"}, marks=SLOW), pytest.param({}, marks=SLOW)]
 
