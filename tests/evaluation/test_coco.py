@@ -15,25 +15,10 @@ from pycocotools.cocoeval import COCOeval
 
 from convmae_det.data.detection.variants import unify_content
 from convmae_det.errors import InputError
-from convmae_det.evaluation import coco
-from convmae_det.evaluation.coco import MEASURES, evaluate_results, fill_areas, format_table, read_ground_truth
+from convmae_det.evaluation.coco import fill_areas, read_ground_truth
+from convmae_det.evaluation.metrics import MEASURES, evaluate_results, format_table
 
 SIDE = 300
-IMPLEMENTATIONS = [COCOeval]
-with contextlib.suppress(ImportError):
-    from faster_coco_eval import COCOeval_faster
-
-    IMPLEMENTATIONS.append(COCOeval_faster)
-with contextlib.suppress(ImportError):
-    from detectron2.evaluation.fast_eval_api import COCOeval_opt
-
-    IMPLEMENTATIONS.append(COCOeval_opt)
-
-
-@pytest.fixture(params=IMPLEMENTATIONS, ids=lambda kind: kind.__name__)
-def implementation(request, monkeypatch):
-    monkeypatch.setattr(coco, "choose_implementation", lambda: request.param)
-    return request.param
 
 
 def outline(x, y, width, height):
@@ -78,7 +63,7 @@ def equal(ours, theirs):
 
 
 @pytest.mark.parametrize("task", ["bbox", "segm"])
-def test_the_measures_are_pycocotools(implementation, task):
+def test_the_measures_are_pycocotools(task):
     truth, results = make_data()
     index = COCO()
     index.dataset = copy.deepcopy(truth)
@@ -103,7 +88,7 @@ IDS = {
 
 
 @pytest.mark.parametrize("kind", IDS)
-def test_ids_of_annotations_are_no_matter(implementation, kind):
+def test_ids_of_annotations_are_no_matter(kind):
     truth, results = make_data()
     expected = evaluate_results(truth, results, ("bbox", "segm"))
     for i, annotation in enumerate(truth["annotations"]):
@@ -113,7 +98,7 @@ def test_ids_of_annotations_are_no_matter(implementation, kind):
 
 
 @pytest.mark.parametrize("kind", ["from 0", "negative", "huge", "text"])
-def test_ids_of_images_and_categories_are_no_matter(implementation, kind):
+def test_ids_of_images_and_categories_are_no_matter(kind):
     truth, results = make_data()
     expected = evaluate_results(truth, results, ("bbox", "segm"))
     for entry in (*truth["annotations"], *results):
@@ -127,7 +112,7 @@ def test_ids_of_images_and_categories_are_no_matter(implementation, kind):
     assert equal(evaluate_results(truth, results, ("bbox", "segm")), expected) and results == before
 
 
-def test_missing_fields_are_filled_in(implementation):
+def test_missing_fields_are_filled_in():
     truth, results = make_data()
     for annotation in truth["annotations"]:
         annotation["iscrowd"] = 0
@@ -154,7 +139,7 @@ def make_dense(count):
     return truth, [ids | {"bbox": box, "score": 1 - i / count} for i, box in enumerate(boxes)]
 
 
-def test_more_objects_than_a_hundred_are_counted_where_asked(implementation):
+def test_more_objects_than_a_hundred_are_counted_where_asked():
     truth, results = make_dense(196)
     scores = evaluate_results(truth, results, ("bbox",), 300)["bbox"]
     assert scores["AP@300"] == scores["AR@300"] == scores["APs@300"] == 100
@@ -168,7 +153,7 @@ def test_more_objects_than_a_hundred_are_counted_where_asked(implementation):
     assert "| 100 (as COCO does)" in table and "| 300 (TEST.DETECTIONS_PER_IMAGE) | 100.000" in table
 
 
-def test_nothing_found_is_0_and_nothing_to_find_is_no_number(implementation):
+def test_nothing_found_is_0_and_nothing_to_find_is_no_number():
     truth, _ = make_data()
     truth["annotations"] = [a for a in truth["annotations"] if a["category_id"] == 4 and a["area"] > 32**2]
     scores = evaluate_results(truth, [], ("bbox", "segm"))

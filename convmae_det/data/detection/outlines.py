@@ -31,6 +31,13 @@ def compress_run_lengths(mask: Any, height: int, width: int) -> Any:
     return run_lengths.frPyObjects(mask, height, width) if isinstance(mask["counts"], list) else mask
 
 
+def encode_outline(outline: Any, height: int, width: int) -> Any:
+    """Encodes an object, polygons or run lengths, as compressed run lengths, with the pixels that pycocotools fills."""
+    if isinstance(outline, dict):
+        return compress_run_lengths(outline, height, width)
+    return run_lengths.merge(run_lengths.frPyObjects(outline, height, width))
+
+
 def compute_area(annotation: Mapping, height: int, width: int) -> float:
     """Computes the area of an object in pixels: of its mask if it has one, else of its box.
 

@@ -7,7 +7,8 @@ from detectron2.engine import TrainerBase, hooks
 
 from ...config.checks.rules import require
 from ...errors import InputError
-from ...evaluation.coco import evaluate_results, list_tasks, read_ground_truth
+from ...evaluation.coco import list_tasks, read_ground_truth
+from ...evaluation.metrics import evaluate_results
 
 
 def choose_best_metric(cfg: CfgNode) -> str:

@@ -1,0 +1,80 @@
+"""COCO's metrics of a detector: average precision (AP) and recall (AR) of boxes and masks, in percent."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from tabulate import tabulate
+
+from .comparison import LIMIT, Comparison, compare
+from .curves import AREAS, IOUS, NOTHING
+
+MEASURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")  # COCO's
+COLUMNS = 6  # of the table of classes
+
+
+def evaluate_results(
+    truth: Mapping, results: Sequence[dict], tasks: Sequence[str], max_detections: int = LIMIT
+) -> dict[str, dict[str, float]]:
+    """Computes COCO's metrics.
+
+    Args:
+        truth: from :func:`~.coco.read_ground_truth`
+        results: entries of COCO's results format, with the ids that `truth` has
+        tasks: bbox, segm
+        max_detections: detections of a class in an image that are also counted, if this is more than COCO's 100
+
+    Returns:
+        By task: MEASURES; with `max_detections` N above 100 also these as "AP@N", …; and of several classes "AP-" with
+        the name of each. All in percent; NaN where there is no object to find.
+
+    Raises:
+        InputError: a result of an image or category that `truth` doesn't have.
+    """
+    _, comparisons = compare(truth, results, tasks, max_detections)
+    return {task: summarize(comparison) for task, comparison in comparisons.items()}
+
+
+def summarize(comparison: Comparison) -> dict[str, float]:
+    """Computes the measures of :func:`evaluate_results`."""
+    scores = {}
+    for index, limit in enumerate(comparison.limits):
+        scores |= average(comparison, slice(None), index, "" if limit == LIMIT else f"@{limit}")
+    if len(comparison.names) > 1:
+        average_precision = comparison.precision[:, :, :, 0, 0]
+        scores |= {f"AP-{name}": _average(average_precision[:, :, k]) for k, name in enumerate(comparison.names)}
+    return scores
+
+
+def average(comparison: Comparison, classes: slice, limit: int = 0, suffix: str = "") -> dict[str, float]:
+    """Computes MEASURES, each name with the suffix, of some classes, at one of the comparison's limits by its place."""
+    precision, recall = comparison.precision[:, :, classes, :, limit], comparison.recall[:, classes, :, limit]
+    overlaps, areas = np.round(IOUS, 2).tolist(), list(AREAS)
+    parts = [precision[:, :, :, 0]]
+    parts += [precision[overlaps.index(overlap), :, :, 0] for overlap in (0.5, 0.75)]
+    parts += [precision[:, :, :, areas.index(size)] for size in ("small", "medium", "large")]
+    parts.append(recall[:, :, 0])
+    return {f"{name}{suffix}": _average(part) for name, part in zip(MEASURES, parts, strict=True)}
+
+
+def _average(values: np.ndarray) -> float:
+    values = values[values > NOTHING]
+    return float(100 * np.mean(values)) if values.size else float("nan")
+
+
+def format_table(scores: Mapping[str, float]) -> str:
+    """Formats the measures of a task: a row for each number of objects counted in an image, then the classes."""
+    suffixes = dict.fromkeys(name.removeprefix("AR") for name in scores if name == "AR" or name.startswith("AR@"))
+    rows = [
+        [f"{suffix[1:]} (TEST.DETECTIONS_PER_IMAGE)" if suffix else f"{LIMIT} (as COCO does)"]
+        + [scores[name + suffix] for name in MEASURES]
+        for suffix in suffixes
+    ]
+    tables = [tabulate(rows, ["objects counted in an image", *MEASURES], "pipe", floatfmt=".3f")]
+    cells = list(itertools.chain(*((name[3:], scores[name]) for name in scores if name.startswith("AP-"))))
+    if cells:
+        columns = min(COLUMNS, len(cells))
+        lines = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+        headers = ["class", "AP"] * (columns // 2)
+        tables.append(tabulate(lines, headers, "pipe", floatfmt=".3f", disable_numparse=[0, 2, 4][: columns // 2]))
+    return "\n\n".join(tables)
