@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "train a detector or a classifier, or evaluate one: train_net.py",
     "pretrain": "pretrain an encoder on images alone: pretrain_net.py",
     "predict": "find objects in images, folders, videos and camera pictures, or the classes of images",
+    "evaluate": "say how good results are, and what is wrong with them: COCO's metrics, errors, thresholds",
     "reconstruct": "draw what a pretrained model makes of hidden patches",
     "probe": "say how well a frozen encoder tells classes apart: k-NN, a linear probe, rank",
     "plot": "draw the curves of one or several runs",

@@ -16,6 +16,7 @@ number of a webcam (0). The folder --output receives
     results.json   all objects in COCO's results format, as pycocotools' loadRes takes them, and their "file_name"
     NAME.jpg       each image with its objects drawn; NAME.mp4 for a video
     overview.png   the first dozen drawn images on one sheet
+    thresholds.json   with --score-threshold auto, the thresholds of the classes
 
 and where the configuration is a classifier's
 
@@ -37,13 +38,19 @@ from ..inference.class_predictor import ClassPredictor
 from ..inference.class_results import ClassResults, predict_classes
 from ..inference.ground_truth import GroundTruth
 from ..inference.inputs import Input, find_inputs
-from ..inference.predictor import Predictor
+from ..inference.predictor import AUTO, Predictor
 from ..inference.results import Results, predict_inputs
 from ..visualization.predictions import DRAWN_FROM
 from .arguments import check_number, command_parser
 from .main import INTERRUPTED
 
-OF_DETECTORS = ("annotations", "score_threshold", "classes", "max_frames")  # options that classifiers don't have
+OF_DETECTORS = (
+    "annotations",
+    "score_threshold",
+    "thresholds",
+    "classes",
+    "max_frames",
+)  # options that classifiers don't have
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,10 +78,12 @@ def _predict_objects(args: argparse.Namespace, named: Sequence[Input]) -> int:
     if truth and len(inputs := truth.select_listed(named)) < len(named):
         left = len(named) - len(inputs)
         print(f"{left} of {len(named)} inputs are left out, since {args.annotations} doesn't list them.")
-    predictor = Predictor(
-        args.config_file, args.weights, args.device, args.score_threshold, args.batch_size, args.pairs, args.precision
-    )
+    network = (args.config_file, args.weights, args.device)
+    options = (args.score_threshold, args.batch_size, args.pairs, args.precision, args.thresholds)
+    predictor = Predictor(*network, *options)
     print(f"Precision: {predictor.precision}", file=sys.stderr)
+    if predictor.thresholds_file:
+        print(f"Score thresholds of the classes: {predictor.thresholds_file}", file=sys.stderr)
     results = Results(args.output, predictor, truth, args.classes, pictures=not args.no_pictures)
     return _finish(results, inputs, lambda: predict_inputs(inputs, results, args.max_frames))
 
@@ -93,6 +102,10 @@ def _finish(results: Results | ClassResults, inputs: Sequence[Input], predict: C
     return status or int(results.failures > 0)
 
 
+def _convert_threshold(text: str) -> float | str:
+    return text if text == AUTO else float(text)
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command_parser("predict", __doc__)
     add = parser.add_argument_group("network").add_argument
@@ -108,12 +121,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--max-frames", metavar="N", type=int, help="of each video or webcam")
     add = parser.add_argument_group("results").add_argument
     add("--output", metavar="DIR", required=True, help="the folder to write to")
-    add("--score-threshold", metavar="T", type=float, help="0 to 1: leaves out objects of a lower score; by itself "
-        f"pictures show those from {DRAWN_FROM} on, and results.json holds all that the detector returns")  # fmt: skip
+    add("--score-threshold", metavar="T", type=_convert_threshold, help="0 to 1: leaves out objects of a lower score; "
+        "auto: of each class from its own threshold on, see --thresholds; by itself pictures show those from "
+        f"{DRAWN_FROM} on, and results.json holds all that the detector returns")  # fmt: skip
+    add("--thresholds", metavar="FILE", help="for --score-threshold auto: the thresholds.json of an evaluation; by "
+        "itself that which training left in inference/ beside the weights")  # fmt: skip
     add("--classes", metavar="NAME", nargs="+", default=[], help="names or ids: leaves out objects of other classes")
     add("--no-pictures", action="store_true", help="write results.json, or results.csv, alone")
     args = parser.parse_intermixed_args(arguments)
     args.pairs, args.inputs = split_pairs(args.words)
+    if args.thresholds is not None and args.score_threshold != AUTO:
+        raise InputError(f"--thresholds {args.thresholds} has no effect without --score-threshold {AUTO}: add it")
     if args.max_frames is not None:
         check_number("--max-frames", args.max_frames)
     return args

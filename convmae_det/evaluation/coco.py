@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -15,16 +16,20 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
 
-from ..data.detection.annotation_file import read_content
+from ..data.detection.annotation_file import check_content, read_content
 from ..data.detection.outlines import compute_area
 from ..data.detection.variants import unify_content
+from ..errors import InputError
 from ..files import atomic_write
 from .comparison import LIMIT
-from .metrics import evaluate_results, format_table
+from .explanation import explain_results, list_scores
+from .metrics import format_table
+from .thresholds import THRESHOLDS, list_chosen_thresholds
 
 logger = logging.getLogger(__name__)
 
-RESULTS = "coco_instances_results.json"
+RESULTS, EXPLANATION = "coco_instances_results.json", "evaluation.json"
+WITHOUT_AREA = "annotations have no area; it is computed from their outlines"
 
 
 def list_tasks(cfg: CfgNode) -> tuple[str, ...]:
@@ -33,7 +38,7 @@ def list_tasks(cfg: CfgNode) -> tuple[str, ...]:
 
 
 class Evaluator(DatasetEvaluator):
-    """Collects a detector's results on a data set, writes them to a file and computes COCO's metrics."""
+    """Collects a detector's results on a data set, writes them to a file, computes COCO's metrics and explains them."""
 
     def __init__(
         self,
@@ -49,7 +54,7 @@ class Evaluator(DatasetEvaluator):
         Args:
             dataset_name: of a registered data set
             tasks: bbox, segm
-            output_dir: where coco_instances_results.json is written; empty: nowhere
+            output_dir: where RESULTS, EXPLANATION and THRESHOLDS are written; empty: nowhere
             max_detections: objects of an image that are also counted, beside COCO's 100, if this is more
             crowd_as_objects: as DATASETS.CROWD_AS_OBJECTS
         """
@@ -85,15 +90,24 @@ class Evaluator(DatasetEvaluator):
         ]
         if self.output_dir:
             os.makedirs(self.output_dir, exist_ok=True)
-            with atomic_write(os.path.join(self.output_dir, RESULTS)) as file:
-                file.write(json.dumps(results).encode())
+            write_json(os.path.join(self.output_dir, RESULTS), results)
         if "annotations" not in truth:
             logger.info(f"{self.dataset_name} has no annotations to evaluate the results with")
             return {}
-        scores = evaluate_results(truth, results, self.tasks, self.max_detections)
+        explanation = explain_results(truth, results, self.tasks, self.max_detections, verdicts=False)
+        if self.output_dir:
+            write_json(os.path.join(self.output_dir, EXPLANATION), explanation)
+            write_json(os.path.join(self.output_dir, THRESHOLDS), list_chosen_thresholds(explanation))
+        scores = list_scores(explanation)
         for task, measures in scores.items():
             logger.info(f"{self.dataset_name}, {task}:\n{format_table(measures)}")
         return scores
+
+
+def write_json(path: str, content: Any) -> None:
+    """Writes a file whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(content).encode())
 
 
 def read_ground_truth(dataset_name: str, crowd_as_objects: bool = False) -> dict:
@@ -110,16 +124,44 @@ def read_ground_truth(dataset_name: str, crowd_as_objects: bool = False) -> dict
     metadata = MetadataCatalog.get(dataset_name)
     if path := metadata.get("json_file"):
         content = read_content(path, metadata.get("image_root"))
-        content["categories"] = sorted(content["categories"], key=lambda category: category["id"])
     else:
         content = convert_to_coco_dict(dataset_name)
         unify_content(content)
+    if computed := _complete(content, crowd_as_objects):
+        logger.info(f"{dataset_name}: {computed} {WITHOUT_AREA}")
+    return content
+
+
+def read_ground_truth_file(path: str, crowd_as_objects: bool = False) -> dict:
+    """Reads and checks an annotation file in COCO's format; returns as :func:`read_ground_truth`.
+
+    Args:
+        path: of the file
+        crowd_as_objects: as DATASETS.CROWD_AS_OBJECTS
+
+    Raises:
+        InputError: it can't be used, or has no object.
+    """
+    content = read_content(path)
+    check_content(content, path, is_train=True)
+    if computed := _complete(content, crowd_as_objects):
+        logger.warning(f"{path}: {computed} {WITHOUT_AREA}")
+    if all(annotation["iscrowd"] for annotation in content["annotations"]):
+        advice = "annotate some"
+        if crowds := len(content["annotations"]):
+            advice = f"all {crowds} annotations are crowds (iscrowd 1); if they are objects, as masks of CVAT's brush "
+            advice += "are, add --crowd-as-objects"
+        raise InputError(f"{path} has no object: {advice}")
+    return content
+
+
+def _complete(content: dict, crowd_as_objects: bool) -> int:
+    """Sorts categories by id, and adds what is missing, in place; returns the number of areas that were."""
+    content["categories"] = sorted(content["categories"], key=lambda category: category["id"])
     if crowd_as_objects:
         for annotation in content.get("annotations", ()):
             annotation["iscrowd"] = 0
-    if computed := fill_areas(content):
-        logger.info(f"{dataset_name}: {computed} annotations have no area; it is computed from their outlines")
-    return content
+    return fill_areas(content)
 
 
 def fill_areas(content: dict) -> int:

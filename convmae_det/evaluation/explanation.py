@@ -64,6 +64,14 @@ def explain_results(
     }
 
 
+def list_scores(explanation: Mapping) -> dict[str, dict[str, float]]:
+    """Lists the metrics of each task, as :func:`~.metrics.evaluate_results` gives them."""
+    return {
+        task: {name: math.nan if value is None else value for name, value in described["metrics"].items()}
+        for task, described in explanation["tasks"].items()
+    }
+
+
 def explain_task(comparison: Comparison, categories: Sequence[Mapping], images: Sequence[Mapping]) -> dict[str, Any]:
     """Explains the results of a task, as :func:`explain_results` says; `images` are all, described too, or none."""
     overall, points = find_operating_points(comparison)
@@ -111,7 +119,7 @@ def describe_curves(comparison: Comparison) -> dict[str, Any]:
 
     The precision of all is the mean of the classes, their F1 that of one threshold for all.
     """
-    counted, steps = ~comparison.ignored, RECALLS  # thresholds, too, are 101 from 0 to 1
+    counted, steps = ~comparison.ignored, RECALLS.round(2)  # of thresholds
     score, right = comparison.detections.score[counted], comparison.right[counted]
     members = split_by_class(comparison.detections.category[counted], len(comparison.names))
     precision, f1 = {}, {}
@@ -124,7 +132,7 @@ def describe_curves(comparison: Comparison) -> dict[str, Any]:
         f1 = {"all": 100 * compute_f1(score, right, int(comparison.positives.sum()), steps)} | f1
     curves = {"precision": precision, "F1": f1}
     listed = {name: {key: curve.round(3).tolist() for key, curve in part.items()} for name, part in curves.items()}
-    return {"recall": (100 * RECALLS).round(3).tolist(), "threshold": steps.round(2).tolist()} | listed
+    return {"recall": (100 * RECALLS).round(3).tolist(), "threshold": steps.tolist()} | listed
 
 
 def describe_images(

@@ -62,15 +62,19 @@ def _average(values: np.ndarray) -> float:
     return float(100 * np.mean(values)) if values.size else float("nan")
 
 
-def format_table(scores: Mapping[str, float]) -> str:
-    """Formats the measures of a task: a row for each number of objects counted in an image, then the classes."""
+def format_metrics(scores: Mapping[str, float]) -> str:
+    """Formats the measures of a task: a row for each number of detections that counts."""
     suffixes = dict.fromkeys(name.removeprefix("AR") for name in scores if name == "AR" or name.startswith("AR@"))
     rows = [
-        [f"{suffix[1:]} (TEST.DETECTIONS_PER_IMAGE)" if suffix else f"{LIMIT} (as COCO does)"]
-        + [scores[name + suffix] for name in MEASURES]
-        for suffix in suffixes
+        [suffix[1:] or f"{LIMIT} (as COCO does)"] + [scores[name + suffix] for name in MEASURES] for suffix in suffixes
     ]
-    tables = [tabulate(rows, ["objects counted in an image", *MEASURES], "pipe", floatfmt=".3f")]
+    headers = ["detections counted", *MEASURES]
+    return tabulate(rows, headers, "pipe", floatfmt=".3f", disable_numparse=[0])
+
+
+def format_table(scores: Mapping[str, float]) -> str:
+    """Formats the measures of a task, then the AP of the classes."""
+    tables = [format_metrics(scores)]
     cells = list(itertools.chain(*((name[3:], scores[name]) for name in scores if name.startswith("AP-"))))
     if cells:
         columns = min(COLUMNS, len(cells))

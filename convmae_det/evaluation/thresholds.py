@@ -1,11 +1,19 @@
 """From which score on detections are kept: where F1, the harmonic mean of precision and recall, is highest."""
 
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from ..data.detection.annotation_file import read_json
+from ..errors import InputError
 from .comparison import Comparison
 from .curves import split_by_class
+
+FOLDER, THRESHOLDS = "inference", "thresholds.json"  # where an evaluation leaves them in OUTPUT_DIR
+SHOWN = 5  # names in a sentence
 
 
 @dataclass(frozen=True)
@@ -73,3 +81,68 @@ def compute_f1(score: np.ndarray, right: np.ndarray, positives: int, thresholds:
     kept = len(score) - np.searchsorted(np.sort(score), thresholds)
     hits = right.sum() - np.searchsorted(np.sort(score[right]), thresholds)
     return 2 * hits / (kept + positives)
+
+
+def list_chosen_thresholds(explanation: Mapping) -> dict:
+    """Lists the best thresholds of the last task of an explanation, as a file that :func:`read_thresholds` takes.
+
+    Returns:
+        "task"; "overall", that of all classes, None if nothing was found; and "classes", by name, those that have none
+        of their own with that of all.
+    """
+    task, described = list(explanation["tasks"].items())[-1]
+    overall = described["overall"]["threshold"]
+    classes = {c["name"]: overall if c["threshold"] is None else c["threshold"] for c in described["classes"]}
+    return {"task": task, "overall": overall, "classes": classes}
+
+
+def find_thresholds(given: str | os.PathLike | None, *beside: str | os.PathLike) -> str:
+    """Finds the file of thresholds that a detector's evaluation left.
+
+    Args:
+        given: the file; None: it is searched for
+        beside: files in whose folders it may lie, under inference/
+
+    Raises:
+        InputError: there is none, or there are several, of different data or weights.
+    """
+    if given is not None:
+        return str(given)
+    for folder in dict.fromkeys(Path(path).absolute().parent for path in beside):
+        found = sorted((folder / FOLDER).rglob(THRESHOLDS))
+        if len(found) > 1:
+            names = ", ".join(map(str, found[:SHOWN]))
+            raise InputError(f"there are thresholds of several evaluations ({names}): name one of them (--thresholds)")
+        if found:
+            return str(found[0])
+    raise InputError(
+        f"there is no {FOLDER}/{THRESHOLDS} beside the weights or their configuration: name one that `convmae-det "
+        "evaluate --thresholds FILE` has written (--thresholds), or set the score threshold to a number"
+    )
+
+
+def read_thresholds(path: str | os.PathLike, names: Sequence[str]) -> list[float]:
+    """Reads the thresholds of a detector's classes, in their order.
+
+    Raises:
+        InputError: the file can't be used, or is of other classes.
+    """
+    content = read_json(path)
+    classes = content.get("classes") if isinstance(content, dict) else None
+    if not isinstance(classes, dict):
+        raise InputError(f"{path} holds no thresholds: name the thresholds.json that an evaluation wrote")
+    if classes.keys() != set(names):
+        raise InputError(
+            f"{path} has thresholds of {_shorten_list(list(classes))}, but the detector's classes are "
+            f"{_shorten_list(names)}: name the thresholds.json of an evaluation of this detector"
+        )
+    thresholds = [classes[name] for name in names]
+    if None in thresholds:
+        raise InputError(f"{path} has no thresholds, for the evaluation found nothing right: set a number instead")
+    if not all(type(threshold) in (int, float) and 0 <= threshold <= 1 for threshold in thresholds):
+        raise InputError(f"{path} has thresholds that are no numbers from 0 to 1: write it again with an evaluation")
+    return thresholds
+
+
+def _shorten_list(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

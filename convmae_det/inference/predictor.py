@@ -27,6 +27,7 @@ from ..data.configuration import read_tool_config
 from ..data.detection.jitter import build_augmentations
 from ..data.image import DEFAULT, Decoding, array_to_pixels, make_visible, read_image, to_pixels
 from ..errors import InputError
+from ..evaluation.thresholds import find_thresholds, read_thresholds
 from ..precision import autocast, choose_evaluation_precision, log_precision
 from ..visualization.predictions import DRAWN_FROM, draw_instances
 from .augmentation import augment_predictions
@@ -34,6 +35,7 @@ from .model import build_trained_model
 
 Picture = str | os.PathLike | np.ndarray | Image.Image
 
+AUTO = "auto"  # in place of a score threshold
 MAX_WAITING = 4  # batches of images read ahead in search of some that are padded to the same size
 
 
@@ -48,6 +50,8 @@ class Predictor:
         category_ids: list of int, the classes' original ids, from DATASETS.CATEGORIES; 1 … N where that is empty
         cfg: the configuration of Detectron2
         drawn_from: score from which on :meth:`draw` shows objects
+        score_thresholds: list of float, the lowest score of each class that is kept; None for all
+        thresholds_file: that they come from; None with one threshold for all
         model: on the device and in evaluation mode
         precision: the precision.Precision that the model runs in
     """
@@ -57,10 +61,11 @@ class Predictor:
         config_file: str | os.PathLike,
         weights: str | os.PathLike,
         device: str = "auto",
-        score_threshold: float | None = None,
+        score_threshold: float | str | None = None,
         batch_size: int = 1,
         pairs: Sequence[str] = (),
         precision: str | None = None,
+        thresholds: str | os.PathLike | None = None,
     ):
         """Builds the detector and loads its weights.
 
@@ -68,17 +73,22 @@ class Predictor:
             config_file: the config.yaml that training wrote beside the weights
             weights: model_final.pth, or another checkpoint of a whole detector
             device: auto (a GPU if there is one), cpu, cuda or cuda:N
-            score_threshold: 0 to 1; None: all that the detector returns, from MODEL.ROI_HEADS.SCORE_THRESH_TEST on
+            score_threshold: 0 to 1; auto: of each class its own, see `thresholds`; None: all that the detector returns,
+                from MODEL.ROI_HEADS.SCORE_THRESH_TEST on
             batch_size: most images that go through the model at once: more keep a GPU busier and need more memory
             pairs: KEY VALUE pairs that change the configuration, such as ["INPUT.MIN_SIZE_TEST", "800"]
             precision: trained (as SOLVER.AMP says, where the device has it), auto, float32, bfloat16 or, on a GPU,
                 float16; None: TEST.PRECISION
+            thresholds: for the score threshold auto, a file of thresholds; None: the one that an evaluation left
+                beside the weights or the configuration, in inference/
 
         Raises:
             InputError: a file that can't be read, an invalid key or value, a configuration that isn't a
                 detector's, or weights that lack a part of it.
         """
-        if score_threshold is not None and not 0 <= score_threshold <= 1:
+        if isinstance(score_threshold, str) and score_threshold != AUTO:
+            raise InputError(f"the score threshold is {score_threshold!r}; it must be a number from 0 to 1, or {AUTO}")
+        if isinstance(score_threshold, (int, float)) and not 0 <= score_threshold <= 1:
             raise InputError(f"the score threshold is {score_threshold}; it must lie between 0 and 1")
         if batch_size < 1:
             raise InputError(f"the batch size is {batch_size}; it must be at least 1")
@@ -91,8 +101,12 @@ class Predictor:
         log_precision(self.precision)
         self.class_names, self.category_ids = read_classes(self.cfg)
         self.metadata = Metadata(name="predictor", thing_classes=self.class_names)
-        self.score_threshold, self.batch_size = score_threshold, batch_size
-        self.drawn_from = DRAWN_FROM if score_threshold is None else score_threshold
+        self.thresholds_file = find_thresholds(thresholds, weights, config_file) if score_threshold == AUTO else None
+        self.score_thresholds = None if score_threshold is None else [score_threshold] * len(self.class_names)
+        if self.thresholds_file:
+            self.score_thresholds = read_thresholds(self.thresholds_file, self.class_names)
+        self.drawn_from = DRAWN_FROM if self.score_thresholds is None else min(self.score_thresholds)
+        self.batch_size = batch_size
         self.decoding = Decoding.from_config(self.cfg)
         self.augmentations = T.AugmentationList(build_augmentations(self.cfg, is_train=False))
         self.model = build_trained_model(self.cfg, str(weights)).eval()
@@ -162,8 +176,9 @@ class Predictor:
         with torch.inference_mode(), autocast(self.cfg.MODEL.DEVICE, self.precision.dtype):
             found = [output["instances"].to("cpu") for output in self._detect(batch)]
         results = [copy_instances(instances) for instances in found]
-        if self.score_threshold is not None:
-            results = [instances[instances.scores >= self.score_threshold] for instances in results]
+        if self.score_thresholds is not None:
+            least = torch.tensor(self.score_thresholds)
+            results = [instances[instances.scores >= least[instances.pred_classes]] for instances in results]
         return list(zip(batch, results, strict=True))
 
     def to_coco(self, instances: Instances, image_id: int) -> list[dict]:
@@ -175,6 +190,10 @@ class Predictor:
         """
         entries = instances_to_coco_json(instances, image_id)
         return [entry | {"category_id": self.category_ids[entry["category_id"]]} for entry in entries]
+
+    def describe_threshold(self) -> str:
+        """Says from which score on objects are drawn."""
+        return "score ≥ that of the class" if self.thresholds_file else f"score ≥ {self.drawn_from:.0%}"
 
     def draw(self, image: Picture, instances: Instances, score_threshold: float | None = None) -> Image.Image:
         """Draws the objects on the image; small images are enlarged so that the labels can be read.

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..data.survey import LOOKED_AT, describe_pages, spread_indices
 from ..errors import InputError
+from ..evaluation.thresholds import THRESHOLDS
 from ..files import atomic_write
 from ..visualization import video
 from ..visualization.predictions import draw_overview
@@ -58,7 +59,7 @@ class Results:
         self.images = self.failures = 0
         self._panels, self._names = [], []  # of the overview
         titles = ("ground truth",) if truth else ()
-        self._titles = (*titles, f"predictions (score ≥ {predictor.drawn_from:.0%})")
+        self._titles = (*titles, f"predictions ({predictor.describe_threshold()})")
         make_folder(self.folder)
 
     def image_ids(self, inputs: Sequence[Input]) -> Iterator[int | str]:
@@ -101,7 +102,7 @@ class Results:
         return path
 
     def write(self) -> str:
-        """Writes results.json and, if pictures were drawn, overview.png.
+        """Writes results.json, the thresholds of classes if there are any, and, if pictures were drawn, overview.png.
 
         Returns:
             What to print for the user.
@@ -109,6 +110,11 @@ class Results:
         path = self.folder / "results.json"
         with atomic_write(path) as file:
             file.write(json.dumps(self.objects).encode())
+        predictor = self.predictor
+        if predictor.thresholds_file:
+            used = dict(zip(predictor.class_names, predictor.score_thresholds, strict=True))
+            with atomic_write(self.folder / THRESHOLDS) as file:
+                file.write(json.dumps({"source": predictor.thresholds_file, "classes": used}).encode())
         told = f"{len(self.objects):,} objects in {self.images:,} images: {path}"
         if self._panels:
             overview = self.folder / "overview.png"

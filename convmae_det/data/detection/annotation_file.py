@@ -44,7 +44,7 @@ def read_content(path: str | os.PathLike, image_root: str | None = None) -> Any:
     Raises:
         InputError: it can't be read, or is not JSON.
     """
-    content = _read_json(path)
+    content = read_json(path)
     unify_content(content, image_root)
     return content
 
@@ -76,6 +76,17 @@ def check_content(
         raise InputError(f"{path}: {problem}; correct the file, which must be in COCO's format.")
 
 
+def check_masks(content: dict, path: str | os.PathLike) -> None:
+    """Checks that all objects have what masks are evaluated with; the content has passed :func:`check_content`.
+
+    Raises:
+        InputError: one has not.
+    """
+    for annotation in content["annotations"]:
+        if problem := next(_find_evaluation_problems(annotation, True), None):
+            raise InputError(f"{path}: annotation {annotation['id']} {problem}")
+
+
 def read_image_entries(path: str | os.PathLike, image_root: str | None = None) -> list[dict]:
     """Reads the entries of "images", whatever else the file holds.
 
@@ -89,12 +100,19 @@ def read_image_entries(path: str | os.PathLike, image_root: str | None = None) -
     return content["images"]
 
 
-def _read_json(path: str | os.PathLike) -> Any:
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a file of annotations or results.
+
+    Raises:
+        InputError: it can't be read, or is not JSON.
+    """
     try:
         with open(path, "rb") as file:
             return json.loads(file.read())  # which finds out about byte order marks
     except OSError as error:
-        raise InputError(f"{path} can't be read ({error.strerror}); it must be a readable annotation file.") from error
+        raise InputError(
+            f"{path} can't be read ({error.strerror}); it must be a readable file in COCO's format."
+        ) from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}: {error.msg}"
     except (ValueError, RecursionError) as error:  # not text, a number of thousands of digits, endless brackets
@@ -210,7 +228,10 @@ def _find_evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
     """Yields what is missing for COCO's metrics."""
     mask = annotation.get("segmentation")
     if masks and not (mask and (isinstance(mask, dict) or all(len(part) >= 6 and len(part) % 2 == 0 for part in mask))):
-        yield "has no mask, or polygons of fewer than three corners, which evaluation needs unless MASK_ON is False"
+        yield (
+            "has no mask, or polygons of fewer than three corners, which evaluation needs unless MASK_ON is False "
+            "(convmae-det evaluate: --boxes-only)"
+        )
 
 
 def _decode_run_lengths(counts: Any) -> list[int]:
