@@ -24,7 +24,7 @@ LEVELS = (
     ("cli",),
     ("costs", "hub", "study"),
     ("engine",),
-    ("inference",),
+    ("inference", "report"),
     ("visualization",),
     ("evaluation", "checkpoint"),
     ("data", "solver", "modeling"),

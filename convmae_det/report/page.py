@@ -1,0 +1,116 @@
+"""A page of chapters and sections, as one HTML file that needs nothing else and fetches nothing.
+
+All text is escaped; what is markup already is a `markupsafe.Markup`. The browser is told by the page itself to load
+nothing from anywhere, and to run the one script that is in it (its hash is named).
+"""
+
+import base64
+import functools
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from .. import __version__
+from ..errors import InputError
+from ..files import atomic_write
+
+MARK = '<meta name="generator" content="convmae-det '  # what the pages that we write have in their heads
+HEAD = 4096  # bytes of a file, among which the mark stands
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a chapter: what it shows, a sentence that explains it, and its content."""
+
+    title: str
+    body: Markup
+    explanation: str = ""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What there is to say of one thing, such as a run or a data set."""
+
+    title: str
+    sections: Sequence[Section]
+    subtitle: str = ""
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("convmae_det.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, **values: Any) -> Markup:
+    """Fills a file of templates/ with values; all that is not `Markup` is escaped."""
+    return Markup(_environment().get_template(template).render(**values))
+
+
+def render_page(title: str, chapters: Sequence[Chapter]) -> str:
+    """Renders a page as HTML, with a table of contents.
+
+    Args:
+        title: at its top, and of its tab
+        chapters: at least one
+    """
+    style, script = (_read_template(name) for name in ("page.css", "page.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    numbered = [
+        (chapter, [(f"{place}-{number}", section) for number, section in enumerate(chapter.sections, start=1)])
+        for place, chapter in enumerate(chapters, start=1)
+    ]
+    return render(
+        "page.html",
+        title=title,
+        chapters=numbered,
+        style=Markup(style),
+        script=Markup(script),
+        digest=digest,
+        version=__version__,
+    )
+
+
+def _read_template(name: str) -> str:
+    environment = _environment()
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def save_page(html: str, path: str | Path) -> None:
+    """Writes a page whole or not at all; only a page of ours is replaced.
+
+    Raises:
+        InputError: the file can't be written, or holds something else.
+    """
+    path = Path(path)
+    if path.exists() and not is_page(path):
+        raise InputError(f"{path} is no page of convmae-det and would be overwritten: give another name by --output")
+    with atomic_write(path) as file:
+        file.write(html.encode())
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that :func:`save_page` has written."""
+    try:
+        with path.open("rb") as file:
+            return MARK.encode() in file.read(HEAD)
+    except OSError:
+        return False
+
+
+def make_name(kind: str) -> str:
+    """Makes a name for an element, unlike all others of a page."""
+    return f"{kind}-{next(_numbers)}"
