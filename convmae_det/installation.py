@@ -295,6 +295,16 @@ def find_origin_of_detectron2(package: Path) -> str:
     return "from that folder"
 
 
+def find_processor_name() -> str:
+    """Finds the name of the CPU, or else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
 def describe_devices(facts: Facts) -> Iterator[str]:
     import torch
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "reconstruct": "draw what a pretrained model makes of hidden patches",
     "probe": "say how well a frozen encoder tells classes apart: k-NN, a linear probe, rank",
     "plot": "draw the curves of one or several runs",
+    "report": "say what is wrong with a detector, or what a run has come to, in one HTML file to look at and send",
     "study": "compare trainings by variant, seed and share of the data: is pretraining worth it?",
     "visualize": "draw annotations, and what the network sees of them after augmentation",
     "convert-annotations": "turn YOLO's, Pascal VOC's or LabelMe's annotations into COCO's format",

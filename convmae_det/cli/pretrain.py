@@ -11,14 +11,19 @@ convmae_det/config/defaults.py and Detectron2's own. Exit status: 0; 1 with a se
 Ctrl-C or SIGTERM, with a checkpoint from which --resume goes on.
 """
 
+import logging
 from argparse import Namespace
 
 from detectron2.config import CfgNode
+from detectron2.utils import comm
 
 from ..engine.launch import run
 from ..engine.pretraining import PretrainingTrainer
 from ..errors import InputError
+from ..report.writing import write_report_at_end
 from .arguments import parse_training
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,4 +40,7 @@ def pretrain(cfg: CfgNode, args: Namespace) -> object:
         raise InputError("--eval-only is for train_net.py; convmae-det reconstruct shows what a pretrained model does")
     trainer = PretrainingTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
+    results = trainer.train()
+    if comm.is_main_process() and (path := write_report_at_end(cfg.OUTPUT_DIR, cfg)):
+        logger.info(f"Report: {path}")
+    return results

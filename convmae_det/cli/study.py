@@ -9,8 +9,8 @@ Examples:
 Is pretraining on your images worth it? docs/studies.md says how a study file asks. Each run is an ordinary training
 with an OUTPUT_DIR of its own in FOLDER/runs. What is finished is not run again, what was interrupted goes on, and a run
 that has failed is named, while the others go on. After each, tables and curves are written into FOLDER: study.md,
-study.json, convergence.png, shares.png. Exit status: 0; 1 if a run has failed, or with a sentence on what is wrong; 130
-after Ctrl-C.
+study.json, convergence.png, shares.png, and at the end report.html. Exit status: 0; 1 if a run has failed, or with a
+sentence on what is wrong; 130 after Ctrl-C.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from pathlib import Path
 from ..config.device import count_gpus
 from ..data.stream import count_cores
 from ..errors import InputError
+from ..report.writing import write_report_at_end
 from ..study.plan import Run, Study
 from ..study.reading import read_study
 from ..study.report import MARKDOWN, write_report
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     failures = 0 if args.report_only else work(study, runs, folder, places)
     folder.mkdir(parents=True, exist_ok=True)
     written = write_report(study, runs, folder)
+    if page := write_report_at_end(folder):
+        written.append(page)
     print((folder / MARKDOWN).read_text(encoding="utf-8"))
     print(f"{', '.join(map(str, written))} written")
     return 1 if failures else 0

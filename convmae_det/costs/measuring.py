@@ -1,7 +1,6 @@
 """Measures time and memory of functions that run alternately."""
 
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..files import atomic_write
+from ..installation import find_processor_name
 
 MATMUL_SIZE = {"cpu": 3072, "cuda": 8192}
 MATMUL = "matrix product"
@@ -110,16 +110,6 @@ def describe_machine(device: str) -> dict:
         else f"{find_processor_name()}, {capability}, {threads} threads"
     )
     return {"device": name, "torch": torch.__version__}
-
-
-def find_processor_name() -> str:
-    """Finds the name of the CPU, or else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def write_json(result: dict, path: str) -> None:

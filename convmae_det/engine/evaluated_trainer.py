@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from ..checkpoint.checkpointer import Checkpointer
 from ..config.checks.data import check_names
 from ..config.checks.rules import require
 from ..data.survey import resolve_white_level
+from ..evaluation.result_folders import AVERAGED, find_result_folder
 from ..inference.model import build_trained_model
 from ..precision import TRAINED, autocast, choose_evaluation_precision, log_precision
 from .hooks.best import BestCheckpoint, EarlyStoppingHook
@@ -88,30 +88,24 @@ class EvaluatedTrainer(Trainer):
         return all_hooks
 
     def _evaluate(self) -> dict:
-        """Returns the results of :meth:`test`, and under "ema" those of the averaged weights."""
+        """Returns the results of :meth:`test`, and under AVERAGED those of the averaged weights."""
         averaged = {}
         if average := self._trainer.average:
             logger.info("Evaluating the averaged weights")
-            averaged["ema"] = self.test(self.cfg, average.module, self.build_evaluators(self.cfg, "ema"))
+            averaged[AVERAGED] = self.test(self.cfg, average.module, self.build_evaluators(self.cfg, AVERAGED))
             logger.info("Evaluating the weights without averaging")
         self._last_eval_results = self.test(self.cfg, self.checkpointer.model) | averaged
         return self._last_eval_results
 
     @classmethod
     def build_evaluators(cls, cfg: CfgNode, weights: str = "") -> list[DatasetEvaluator]:
-        """Builds an evaluator for each of DATASETS.TEST.
-
-        Their results go to OUTPUT_DIR/inference, but with several data sets or averaged weights each to a folder of its
-        own there.
+        """Builds an evaluator for each of DATASETS.TEST, whose results go where `find_result_folder` says.
 
         Args:
             cfg: of the model
-            weights: "ema" for the averaged ones
+            weights: AVERAGED for the averaged ones
         """
-        folders = [os.path.join(cfg.OUTPUT_DIR, "inference")] * len(cfg.DATASETS.TEST)
-        if len(folders) > 1 or cfg.SOLVER.EMA.DECAY:  # a name is that of one folder, even with a / in it
-            names = [re.sub(r"[%/]", lambda match: f"%{ord(match[0]):X}", name) for name in cfg.DATASETS.TEST]
-            folders = [os.path.join(folders[0], name, *filter(None, [weights])) for name in names]
+        folders = [str(find_result_folder(cfg, cfg.OUTPUT_DIR, name, weights)) for name in cfg.DATASETS.TEST]
         return [cls.build_evaluator(cfg, *pair) for pair in zip(cfg.DATASETS.TEST, folders, strict=True)]
 
     @classmethod

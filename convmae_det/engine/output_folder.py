@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable
 
 from ..checkpoint.record import RECORD, has_record, is_recorded
 from ..errors import InputError
+from ..report.page import REPORT, is_page
+from ..report.run_record import RECORD as RUN_RECORD
 
 logger = logging.getLogger(__name__)
 
@@ -17,8 +19,11 @@ WEIGHTS = (FINAL, FINAL_AVERAGE, BEST, NUMBERED)  # the run's own are in its rec
 
 # What else a run leaves in OUTPUT_DIR that another run would overwrite or append to; the folder's, if it has a record.
 RUN_FILES = ("last_checkpoint", "metrics.json", "config.yaml", "skipped_images.log")
-RUN_FILES += ("reconstructions/" + "[0-9]" * 7 + ".png",)
-WHOLE = (*WEIGHTS, "last_checkpoint", "config.yaml")  # written under a temporary name first
+RUN_FILES += (
+    RUN_RECORD,
+    "reconstructions/" + "[0-9]" * 7 + ".png",
+)
+WHOLE = (*WEIGHTS, "last_checkpoint", "config.yaml", RUN_RECORD)  # written under a temporary name first
 KEPT = ("events.out.tfevents.*", RECORD)  # with an earlier run's; no other run writes them
 
 # What a run appends to or opens directly. All other files are written under a temporary name, which replaces a link.
@@ -58,7 +63,8 @@ def move_earlier_run(output_dir: str) -> None:
         number += 1
     os.mkdir(folder)
     own = filter(is_recorded, _find(output_dir, WEIGHTS))
-    for path in [*own, *_find(output_dir, RUN_FILES + KEPT)]:  # the record last
+    pages = filter(is_page, _find(output_dir, [REPORT]))
+    for path in [*own, *pages, *_find(output_dir, RUN_FILES + KEPT)]:  # the record last
         target = os.path.join(folder, os.path.relpath(path, output_dir))
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.replace(path, target)

@@ -42,6 +42,7 @@ from .hooks.best import BestCheckpoint, TrainingStopped
 from .hooks.evaluation import EvaluationHook
 from .hooks.interruption import InterruptionHook
 from .hooks.progress import ProgressHook
+from .hooks.run_record import RunRecordHook
 from .hooks.settling import SettlingHook
 from .hooks.writing import WritingHook
 from .output_folder import FINAL, FINAL_AVERAGE, WHOLE, check_strangers, complete_last_line, move_earlier_run
@@ -138,6 +139,7 @@ class Trainer(DefaultTrainer):
             printer = CommonMetricPrinter(self.max_iter)
             all_hooks.append(ProgressHook(len(self.dataset), solver.IMS_PER_BATCH, LOG_PERIOD, printer))
             all_hooks.append(AverageSavingHook())
+            all_hooks.append(RunRecordHook(self.cfg, len(self.dataset)))
             all_hooks.append(hooks.PeriodicCheckpointer(self.checkpointer, solver.CHECKPOINT_PERIOD))
         return [*all_hooks, InterruptionHook()]
 

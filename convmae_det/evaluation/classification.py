@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 RESULTS = "classification_results.json"
 BEST_FEW = 5  # classes with the highest scores, among which the right one counts for top-5
 SHOWN = 10  # classes in the log, those with the lowest accuracy
+MISTAKES = 24  # that are listed, those with the highest scores
 
 
 def list_measures(num_classes: int) -> tuple[str, ...]:
@@ -67,14 +68,27 @@ class ClassificationEvaluator(DatasetEvaluator):
         self.labels: list[torch.Tensor] = []
         self.found: list[torch.Tensor] = []  # classes by falling score, the first few
         self.skipped: list[tuple[str, str]] = []
+        self.mistakes: list[dict[str, Any]] = []
 
     def process(self, inputs: Mapping[str, Any], outputs: Sequence[Mapping[str, torch.Tensor]]) -> None:
-        """Takes a batch with its "labels", of which those below 0 don't count, and the model's "scores"."""
+        """Takes a batch with its "labels", of which those below 0 don't count, and the model's "scores".
+
+        Mistakes are listed where the batch has "file_names".
+        """
         counted = inputs["labels"] >= 0
         scores = torch.stack([output["scores"] for output in outputs])[counted.to(outputs[0]["scores"].device)]
-        self.found.append(scores.topk(min(BEST_FEW, len(self.classes))).indices.cpu())
+        scores, found = (values.cpu() for values in scores.topk(min(BEST_FEW, len(self.classes))))
+        self.found.append(found)
         self.labels.append(inputs["labels"][counted])
         self.skipped += inputs.get("skipped", ())
+        names = inputs.get("file_names") or []
+        wrong = (self.labels[-1] != found[:, 0]).nonzero()[:, 0].tolist() if names else []
+        names = [name for name, counts in zip(names, counted.tolist(), strict=False) if counts]
+        labels, best, highest = self.labels[-1].tolist(), found[:, 0].tolist(), scores[:, 0].tolist()
+        self.mistakes = choose_surest(
+            self.mistakes
+            + [{"file_name": names[i], "label": labels[i], "found": best[i], "score": highest[i]} for i in wrong]
+        )
 
     def evaluate(self) -> dict[str, float]:
         """Writes RESULTS and computes the metrics over all processes.
@@ -86,8 +100,8 @@ class ClassificationEvaluator(DatasetEvaluator):
             InputError: in all processes; no image could be read.
         """
         comm.synchronize()
-        gathered = comm.all_gather((self.labels, self.found, self.skipped))
-        labels, found, skipped = (list(itertools.chain(*parts)) for parts in zip(*gathered, strict=True))
+        gathered = comm.all_gather((self.labels, self.found, self.skipped, self.mistakes))
+        labels, found, skipped, mistakes = (list(itertools.chain(*parts)) for parts in zip(*gathered, strict=True))
         count = sum(map(len, labels))
         if not count:
             raise InputError(f"None of the {len(skipped)} images of {self.dataset_name} can be read: {skipped[0][0]} …")
@@ -100,7 +114,7 @@ class ClassificationEvaluator(DatasetEvaluator):
             )
         summary = summarize(torch.cat(labels), torch.cat(found), self.classes)
         if self.folder:
-            self.write(summary | {"skipped": [name for name, _ in skipped]})
+            self.write(summary | {"skipped": [name for name, _ in skipped], "mistakes": choose_surest(mistakes)})
         logger.info(f"{self.dataset_name}, {count} images:\n{format_classes(summary)}")
         return {name: summary[name] for name in list_measures(len(self.classes))}
 
@@ -109,6 +123,11 @@ class ClassificationEvaluator(DatasetEvaluator):
         os.makedirs(self.folder, exist_ok=True)
         with atomic_write(os.path.join(self.folder, RESULTS)) as file:
             file.write(json.dumps(summary, ensure_ascii=False).encode())
+
+
+def choose_surest(mistakes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Chooses the mistakes with the highest scores, each a dict with "score", the highest first."""
+    return sorted(mistakes, key=lambda mistake: -mistake["score"])[:MISTAKES]
 
 
 def summarize(labels: torch.Tensor, found: torch.Tensor, classes: Sequence[str]) -> dict[str, Any]:

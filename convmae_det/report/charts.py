@@ -15,8 +15,8 @@ from .page import make_name, render
 
 Point = tuple[float, float]
 
-WIDTH, HEIGHT = 320, 200  # units of a chart, about pixels
-LEFT, RIGHT, TOP, BOTTOM = 40, 8, 8, 34  # what surrounds the plane, with the numbers at its axes
+WIDTH, HEIGHT = 320, 212  # units of a chart, about pixels
+LEFT, RIGHT, TOP, BOTTOM = 40, 8, 20, 34  # what surrounds the plane, with the numbers at its axes
 MOST_POINTS = 250  # of a line; more are thinned out
 CELL = 30  # units of a matrix's cell
 
@@ -165,7 +165,9 @@ def format_number(value: float) -> str:
         return "0" if value == 0 else "–"
     if abs(value) >= 10_000:
         return EngFormatter(sep="", places=None)(value)
-    return f"{value:.3g}" if 0.001 <= abs(value) < 1000 else f"{value:.1e}" if abs(value) < 1 else f"{value:g}"
+    if abs(value) < 0.001:
+        return f"{value:.2g}".replace("e-0", "e-")
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:g}"
 
 
 def draw_bars(bars: Sequence[Bar], caption: str = "", digits: int = 1) -> Markup:

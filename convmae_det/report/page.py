@@ -8,7 +8,7 @@ import base64
 import functools
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from .. import __version__
 from ..errors import InputError
 from ..files import atomic_write
 
+REPORT = "report.html"  # what the page on a run is called, in its folder
 MARK = '<meta name="generator" content="convmae-det '  # what the pages that we write have in their heads
 HEAD = 4096  # bytes of a file, among which the mark stands
 _numbers = itertools.count(1)
@@ -57,6 +58,11 @@ def _environment() -> Environment:
 def render(template: str, **values: Any) -> Markup:
     """Fills a file of templates/ with values; all that is not `Markup` is escaped."""
     return Markup(_environment().get_template(template).render(**values))
+
+
+def join(parts: Iterable[Markup]) -> Markup:
+    """Joins pieces of markup."""
+    return Markup("").join(parts)
 
 
 def render_page(title: str, chapters: Sequence[Chapter]) -> str:
@@ -102,10 +108,10 @@ def save_page(html: str, path: str | Path) -> None:
         file.write(html.encode())
 
 
-def is_page(path: Path) -> bool:
+def is_page(path: str | Path) -> bool:
     """Whether a file is a page that :func:`save_page` has written."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             return MARK.encode() in file.read(HEAD)
     except OSError:
         return False

@@ -34,7 +34,7 @@ DPI = 110
 SMOOTHING = 40  # a moving average takes this part of a curve's points
 
 
-def _choose_titles(names: Collection[str]) -> dict[str, str]:
+def choose_titles(names: Collection[str]) -> dict[str, str]:
     """Chooses those of the names that are drawn, in their order, and the title of each."""
     return {
         name: re.sub(pattern, title, name).strip()
@@ -46,7 +46,7 @@ def _choose_titles(names: Collection[str]) -> dict[str, str]:
 
 def draw_curves(runs: Mapping[str, Mapping[str, Curve]]) -> Image.Image:
     """Draws a panel for each number, in which all runs, label → `read_metrics`, are laid over one another."""
-    titles = _choose_titles(dict.fromkeys(name for curves in runs.values() for name in curves))
+    titles = choose_titles(dict.fromkeys(name for curves in runs.values() for name in curves))
     rows = math.ceil(len(titles) / COLUMNS)
     columns = math.ceil(len(titles) / rows)
     figure = Figure((PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + 0.5), dpi=DPI, layout="constrained")

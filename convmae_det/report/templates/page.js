@@ -65,7 +65,10 @@ function enlarge(button) {
   opener = button;
   const figure = button.closest("figure");
   lightbox.querySelector(".picture").replaceChildren(button.firstElementChild.cloneNode(true));
-  lightbox.querySelector("p").textContent = figure.querySelector("figcaption")?.textContent.trim() ?? "";
+  lightbox.querySelector("p").textContent = [...(figure.querySelector("figcaption")?.childNodes ?? [])]
+    .map((part) => part.textContent.trim())
+    .filter(Boolean)
+    .join(": ");
   if (!lightbox.open) lightbox.showModal();
 }
 function step(by) {

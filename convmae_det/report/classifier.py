@@ -1,0 +1,115 @@
+"""The sections on an evaluation of a classifier: accuracy, classes, confusions, the surest mistakes."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from detectron2.config import CfgNode
+from markupsafe import Markup
+
+from ..data.image import Decoding, read_visible
+from ..errors import InputError
+from .charts import draw_matrix
+from .page import Section, join, render
+from .pictures import Budget, encode_picture
+from .tables import Cell, render_table, render_tiles
+
+MOST_CONFUSED = 30  # classes in the matrix
+PICTURE_SIDE = 320  # pixels of the longer side of a mistake
+
+
+def build_classifier_sections(name: str, summary: Mapping, cfg: CfgNode, budget: Budget) -> Iterator[Section]:
+    """Builds the sections on an evaluation.
+
+    Args:
+        name: of the data set
+        summary: what the evaluation has written
+        cfg: of the run, for how images are read
+        budget: what pictures may take
+    """
+    classes = [entry for entry in summary["classes"] if entry["images"]]
+    tiles = {"top-1, %": summary["top1"], "top-5, %": summary["top5"] if len(classes) > 5 else None}
+    tiles |= {"mean of the classes, %": summary["class_mean"], "images": summary["images"]}
+    yield Section(
+        f"What is wrong with the classifier on {name}",
+        render_tiles(tiles) + render("findings.html", findings=find_faults(summary)),
+        "Top-1 is the share of the images whose class has the highest score, top-5 that of those whose class is among "
+        "the five highest.",
+    )
+    yield _build_matrix(summary)
+    rows = [(entry["name"], entry["images"], entry["accuracy"], _find_rival(summary, entry)) for entry in classes]
+    headers = ["class", "images", "accuracy, %", "most often taken for"]
+    yield Section("Classes", render_table(headers, rows), "Press a title to sort, for example the accuracy.")
+    if summary.get("mistakes"):
+        yield _build_mistakes(summary, cfg, budget)
+
+
+def find_faults(summary: Mapping) -> list[str]:
+    """Finds what keeps a classifier from being better, in sentences."""
+    names = [entry["name"] for entry in summary["classes"]]
+    counts = np.array(summary["confusion"])
+    np.fill_diagonal(counts, 0)
+    errors = int(counts.sum())
+    if not errors:
+        return ["It makes no mistake on these images."]
+    sentences = []
+    for place in np.argsort(-(counts + counts.T), axis=None, kind="stable")[:1]:
+        i, j = sorted(divmod(int(place), len(names)))
+        pair = int(counts[i, j] + counts[j, i])
+        sentences.append(
+            f"It confuses {names[i]} and {names[j]} most: {pair:,} of its {errors:,} mistakes. Check the labels of "
+            "both, and add images that show the difference."
+        )
+    known = [entry for entry in summary["classes"] if entry["accuracy"] is not None]
+    worst = sorted(known, key=lambda entry: entry["accuracy"])[: min(3, len(known) - 1)]
+    described = ", ".join(f"{entry['name']} ({entry['accuracy']:.1f} %)" for entry in worst)
+    if worst:
+        sentences.append(f"The classes that are recognised least often: {described}.")
+    if summary["top1"] - summary["class_mean"] > 5:
+        sentences.append("Rare classes do worse than frequent ones: add images of them, or train longer.")
+    return sentences
+
+
+def _build_matrix(summary: Mapping) -> Section:
+    names, counts = [entry["name"] for entry in summary["classes"]], np.array(summary["confusion"])
+    title = "Rows: the class of the images. Columns: what they were taken for. Percent of a row."
+    if len(names) > MOST_CONFUSED:
+        wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+        kept = sorted(np.argsort(-wrong, kind="stable")[:MOST_CONFUSED].tolist())
+        names, counts = [names[index] for index in kept], counts[np.ix_(kept, kept)]
+        title += f" Of {len(summary['classes'])} classes, those with the most mistakes."
+    explanation = "Each row says what the images of a class were taken for; what lies on the green diagonal is right."
+    return Section("Which classes are confused", draw_matrix(title, names, names, counts.tolist()), explanation)
+
+
+def _find_rival(summary: Mapping, entry: Mapping) -> Cell:
+    """Finds the class that the images of one are taken for most often."""
+    index = next(i for i, other in enumerate(summary["classes"]) if other is entry)
+    counts = list(summary["confusion"][index])
+    counts[index] = 0
+    most = max(range(len(counts)), key=counts.__getitem__)
+    if not counts[most]:
+        return Cell("")
+    return Cell(f"{summary['classes'][most]['name']} ({counts[most]:,})", counts[most])
+
+
+def _build_mistakes(summary: Mapping, cfg: CfgNode, budget: Budget) -> Section:
+    names, figures, problem = [entry["name"] for entry in summary["classes"]], [], ""
+    for mistake in summary["mistakes"]:
+        path = Path(mistake["file_name"])
+        try:
+            pixels = read_visible(path, cfg.INPUT.FORMAT, Decoding.from_config(cfg))
+        except InputError as error:
+            problem = f"Some images can't be shown: {error}"
+            continue
+        text = f"taken for {names[mistake['found']]} ({mistake['score']:.0%}), is {names[mistake['label']]}"
+        picture = encode_picture(pixels, PICTURE_SIDE)
+        figure = render("mistake.html", name=path.name, text=text, picture=picture)
+        if budget.take(len(figure)):
+            figures.append(figure)
+    body = Markup('<div class="gallery small">{}</div>').format(join(figures)) if figures else Markup()
+    return Section(
+        "The surest mistakes",
+        body + render("problems.html", problems=[problem] if problem else []),
+        "Images with the highest scores of a class that is not theirs. Wrong labels are often among them.",
+    )

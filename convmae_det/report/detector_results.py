@@ -1,0 +1,69 @@
+"""What a detector's evaluations have left in a run's folder, together with the annotations they were made with."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+from ..data.detection.catalog import check_data_sets_exist
+from ..errors import InputError
+from ..evaluation.coco import RESULTS, list_tasks, read_ground_truth
+from ..evaluation.explanation import EXPLANATION, explain_results
+from ..evaluation.result_folders import list_result_folders
+
+
+@dataclass(frozen=True)
+class DetectorResults:
+    """An evaluation of a detector on a data set."""
+
+    name: str  # of the data set, and of the weights if these are averaged ones
+    explanation: Mapping  # see `explain_results`; without verdicts where `truth` is empty; empty if nothing is known
+    truth: Mapping = field(default_factory=dict)  # the annotations, if they can be read
+    results: list[dict] = field(default_factory=list)  # COCO's format
+    image_root: str = ""  # where the images lie
+    problem: str = ""  # what is missing, in a sentence
+
+
+def read_detector_results(cfg: CfgNode, folder: Path) -> Iterator[DetectorResults]:
+    """Reads and explains the results of each evaluation in a run's folder.
+
+    Args:
+        cfg: of the run, its data sets registered
+        folder: its OUTPUT_DIR
+    """
+    for name, weights, place in list_result_folders(cfg, folder):
+        path = place / RESULTS
+        if not path.is_file():
+            continue
+        label = f"{name} ({weights})" if weights else name
+        try:
+            yield _explain(cfg, name, label, path)
+        except InputError as error:
+            yield DetectorResults(label, _read_explanation(place), problem=f"There are no pictures: {error}")
+
+
+def _explain(cfg: CfgNode, name: str, label: str, path: Path) -> DetectorResults:
+    check_data_sets_exist([name], cfg)
+    truth = read_ground_truth(name, cfg.DATASETS.CROWD_AS_OBJECTS)
+    if "annotations" not in truth:
+        raise InputError(f"{name} has no annotations.")
+    results = _read_json(path)
+    explanation = explain_results(truth, results, list_tasks(cfg), cfg.TEST.DETECTIONS_PER_IMAGE)
+    return DetectorResults(label, explanation, truth, results, MetadataCatalog.get(name).get("image_root") or "")
+
+
+def _read_explanation(folder: Path) -> Mapping:
+    """Reads what the evaluation itself wrote beside its results; empty if it isn't there."""
+    path = folder / EXPLANATION
+    return _read_json(path) if path.is_file() else {}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read ({error}): evaluate again with --eval-only.") from error

@@ -1,0 +1,161 @@
+"""Writes the report on whatever a folder holds: a run, several runs, or a study."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from ..config.architectures import is_autoencoder, is_classifier
+from ..config.reading import CONFIG
+from ..data.configuration import read_config
+from ..errors import InputError, shorten_error
+from ..evaluation.classification import RESULTS as CLASSIFICATION
+from ..evaluation.metrics_file import Curve, read_metrics
+from ..evaluation.result_folders import list_result_folders
+from .classifier import build_classifier_sections
+from .detector import build_detector_sections
+from .detector_results import read_detector_results
+from .findings import find_trends
+from .page import REPORT, Chapter, Section, render, render_page, save_page
+from .pictures import Budget
+from .pretraining import build_pretraining_sections
+from .run import build_run
+from .study import build_study_sections
+from .training import build_curves
+
+logger = logging.getLogger(__name__)
+
+STUDY, METRICS = "study.json", "metrics.json"
+LARGEST = 10_000_000  # bytes: what can be mailed everywhere
+PICTURES = 8_000_000  # of them for pictures, at first
+
+
+def write_report(folder: str | Path, output: str | Path = "", cfg: CfgNode | None = None) -> Path:
+    """Writes the report on a folder, smaller than LARGEST.
+
+    Args:
+        folder: OUTPUT_DIR of a run, or a folder of several, or of a study
+        output: the file; empty: report.html in the folder
+        cfg: of the run; None: its config.yaml
+
+    Returns:
+        the file
+
+    Raises:
+        InputError: there is nothing to report on, or the file can't be written.
+    """
+    folder = Path(folder)
+    path = Path(output) if output else folder / REPORT
+    title = f"Report: {folder}"
+    runs = [folder] if cfg is not None else find_runs(folder)
+    size = PICTURES
+    while True:
+        share = size // len(runs)
+        chapters = [build_chapter(run, title if run == folder else run.name, Budget(share), cfg) for run in runs]
+        html = render_page(title, chapters)
+        if len(html.encode()) < LARGEST or not size:
+            break
+        size = size // 2 if size > PICTURES // 4 else 0
+    save_page(html, path)
+    return path
+
+
+def write_report_at_end(folder: str | Path, cfg: CfgNode | None = None) -> Path | None:
+    """Writes the report on a run or study that has just ended; where that fails, a warning says so.
+
+    Args:
+        folder: as for :func:`write_report`
+        cfg: as for :func:`write_report`
+
+    Returns:
+        the file, if it is written
+    """
+    try:
+        return write_report(folder, cfg=cfg)
+    except Exception as error:  # all that has been trained is complete without it
+        logger.warning(
+            f"The report can't be written ({shorten_error(error)}); all else is complete, and convmae-det report "
+            f"{folder} tries again"
+        )
+        return None
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """Finds what a report is about: the folder itself, or the runs and studies in its folders, the oldest first.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: name the OUTPUT_DIR of a run, or a folder that holds several")
+    if _is_reported(folder):
+        return [folder]
+    found = [path for path in folder.iterdir() if path.is_dir() and _is_reported(path)]
+    if not found:
+        raise InputError(
+            f"{folder} holds no run ({CONFIG}, {METRICS}) and no study ({STUDY}), nor does a folder in it: name the "
+            "OUTPUT_DIR of a run"
+        )
+    return sorted(found, key=lambda path: min(file.stat().st_mtime for file in path.iterdir() if file.is_file()))
+
+
+def _is_reported(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (STUDY, CONFIG, METRICS))
+
+
+def build_chapter(folder: Path, title: str, budget: Budget, cfg: CfgNode | None = None) -> Chapter:
+    """Builds the chapter on a run or a study.
+
+    Args:
+        folder: where it lies
+        title: of the chapter
+        budget: what pictures may take
+        cfg: of the run; None: its config.yaml
+    """
+    if (folder / STUDY).is_file():
+        result = json.loads((folder / STUDY).read_bytes())
+        return Chapter(title, list(build_study_sections(result)), f"A study: {result['study']}")
+    problems, curves = [], {}
+    try:
+        curves = read_metrics(str(folder))
+    except InputError as error:
+        problems.append(f"There are no curves: {error}.")
+    if cfg is None:
+        try:
+            cfg = read_config(str(folder / CONFIG), source=str(folder / CONFIG))
+        except InputError as error:
+            problems.append(f"Without its configuration nothing more can be said of this run: {error}.")
+    sections = list(_build_sections(folder, cfg, curves, budget)) if cfg is not None else []
+    if curves:
+        sections.append(build_curves(curves))
+    if cfg is not None:
+        sections.append(build_run(cfg, folder))
+    if problems:
+        sections.append(Section("What is missing", render("problems.html", problems=problems)))
+    return Chapter(title, sections, _describe(cfg))
+
+
+def _describe(cfg: CfgNode | None) -> str:
+    if cfg is None:
+        return ""
+    kind = "Pretraining" if is_autoencoder(cfg) else "A classifier" if is_classifier(cfg) else "A detector"
+    return f"{kind}, {cfg.MODEL.META_ARCHITECTURE}, encoder {cfg.MODEL.CONVMAE.ARCH}."
+
+
+def _build_sections(folder: Path, cfg: CfgNode, curves: Mapping[str, Curve], budget: Budget) -> Iterator[Section]:
+    """Builds the sections that only runs of a kind have."""
+    if is_autoencoder(cfg):
+        yield from build_pretraining_sections(cfg, folder, curves, budget)
+    elif is_classifier(cfg):
+        for name, weights, place in list_result_folders(cfg, folder):
+            if (place / CLASSIFICATION).is_file():
+                summary: Any = json.loads((place / CLASSIFICATION).read_bytes())
+                label = f"{name} ({weights})" if weights else name
+                yield from build_classifier_sections(label, summary, cfg, budget)
+    else:
+        trends = find_trends(curves, "segm/AP" if cfg.MODEL.MASK_ON else "bbox/AP")
+        for number, found in enumerate(read_detector_results(cfg, folder)):
+            yield from build_detector_sections(found, cfg, budget, trends if number == 0 else ())
