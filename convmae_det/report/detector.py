@@ -18,7 +18,7 @@ from .page import Section, join, render
 from .pictures import Budget
 from .tables import Cell, render_table, render_tiles
 
-MOST_LINES, MOST_CONFUSED = 40, 30  # classes with a curve, and in the matrix
+MOST_LINES, MOST_CONFUSED, FEW_CONFUSED = 40, 30, 12  # classes with a curve, in the matrix, in half the width
 SIZES = (0, 8, 16, 32, 64, 128, 256, math.inf)  # pixels: square root of an object's area
 
 
@@ -48,8 +48,8 @@ def build_detector_sections(
         "Kinds of errors",
         Markup('<div class="pair">{}</div>').format(join(_draw_errors(*task) for task in tasks.items())),
         "Each error is of one kind. A bar says by how many points AP50 would rise if all errors of the kind were "
-        "mended and all else stayed (TIDE, arXiv 2008.08115); the counts are of detections at or above the score "
-        "threshold of their class.",
+        "mended and all else stayed (TIDE, arXiv 2008.08115). It is of all detections; the number after a letter "
+        "counts only those from the best score threshold of their class on, as the pictures do.",
     )
     if gallery:
         yield Section(
@@ -66,6 +66,7 @@ def build_detector_sections(
         ),
         "How many of the detections are right (precision) when a lower and lower score threshold lets more of the "
         "objects be found (recall), at an overlap of 50 %. The better, the further a line stays at the top.",
+        is_narrow=len(tasks) == 1,
     )
     task, numbers = list(tasks.items())[-1]
     yield _build_confusion(numbers["confusion"])
@@ -74,6 +75,7 @@ def build_detector_sections(
         Markup('<div class="charts">{}</div>').format(_draw_calibration(numbers["calibration"])),
         "If scores were probabilities, of the detections with a score of 70 % as many would be right, and the points "
         "would lie on the dashed line. Below it the detector is too sure of itself, above it too careful.",
+        is_narrow=True,
     )
     if found.truth:
         yield _build_sizes(found, task, numbers)
@@ -129,8 +131,8 @@ def _build_classes(tasks: Mapping) -> Section:
 
 
 def find_colour(index: int) -> str:
-    """Finds the colour of a class, which it has in all pictures, as CSS."""
-    return "rgb({},{},{})".format(*choose_colour(index))
+    """Finds the colour of a class, which it has in all pictures, as CSS: somewhat darker on white, lighter on black."""
+    return "color-mix(in srgb, rgb({},{},{}) 78%, var(--ink))".format(*choose_colour(index))
 
 
 def _round_threshold(value: float | None) -> Cell | None:
@@ -174,6 +176,7 @@ def _build_confusion(confusion: Mapping) -> Section:
         draw_matrix(title, names, names, counts.tolist()) + _list_confusions(confusion),
         "Each row says what became of the annotated objects of a class: found as such (green), as another class, or as "
         "nothing, that is, missed. The last row says what was found where nothing is annotated.",
+        is_narrow=len(labels) <= FEW_CONFUSED,
     )
 
 
@@ -231,6 +234,7 @@ def _build_sizes(found: DetectorResults, task: str, numbers: Mapping) -> Section
         Markup('<div class="pair">{}{}</div>').format(chart, draw_bars(shares, "Share of the objects that is found")),
         f"How large the annotated objects are, and how many of each size the detector finds ({OUTLINES[task]} overlap "
         "by 50 % or more, in the annotated class).",
+        is_narrow=True,
     )
 
 

@@ -44,8 +44,8 @@ def _describe_errors(found: Mapping, noun: str) -> list[str]:
             continue
         first = "The largest loss" if place == 0 else "Next"
         sentences.append(
-            f"{first}: “{kind.title}” – {kind.meaning}. Without these {numbers['count']:,} errors, {noun} AP50 would "
-            f"be {numbers['gain']:.1f} points higher. What helps: {kind.advice}."
+            f"{first}: “{kind.title}” – {kind.meaning} ({numbers['count']:,} at the thresholds below). Mending all of "
+            f"the kind would raise {noun} AP50 by {numbers['gain']:.1f} points. What helps: {kind.advice}."
         )
     return sentences or ["No kind of error stands out: none alone costs half a point of AP50."]
 
@@ -108,23 +108,24 @@ def _describe_masks(boxes: Mapping, masks: Mapping) -> list[str]:
     return []
 
 
-def find_trends(curves: Mapping[str, Curve], metric: str) -> list[str]:
+def find_trends(curves: Mapping[str, Curve], task: str) -> list[str]:
     """Finds what the evaluations during training say of its length.
 
     Args:
         curves: of `read_metrics`
-        metric: the one that counts
+        task: bbox or segm, the one that counts
     """
+    metric, name = f"{task}/AP", f"{TASKS[task]} AP"
     points: Sequence[tuple[int, float]] = [point for point in curves.get(metric, ()) if math.isfinite(point[1])]
     if len(points) < 3:
         return []
     (_, before), (_, last) = points[-2:]
     iteration, best = max(points, key=lambda point: point[1])
     if last == best and last > 1.03 * before:
-        return [f"{metric} was still rising at the end: longer training (SOLVER.MAX_EPOCHS) will most likely help."]
+        return [f"The {name} was still rising at the end: longer training (SOLVER.MAX_EPOCHS) will most likely help."]
     if best > 1.03 * last:
         return [
-            f"{metric} was best after {iteration + 1:,} iterations ({best:.1f}) and then fell to {last:.1f}: "
+            f"The {name} was best after {iteration + 1:,} iterations ({best:.1f}) and then fell to {last:.1f}: "
             "model_best.pth holds the best weights, and fewer or more varied epochs may do better."
         ]
     return []

@@ -33,6 +33,7 @@ class Section:
     title: str
     body: Markup
     explanation: str = ""
+    is_narrow: bool = False  # whether two of the kind fit beside each other on a wide screen
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ..config.reading import CONFIG
 from ..data.configuration import read_config
 from ..errors import InputError, shorten_error
 from ..evaluation.classification import RESULTS as CLASSIFICATION
+from ..evaluation.coco import list_tasks
 from ..evaluation.metrics_file import Curve, read_metrics
 from ..evaluation.result_folders import list_result_folders
 from .classifier import build_classifier_sections
@@ -156,6 +157,6 @@ def _build_sections(folder: Path, cfg: CfgNode, curves: Mapping[str, Curve], bud
                 label = f"{name} ({weights})" if weights else name
                 yield from build_classifier_sections(label, summary, cfg, budget)
     else:
-        trends = find_trends(curves, "segm/AP" if cfg.MODEL.MASK_ON else "bbox/AP")
+        trends = find_trends(curves, list_tasks(cfg)[-1])
         for number, found in enumerate(read_detector_results(cfg, folder)):
             yield from build_detector_sections(found, cfg, budget, trends if number == 0 else ())
