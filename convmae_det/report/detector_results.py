@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..errors import InputError
 from ..evaluation.coco import RESULTS, list_tasks, read_ground_truth
 from ..evaluation.explanation import explain_results
 from ..evaluation.result_folders import list_result_folders
+from .page import end_sentence
 
 EXPLANATION = "evaluation.json"  # what an evaluation writes beside its results: all but what became of each image
 
@@ -28,6 +30,20 @@ class DetectorResults:
     results: list[dict] = field(default_factory=list)  # COCO's format
     image_root: str = ""  # where the images lie
     problem: str = ""  # what is missing, in a sentence
+
+    @cached_property
+    def images(self) -> dict[Any, Mapping]:
+        """The annotated images by their ids."""
+        return {image["id"]: image for image in self.truth["images"]}
+
+    @cached_property
+    def annotated(self) -> dict[Any, list[int]]:
+        """The places of the annotations of each image, by its id, without crowds."""
+        places: dict[Any, list[int]] = {}
+        for place, annotation in enumerate(self.truth["annotations"]):
+            if not annotation.get("iscrowd", 0):
+                places.setdefault(annotation["image_id"], []).append(place)
+        return places
 
 
 def read_detector_results(cfg: CfgNode, folder: Path) -> Iterator[DetectorResults]:
@@ -45,14 +61,16 @@ def read_detector_results(cfg: CfgNode, folder: Path) -> Iterator[DetectorResult
         try:
             yield _explain(cfg, name, label, path)
         except InputError as error:
-            yield DetectorResults(label, _read_explanation(place), problem=f"There are no pictures: {error}")
+            yield DetectorResults(
+                label, _read_explanation(place), problem=end_sentence(f"There are no pictures: {error}")
+            )
 
 
 def _explain(cfg: CfgNode, name: str, label: str, path: Path) -> DetectorResults:
     check_data_sets_exist([name], cfg)
     truth = read_ground_truth(name, cfg.DATASETS.CROWD_AS_OBJECTS)
     if "annotations" not in truth:
-        raise InputError(f"{name} has no annotations.")
+        raise InputError(f"{name} has no annotations")
     results = _read_json(path)
     explanation = explain_results(truth, results, list_tasks(cfg), cfg.TEST.DETECTIONS_PER_IMAGE)
     return DetectorResults(label, explanation, truth, results, MetadataCatalog.get(name).get("image_root") or "")

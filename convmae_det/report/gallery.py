@@ -1,7 +1,9 @@
 """The gallery of a detector: some of its worst and best images, each error marked."""
 
+import itertools
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 from detectron2.config import CfgNode
 from markupsafe import Markup
@@ -12,11 +14,11 @@ from .detector_results import DetectorResults
 from .errors import KINDS
 from .findings import rank_errors
 from .marks import make_marks
-from .page import make_name, render
+from .page import end_sentence, make_name, render
 from .pictures import Budget, encode_picture
 
-MOST, OF_A_KIND, BEST = 30, 3, 6  # pictures; of them at least so many of a kind of error, and without one
-MOST_CLASSES = 20  # of which a picture is looked for
+MOST, OF_A_KIND, BEST = 30, 3, 6  # pictures; of them so many of each kind of error, and at most so many without one
+MOST_CLASSES = 12  # the weakest, of each of which there is a picture
 
 
 def build_gallery(found: DetectorResults, cfg: CfgNode, budget: Budget) -> tuple[Markup, list[str]]:
@@ -30,64 +32,65 @@ def build_gallery(found: DetectorResults, cfg: CfgNode, budget: Budget) -> tuple
     Returns:
         the gallery, empty without a picture; and what can't be shown, in sentences
     """
-    images = {image["id"]: image for image in found.truth["images"]}
-    annotated: dict[object, list[int]] = {}
-    for index, annotation in enumerate(found.truth["annotations"]):
-        if not annotation.get("iscrowd", 0):
-            annotated.setdefault(annotation["image_id"], []).append(index)
     task = list(found.explanation["tasks"].values())[-1]
-    figures, problems = [], []
+    figures, unread, problems = [], [], []
     for image in choose_images(task, found):
-        entry = images[image["id"]]
-        path, size = os.path.join(found.image_root, entry["file_name"]), (entry["height"], entry["width"])
         try:
-            picture = encode_picture(read_visible(path, cfg.INPUT.FORMAT, Decoding.from_config(cfg)))
+            figure = _draw_figure(image, found, cfg)
         except InputError as error:
-            problems.append(str(error))
+            unread.append(str(error))
             continue
-        marks = make_marks(image, annotated.get(image["id"], ()), found.truth, found.results, size)
-        name = os.path.basename(entry["file_name"])
-        text = describe_image(image)
-        figure = render("figure.html", name=name, text=text, size=size, picture=picture, marks=marks)
         if not budget.take(len(figure)):
             problems.append(f"{len(figures)} pictures are shown: more would make this file too large to be sent.")
             break
         figures.append((_count_errors(image), figure))
-    figures = [figure for _, figure in sorted(figures, key=lambda pair: -pair[0])]
-    unread = len([problem for problem in problems if not problem[0].isdigit()])
-    if unread > 1:
-        problems = [f"{unread} images can't be shown, the first because {problems[0]}"]
+    if unread:
+        problems.append(end_sentence(f"{len(unread)} pictures are missing, the first because {unread[0]}"))
     if not figures:
         return Markup(), problems
     kinds = [kind for kind in KINDS.values() if task["errors"][kind.name]["count"]]
-    names = [category["name"] for category in found.truth["categories"]]
-    has_masks = "segm" in found.explanation["tasks"]
-    gallery = make_name("gallery")
+    gallery = render(
+        "gallery.html",
+        name=make_name("gallery"),
+        figures=[figure for _, figure in sorted(figures, key=lambda pair: -pair[0])],
+        kinds=kinds,
+        classes=[category["name"] for category in found.truth["categories"]],
+        has_masks="segm" in found.explanation["tasks"],
+    )
+    return gallery, problems
+
+
+def _draw_figure(image: Mapping, found: DetectorResults, cfg: CfgNode) -> Markup:
+    """Draws an image, an entry of "images" of a task, with its marks."""
+    entry = found.images[image["id"]]
+    pixels = read_visible(
+        os.path.join(found.image_root, entry["file_name"]), cfg.INPUT.FORMAT, Decoding.from_config(cfg)
+    )
+    size = entry["height"], entry["width"]
     return render(
-        "gallery.html", name=gallery, figures=figures, kinds=kinds, classes=names, has_masks=has_masks
-    ), problems
+        "figure.html",
+        name=os.path.basename(entry["file_name"]),
+        text=describe_image(image),
+        size=size,
+        picture=encode_picture(pixels),
+        marks=make_marks(image, found.annotated.get(image["id"], ()), found.truth, found.results, size),
+    )
 
 
 def choose_images(task: Mapping, found: DetectorResults) -> list[Mapping]:
-    """Chooses images: of each kind of error, of the worst classes, of all the worst, and of the best."""
+    """Chooses images: of each kind of error, of the weakest classes, of all the worst, and some without an error."""
     images = task["images"]
-    chosen: dict = {}
-
-    def take(candidates: Iterator[Mapping] | Sequence[Mapping], most: int) -> None:
-        for image, _ in zip(candidates, range(most), strict=False):
-            chosen.setdefault(image["id"], image)
-
     flawless = [image for image in images if image["objects"] and not _count_errors(image)]
     best = sorted(flawless, key=lambda image: -image["correct"])[:BEST]
+    worst = sorted(filter(_count_errors, images), key=lambda image: -_count_errors(image))
+    candidates: list[Mapping] = []
     for kind in rank_errors(task):
-        of_kind = [image for image in images if image["errors"].get(kind)]
-        take(sorted(of_kind, key=lambda image: -image["errors"][kind]), OF_A_KIND)
-    for category in sorted(task["classes"], key=lambda entry: entry["AP"] if entry["AP"] is not None else 101):
-        if len(chosen) >= MOST_CLASSES:
-            break
-        take([image for image in images if _has_errors_in(image, category["id"], found)], 1)
-    worst = sorted((image for image in images if _count_errors(image)), key=lambda image: -_count_errors(image))
-    take(worst, MOST - min(BEST, len(best)) - len(chosen) + OF_A_KIND)
+        of_kind = [image for image in worst if image["errors"].get(kind)]
+        candidates += sorted(of_kind, key=lambda image: -image["errors"][kind])[:OF_A_KIND]
+    weakest = sorted(task["classes"], key=lambda entry: math.inf if entry["AP"] is None else entry["AP"])
+    for category in weakest[:MOST_CLASSES]:
+        candidates += itertools.islice((x for x in worst if _has_errors_in(x, category["id"], found)), 1)
+    chosen = {image["id"]: image for image in candidates + worst}
     return [*list(chosen.values())[: MOST - len(best)], *best]
 
 

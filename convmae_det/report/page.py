@@ -118,6 +118,11 @@ def is_page(path: str | Path) -> bool:
         return False
 
 
+def end_sentence(text: str) -> str:
+    """Ends a sentence that may have its full stop already."""
+    return f"{text.rstrip('.')}."
+
+
 def make_name(kind: str) -> str:
     """Makes a name for an element, unlike all others of a page."""
     return f"{kind}-{next(_numbers)}"

@@ -20,7 +20,7 @@ from .classifier import build_classifier_sections
 from .detector import build_detector_sections
 from .detector_results import read_detector_results
 from .findings import find_trends
-from .page import REPORT, Chapter, Section, render, render_page, save_page
+from .page import REPORT, Chapter, Section, end_sentence, render, render_page, save_page
 from .pictures import Budget
 from .pretraining import build_pretraining_sections
 from .run import build_run
@@ -123,12 +123,12 @@ def build_chapter(folder: Path, title: str, budget: Budget, cfg: CfgNode | None 
     try:
         curves = read_metrics(str(folder))
     except InputError as error:
-        problems.append(f"There are no curves: {error}.")
+        problems.append(end_sentence(f"There are no curves: {error}"))
     if cfg is None:
         try:
             cfg = read_config(str(folder / CONFIG), source=str(folder / CONFIG))
         except InputError as error:
-            problems.append(f"Without its configuration nothing more can be said of this run: {error}.")
+            problems.append(end_sentence(f"Without its configuration nothing more can be said of this run: {error}"))
     sections = list(_build_sections(folder, cfg, curves, budget)) if cfg is not None else []
     if curves:
         sections.append(build_curves(curves))

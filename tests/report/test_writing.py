@@ -74,7 +74,7 @@ def test_images_that_have_moved_are_said_to_be_missing(moved_run, detector_run, 
     (tmp_path / "elsewhere").mkdir()
     folder = moved_run(f"{detector_run.parent}/data\n", f"{tmp_path}/elsewhere\n")
     html = read(write_report(folder))
-    assert "3 images can&#39;t be shown, the first because" in html and "<image " not in html
+    assert "3 pictures are missing, the first because" in html and "<image " not in html
     assert "Kinds of errors" in html and "Sizes of objects" in html
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from convmae_det.errors import InputError
 from convmae_det.evaluation.metrics_file import read_metrics
-from convmae_det.visualization.curves import _choose_titles, draw_curves
+from convmae_det.visualization.curves import choose_titles, draw_curves
 
 
 def write(path, records, tail: str = "") -> str:
@@ -79,7 +79,7 @@ def test_a_panel_for_each_number(tmp_path):
 
 def test_panels_of_probes():
     names = ("features/rank", "probe/a/b/rank", "total_loss", "probe/mine/knn_top1", "probe/mine/other")
-    assert _choose_titles(names) == {
+    assert choose_titles(names) == {
         "total_loss": "total loss",
         "probe/mine/knn_top1": "k-NN top-1 (%) mine",
         "features/rank": "rank of features",
