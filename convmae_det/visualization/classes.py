@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from .predictions import MIN_SIDE, choose_colour
-from .sheet import FONT
+from .colours import class_colour
+from .fonts import write
+from .predictions import MIN_SIDE
 
 LINE, TEXT, PAD = 24, 15, 6  # pixels: height of a line, of its letters, and what surrounds them
 WIDEST = 1024  # pixels of the longer side of an image, which is shrunk to it
@@ -30,16 +31,13 @@ def draw_classes(pixels: np.ndarray, found: Sequence[tuple[int, str, float]]) ->
     width = max(image.width, MIN_SIDE)
     canvas = Image.new("RGB", (width, image.height + LINE * len(found) + 2 * PAD), "white")
     canvas.paste(image, ((width - image.width) // 2, 0))
-    draw, font = ImageDraw.Draw(canvas), ImageFont.truetype(FONT, TEXT)
+    draw = ImageDraw.Draw(canvas)
     for row, (index, name, score) in enumerate(found):
         top = image.height + PAD + row * LINE
-        colour = tuple(round(value + (255 - value) * PALE) for value in choose_colour(index))
+        colour = tuple(round(value + (255 - value) * PALE) for value in class_colour(index))
         draw.rectangle((0, top, round(score * (width - 1)), top + LINE - 4), fill=colour)
-        shown = name
-        share = f"{score:.1%}"
-        room = width - draw.textlength(share, font) - 4 * PAD
-        while draw.textlength(shown, font) > room:
-            shown = f"{shown[:-2]}…"
-        draw.text((PAD, top + LINE / 2 - 2), shown, "black", font, anchor="lm")
-        draw.text((width - PAD, top + LINE / 2 - 2), share, "black", font, anchor="rm")
+        share = write(f"{score:.1%}", TEXT)
+        shown = write(name, TEXT, room=width - share.width - 4 * PAD)
+        draw.text((PAD, top + LINE / 2 - 2), shown.text, "black", shown.font, anchor="lm")
+        draw.text((width - PAD, top + LINE / 2 - 2), share.text, "black", share.font, anchor="rm")
     return np.asarray(canvas)

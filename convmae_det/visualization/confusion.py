@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from PIL import Image
 
 from .curves import rasterise
+from .fonts import choose_font
 
 MOST_NAMED = 60  # classes whose names are written at the axes,
 MOST_COUNTED = 25  # and whose shares are written in the cells
@@ -31,8 +33,11 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], t
     picture = ax.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
     if number <= MOST_NAMED:
         size = 9 if number <= MOST_COUNTED else 6
-        ax.set_xticks(range(number), classes, rotation=90, fontsize=size)
-        ax.set_yticks(range(number), classes, fontsize=size)
+        names, fonts = zip(*map(choose_font, classes), strict=True)
+        ax.set_xticks(range(number), names, rotation=90)
+        ax.set_yticks(range(number), names)
+        for label, font in zip([*ax.get_xticklabels(), *ax.get_yticklabels()], 2 * fonts, strict=True):
+            label.set_fontproperties(FontProperties(fname=font, size=size))
     if number <= MOST_COUNTED:
         for row, column in zip(*shares.nonzero(), strict=True):
             colour = "white" if shares[row, column] > 55 else "black"

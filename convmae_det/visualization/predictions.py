@@ -1,33 +1,22 @@
 """Objects drawn on images: predictions, ground truth, and the two beside each other."""
 
-import colorsys
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import torch
 from detectron2.data import Metadata
 from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.structures import BitMasks, Instances, PolygonMasks
-from PIL import Image, ImageDraw, ImageFont
-from supervision import (
-    BoxAnnotator,
-    Color,
-    ColorPalette,
-    Detections,
-    MaskAnnotator,
-    PolygonAnnotator,
-    RichLabelAnnotator,
-)
-from torch.nn.functional import interpolate
+from PIL import Image, ImageDraw
 
-from .sheet import FONT, draw_sheet
+from .fonts import write
+from .labels import Label, draw_labels
+from .outlines import Outline, draw_objects, trace_mask
+from .sheet import draw_sheet
 
 MIN_SIDE = 384  # pixels of the longer side; smaller images are enlarged, so that what is written on them is legible
 FONT_SIZE = 12  # pixels, as long as no side is longer than 50 times that
 DRAWN_FROM = 0.5  # score from which on predictions are drawn unless the user says otherwise
-OPACITY = 0.4  # of masks
-GOLDEN_RATIO = 0.618034  # of the circle of hues from class to class: no two neighbours are alike
 OVERVIEW_SIDE, STRIP = 512, 22  # pixels: longer side of an image on the overview; height of the strip with its name
 
 
@@ -54,8 +43,8 @@ def _label_panel(panel: np.ndarray, name: str) -> np.ndarray:
     image.thumbnail((OVERVIEW_SIDE, OVERVIEW_SIDE))
     labelled = Image.new("RGB", (image.width, image.height + STRIP), "white")
     labelled.paste(image)
-    font = ImageFont.truetype(FONT, FONT_SIZE)
-    ImageDraw.Draw(labelled).text((0, image.height + STRIP / 2), name, "dimgray", font, anchor="lm")
+    text, font = write(name, FONT_SIZE)
+    ImageDraw.Draw(labelled).text((0, image.height + STRIP / 2), text, "dimgray", font, anchor="lm")
     return np.asarray(labelled)
 
 
@@ -86,63 +75,31 @@ def draw_instances(pixels: np.ndarray, instances: Instances, metadata: Metadata)
     """
     height, width = pixels.shape[:2]
     scale = -(-MIN_SIDE // max(height, width))
-    objects = _convert_instances(instances.to("cpu"), metadata.get("thing_classes") or (), scale)
-    size = max(scale * height, scale * width)
-    colours = ColorPalette([Color(*choose_colour(number)) for number in range(max(objects.class_id, default=0) + 1)])
-    font_size = max(FONT_SIZE, size // 50)
-    annotators = (
-        MaskAnnotator(colours, OPACITY),
-        PolygonAnnotator(colours, thickness=1),
-        BoxAnnotator(colours, thickness=max(2, round(size / 400))),
-        RichLabelAnnotator(
-            colours,
-            text_color=ColorPalette([_choose_text_colour(colour) for colour in colours.colors]),
-            font_path=FONT,
-            font_size=font_size,
-            text_padding=font_size // 4,
-            smart_position=True,
-        ),
-    )
-    canvas = pixels[:, :, ::-1].copy()  # supervision draws on BGR
+    size = scale * max(height, width)
+    canvas = pixels.copy()
     if scale > 1:
         canvas = cv2.resize(canvas, (scale * width, scale * height), interpolation=cv2.INTER_CUBIC)
-    for annotator in annotators:
-        canvas = annotator.annotate(canvas, objects)
-    return np.ascontiguousarray(canvas[:, :, ::-1])
+    labels, outlines = _read_objects(instances.to("cpu"), metadata.get("thing_classes") or (), scale)
+    draw_objects(canvas, labels, outlines, line=max(2, round(size / 500)))
+    picture = Image.fromarray(canvas)
+    draw_labels(picture, labels, max(FONT_SIZE, size // 60))
+    return np.asarray(picture)
 
 
-def choose_colour(number: int) -> tuple[int, int, int]:
-    """Chooses the colour of a class, RGB: bright, and unlike those of the numbers before."""
-    value = (1.0, 0.8)[number // 8 % 2]
-    red, green, blue = colorsys.hsv_to_rgb((0.58 + number * GOLDEN_RATIO) % 1, 0.8, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def _choose_text_colour(ground: Color) -> Color:
-    return Color.BLACK if np.dot(ground.as_rgb(), (0.299, 0.587, 0.114)) > 140 else Color.WHITE
-
-
-def _convert_instances(instances: Instances, names: Sequence[str], scale: int) -> Detections:
-    """Converts predictions or ground truth for supervision: enlarged, small ones last and so on top."""
+def _read_objects(instances: Instances, names: Sequence[str], scale: int) -> tuple[list[Label], list[Outline]]:
+    """Reads predictions or ground truth, enlarged: small ones last and so on top; without masks, no outlines."""
     fields = {name.removeprefix("gt_").removeprefix("pred_"): field for name, field in instances.get_fields().items()}
-    classes = fields["classes"].numpy()
-    labels = [names[k] if k < len(names) else str(k) for k in classes]
-    if "scores" in fields:
-        labels = [f"{label} {score:.0%}" for label, score in zip(labels, fields["scores"].tolist(), strict=True)]
-    objects = Detections(
-        xyxy=(scale * fields["boxes"].tensor).round().numpy(),
-        mask=_enlarge_masks(fields["masks"], instances.image_size, scale) if "masks" in fields else None,
-        class_id=classes,
-        data={"class_name": np.array(labels, dtype=object)},
-    )
-    return objects[np.argsort(-objects.box_area, kind="stable")]
-
-
-def _enlarge_masks(masks: PolygonMasks | BitMasks | torch.Tensor, size: tuple[int, int], scale: int) -> np.ndarray:
-    """Makes (n, scale · height, scale · width) bool for an image of `size` (height, width); outlines are smooth."""
+    boxes, masks = fields["boxes"], fields.get("masks")
     if isinstance(masks, PolygonMasks):
-        masks = BitMasks.from_polygon_masks(masks, *size)
-    masks = (masks.tensor if isinstance(masks, BitMasks) else masks).bool()
-    if scale > 1 and len(masks):
-        masks = interpolate(masks[None].float(), scale_factor=scale, mode="bilinear")[0] > 0.5
-    return masks.numpy()
+        masks = BitMasks.from_polygon_masks(masks, *instances.image_size)
+    if isinstance(masks, BitMasks):
+        masks = masks.tensor
+    labels, outlines = [], []
+    for number in boxes.area().argsort(descending=True, stable=True).tolist():
+        index = int(fields["classes"][number])
+        name = names[index] if index < len(names) else str(index)
+        text = f"{name} {float(fields['scores'][number]):.0%}" if "scores" in fields else name
+        labels.append(Label((scale * boxes.tensor[number]).round().tolist(), index, text, name))
+        if masks is not None:
+            outlines.append(trace_mask(masks[number].bool().numpy(), scale))
+    return labels, outlines

@@ -1,18 +1,14 @@
 """Panels in rows and columns with their titles, and pictures as PNG files."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..errors import InputError
 from ..files import atomic_write
-
-# matplotlib's own font: what Pillow falls back to lacks most letters
-FONT = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+from .fonts import write
 
 # Pixels of a panel's longer side. Smaller ones are enlarged, pixel by pixel; a title needs the room, too.
 MIN_PANEL, MAX_PANEL = 224, 1024
@@ -40,11 +36,12 @@ def draw_sheet(
         for left, panel in zip(lefts, row, strict=False):
             sheet.paste(panel, (left, top))
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.truetype(FONT, FONT_SIZE)
     for left, width, title in zip(lefts, widths, titles, strict=False):
-        draw.text((left + width / 2, GAP), title, "black", font, anchor="mt")
+        text, font = write(title, FONT_SIZE)
+        draw.text((left + width / 2, GAP), text, "black", font, anchor="mt")
     for top, height, caption in zip(tops, heights, captions or (), strict=False):
-        draw.text((GAP, top + height + GAP / 2), caption, "dimgray", font, anchor="lt")
+        text, font = write(caption, FONT_SIZE)
+        draw.text((GAP, top + height + GAP / 2), text, "dimgray", font, anchor="lt")
     return sheet
 
 

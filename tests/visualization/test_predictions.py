@@ -7,7 +7,8 @@ import torch
 from detectron2.data import Metadata
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
 
-from convmae_det.visualization.predictions import build_ground_truth, choose_colour, draw_instances, draw_overview
+from convmae_det.visualization.colours import class_colour
+from convmae_det.visualization.predictions import build_ground_truth, draw_instances, draw_overview
 
 METADATA = Metadata(name="test", thing_classes=["dog", "cat"])
 SQUARE = [[40.0, 40.0, 80.0, 40.0, 80.0, 80.0, 40.0, 80.0]]
@@ -69,34 +70,21 @@ def test_names_may_have_any_letters():
     assert not any(np.array_equal(*pair) for pair in itertools.combinations(drawings, 2))
 
 
-def test_labels_stay_in_the_picture():
-    """The label of a box in a corner is as large as that of one in the middle."""
-
-    def ink(box):  # pixels of the label's ground and the box's lines
-        drawn = draw_instances(grey(), predictions([box], [0.5], [0]), METADATA)
-        return (drawn == choose_colour(0)).all(-1).sum()
-
-    middle = ink([60, 50, 70, 80])  # narrower than the label
-    for corner in ([1, 1, 11, 31], [148, 1, 158, 31], [1, 88, 11, 118], [148, 88, 158, 118]):
-        assert ink(corner) > 0.8 * middle
+def test_objects_keep_their_colours():
+    """Inside of its outline an object is nearly as it was, and its outline has the colour of the class."""
+    mask = torch.zeros(1, 400, 400, dtype=torch.bool)
+    mask[0, 100:300, 100:300] = True
+    instances = predictions([[100, 100, 300, 300]], [0.5], [3], mask, (400, 400))
+    drawn = draw_instances(grey(400, 400), instances, METADATA)
+    assert 0 < np.abs(drawn[120:280, 120:280].astype(int) - 128).max() < 30
+    assert (drawn[200, 98:103] == class_colour(3)).all(-1).any()
 
 
-def test_labels_make_room_for_each_other():
-    def ink(boxes, classes):
-        drawn = draw_instances(grey(), predictions(boxes, [0.5] * len(boxes), classes), METADATA)
-        return [(drawn == choose_colour(k)).all(-1).sum() for k in classes]
-
-    box = [60, 50, 110, 80]
-    alone = ink([box], [0])[0]
-    first, second = ink([box, [61, 51, 109, 79]], [0, 1])
-    assert min(first, second) > 0.7 * alone
-
-
-def test_colours_of_neighbouring_classes_differ():
-    colours = np.array([choose_colour(number) for number in range(80)])
-    assert len(np.unique(colours, axis=0)) == 80
-    for steps in (1, 2, 3):
-        assert np.abs(colours[steps:] - colours[:-steps]).max(-1).min() > 60
+def test_masks_of_a_pixel_and_of_none():
+    masks = torch.zeros(2, 120, 160, dtype=torch.bool)
+    masks[0, 50, 50] = True
+    drawn = draw_instances(grey(), predictions([[50, 50, 51, 51], [9, 9, 20, 20]], [0.5, 0.5], [0, 1], masks), METADATA)
+    assert changed(drawn)[150:153, 150:153].any()
 
 
 def annotation(category: int, **others) -> dict:
