@@ -187,7 +187,8 @@ def test_what_is_missing_is_named(yolo, spoil, sentence):
 
 
 def test_conversion_needs_neither_pixels_nor_the_library_that_draws(yolo, monkeypatch):
-    monkeypatch.setitem(sys.modules, "supervision", None)
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setitem(sys.modules, "convmae_det.visualization.predictions", None)
     photo = yolo / "images/b.jpg"
     save(photo, (4000, 3000))
     photo.write_bytes(photo.read_bytes()[:1000])
