@@ -3,7 +3,7 @@ r"""Finds objects in images and videos with a trained detector, or the classes o
 Examples:
     convmae-det predict --config-file output/b/config.yaml --weights output/b/model_final.pth --output found photos/
     convmae-det predict --config-file output/b/config.yaml --weights output/b/model_final.pth --output found \
-        'more/*.jpg' street.mp4 --score-threshold 0.7 --classes person car
+        'more/*.jpg' street.mp4 --track --score-threshold 0.3 --classes person car
     convmae-det predict --config-file output/b/config.yaml --weights output/b/model_final.pth --output found \
         --annotations val.json --no-pictures val/ INPUT.MIN_SIZE_TEST 800
 
@@ -13,7 +13,8 @@ Examples:
 An input is an image file, a folder (searched at any depth), a pattern in quotes ('photos/*.jpg'), a video file, or the
 number of a webcam (0). The folder --output receives
 
-    results.json   all objects in COCO's results format, as pycocotools' loadRes takes them, and their "file_name"
+    results.json   all objects in COCO's results format, as pycocotools' loadRes takes them, and their "file_name"; with
+                    --track "track_id", the number of an object within its video
     NAME.jpg       each image with its objects drawn; NAME.mp4 for a video
     overview.png   the first dozen drawn images on one sheet
     thresholds.json   with --score-threshold auto, the thresholds of the classes
@@ -44,13 +45,8 @@ from ..visualization.predictions import DRAWN_FROM
 from .arguments import check_number, command_parser
 from .main import INTERRUPTED
 
-OF_DETECTORS = (
-    "annotations",
-    "score_threshold",
-    "thresholds",
-    "classes",
-    "max_frames",
-)  # options that classifiers don't have
+# options that classifiers don't have
+OF_DETECTORS = ("annotations", "score_threshold", "thresholds", "classes", "max_frames", "track")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _predict_classes(args: argparse.Namespace, inputs: Sequence[Input]) -> int:
     for option in OF_DETECTORS:
-        if getattr(args, option) not in (None, []):
+        if getattr(args, option) not in (None, [], False):
             raise InputError(f"--{option.replace('_', '-')} is for detectors, and this is a classifier: leave it out")
     check_number("--batch-size", args.batch_size)
     predictor = ClassPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
@@ -74,6 +70,8 @@ def _predict_classes(args: argparse.Namespace, inputs: Sequence[Input]) -> int:
 
 def _predict_objects(args: argparse.Namespace, named: Sequence[Input]) -> int:
     inputs = named
+    if args.track and not any(entry.is_video for entry in named):
+        raise InputError("--track follows objects through videos and webcams, and no input is one: leave it out")
     truth = GroundTruth(args.annotations) if args.annotations else None
     if truth and len(inputs := truth.select_listed(named)) < len(named):
         left = len(named) - len(inputs)
@@ -85,7 +83,7 @@ def _predict_objects(args: argparse.Namespace, named: Sequence[Input]) -> int:
     if predictor.thresholds_file:
         print(f"Score thresholds of the classes: {predictor.thresholds_file}", file=sys.stderr)
     results = Results(args.output, predictor, truth, args.classes, pictures=not args.no_pictures)
-    return _finish(results, inputs, lambda: predict_inputs(inputs, results, args.max_frames))
+    return _finish(results, inputs, lambda: predict_inputs(inputs, results, args.max_frames, args.track))
 
 
 def _finish(results: Results | ClassResults, inputs: Sequence[Input], predict: Callable[[], None]) -> int:
@@ -119,6 +117,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--annotations", metavar="FILE.json", help="in COCO's format: gives image ids by file name, and what is shown "
         "beside the predictions")  # fmt: skip
     add("--max-frames", metavar="N", type=int, help="of each video or webcam")
+    add("--track", action="store_true", help="follow objects through videos and webcams: numbers and traces")
     add = parser.add_argument_group("results").add_argument
     add("--output", metavar="DIR", required=True, help="the folder to write to")
     add("--score-threshold", metavar="T", type=_convert_threshold, help="0 to 1: leaves out objects of a lower score; "

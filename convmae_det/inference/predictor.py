@@ -9,7 +9,7 @@ instances = predictor("image.jpg")
 import math
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -186,25 +186,37 @@ class Predictor:
 
         Returns:
             For each "image_id", "bbox" x y w h in pixels, "category_id", one of `category_ids`, "score" and, with
-            masks, "segmentation" in run lengths
+            masks, "segmentation" in run lengths; "track_id" of those that a `Tracker` follows
         """
         entries = instances_to_coco_json(instances, image_id)
-        return [entry | {"category_id": self.category_ids[entry["category_id"]]} for entry in entries]
+        for entry in entries:
+            entry["category_id"] = self.category_ids[entry["category_id"]]
+        tracks = instances.track_ids.tolist() if instances.has("track_ids") else [-1] * len(entries)
+        return [
+            entry | ({"track_id": track} if track >= 0 else {}) for entry, track in zip(entries, tracks, strict=True)
+        ]
 
     def describe_threshold(self) -> str:
         """Says from which score on objects are drawn."""
         return "score ≥ that of the class" if self.thresholds_file else f"score ≥ {self.drawn_from:.0%}"
 
-    def draw(self, image: Picture, instances: Instances, score_threshold: float | None = None) -> Image.Image:
+    def draw(
+        self,
+        image: Picture,
+        instances: Instances,
+        score_threshold: float | None = None,
+        traces: Mapping[int, np.ndarray] | None = None,
+    ) -> Image.Image:
         """Draws the objects on the image; small images are enlarged so that the labels can be read.
 
         Args:
             image: as for :meth:`__call__`
             instances: found in it
             score_threshold: of what is drawn; None: `drawn_from`
+            traces: of a `Tracker`
         """
         shown = instances[instances.scores >= (self.drawn_from if score_threshold is None else score_threshold)]
-        return Image.fromarray(draw_instances(self.load_visible(image), shown, self.metadata))
+        return Image.fromarray(draw_instances(self.load_visible(image), shown, self.metadata, traces))
 
     def load_visible(self, image: Picture) -> np.ndarray:
         """Loads what is shown of an image, (H, W, 3) uint8 RGB."""

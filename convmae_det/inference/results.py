@@ -3,7 +3,7 @@
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from ..visualization.sheet import draw_sheet, save_png
 from .ground_truth import GroundTruth
 from .inputs import Input, assign_image_ids
 from .predictor import Predictor
+from .tracking import Tracker
 
 OVERVIEW = 12  # images
 
@@ -65,12 +66,15 @@ class Results:
     def image_ids(self, inputs: Sequence[Input]) -> Iterator[int | str]:
         return self.truth.image_ids(inputs) if self.truth else assign_image_ids(inputs)
 
-    def add(self, image: dict, instances: Instances) -> np.ndarray | None:
+    def add(
+        self, image: dict, instances: Instances, traces: Mapping[int, np.ndarray] | None = None
+    ) -> np.ndarray | None:
         """Records an image's objects, and draws them.
 
         Args:
             image: "input", "image_id" and, of a video, "pixels", (H, W, 3) uint8 RGB, and "frame"
             instances: found in it
+            traces: of a `Tracker`
 
         Returns:
             (h, w, 3) uint8 RGB; None if no pictures are wanted
@@ -83,7 +87,7 @@ class Results:
         if not self.pictures:
             return None
         pixels = image["pixels"] if "pixels" in image else self.predictor.load_visible(str(entry.source))
-        drawn = np.asarray(self.predictor.draw(pixels, instances))
+        drawn = np.asarray(self.predictor.draw(pixels, instances, traces=traces))
         panels = [self.truth.draw(pixels, entry, self.predictor), drawn] if self.truth else [drawn]
         if len(self._panels) < OVERVIEW:
             self._panels.append(panels)
@@ -123,20 +127,23 @@ class Results:
         return told
 
 
-def predict_inputs(inputs: Sequence[Input], results: Results, max_frames: int | None = None) -> None:
+def predict_inputs(
+    inputs: Sequence[Input], results: Results, max_frames: int | None = None, track: bool = False
+) -> None:
     """Finds and draws the objects in all inputs, images before videos, with progress. Unreadable inputs are skipped.
 
     Args:
         inputs: files and webcams
         results: where objects are recorded
         max_frames: of each video or webcam; None: all
+        track: whether objects are followed through videos
     """
     ids = results.image_ids(inputs)
     if images := [entry for entry in inputs if not entry.is_video]:
         _predict_images(images, results, ids)
     for entry in inputs:
         if entry.is_video:
-            _predict_video(entry, results, ids, max_frames)
+            _predict_video(entry, results, ids, max_frames, track)
 
 
 def _predict_images(inputs: Sequence[Input], results: Results, ids: Iterator[int | str]) -> None:
@@ -164,7 +171,9 @@ def _read(inputs: Iterable[Input], results: Results, ids: Iterator[int | str], p
             yield image | named
 
 
-def _predict_video(entry: Input, results: Results, ids: Iterator[int | str], max_frames: int | None) -> None:
+def _predict_video(
+    entry: Input, results: Results, ids: Iterator[int | str], max_frames: int | None, track: bool
+) -> None:
     try:
         source = video.Video(entry.source)
     except InputError as error:
@@ -176,12 +185,15 @@ def _predict_video(entry: Input, results: Results, ids: Iterator[int | str], max
         for number, pixels in enumerate(itertools.islice(source, max_frames))
     )
     count = results.images
+    tracker = Tracker(source.frame_rate) if track else None
     with (
         video.write_video(results.make_path(entry, ".mp4"), source.frame_rate) as write,
         tqdm(total=total, unit=" images", desc=entry.file_name, disable=None) as progress,
     ):
         for image, instances in results.predictor.stream(frames):
-            drawn = results.add(image, instances)
+            if tracker:
+                instances = tracker.update(instances)
+            drawn = results.add(image, instances, tracker.traces if tracker else None)
             if drawn is not None:
                 write(drawn)
             progress.update()

@@ -27,12 +27,14 @@ class Label(NamedTuple):
         index: of its class
         text: on the label
         name: of its class
+        track: its number in a video; None: not followed
     """
 
     box: Sequence[float]
     index: int
     text: str
     name: str
+    track: int | None = None
 
 
 def draw_labels(picture: Image.Image, labels: Sequence[Label], size: int) -> None:

@@ -1,6 +1,6 @@
 """Boxes and masks of objects, drawn so that the objects keep their colours: outlines, and a light fill of masks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -49,6 +49,17 @@ def draw_objects(canvas: np.ndarray, labels: Sequence[Label], outlines: Sequence
         _draw_lines(canvas, [corners], label, 1 if outlines else line)
     for label, outline in zip(labels, outlines, strict=False):
         _draw_lines(canvas, outline, label, line)
+
+
+def draw_traces(
+    canvas: np.ndarray, labels: Sequence[Label], traces: Mapping[int, np.ndarray], scale: int, line: int
+) -> None:
+    """Draws the way that each object has come, in place: centres (k, 2) in pixels of the image, by number of track."""
+    for label in labels:
+        if label.track in traces:
+            way = (scale * traces[label.track]).round().astype(np.int32)
+            cv2.polylines(canvas, [way], False, class_colour(label.index), line, cv2.LINE_AA)
+            cv2.circle(canvas, way[-1].tolist(), line + 1, class_colour(label.index), -1, cv2.LINE_AA)
 
 
 def _draw_lines(canvas: np.ndarray, lines: Sequence[np.ndarray], label: Label, width: int) -> None:

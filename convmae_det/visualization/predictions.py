@@ -1,6 +1,6 @@
 """Objects drawn on images: predictions, ground truth, and the two beside each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from .fonts import write
 from .labels import Label, draw_labels
-from .outlines import Outline, draw_objects, trace_mask
+from .outlines import Outline, draw_objects, draw_traces, trace_mask
 from .sheet import draw_sheet
 
 MIN_SIDE = 384  # pixels of the longer side; smaller images are enlarged, so that what is written on them is legible
@@ -62,13 +62,16 @@ def build_ground_truth(annotations: Sequence[dict], size: tuple[int, int]) -> In
     return annotations_to_instances(annotations, size, "bitmask")
 
 
-def draw_instances(pixels: np.ndarray, instances: Instances, metadata: Metadata) -> np.ndarray:
+def draw_instances(
+    pixels: np.ndarray, instances: Instances, metadata: Metadata, traces: Mapping[int, np.ndarray] | None = None
+) -> np.ndarray:
     """Draws boxes, classes and, as far as there are any, masks and scores on an image, in a colour for each class.
 
     Args:
         pixels: (H, W, 3) uint8 RGB
         instances: predictions (pred_boxes, …) or ground truth (gt_boxes, …) at the image's size
         metadata: its thing_classes are the names of the classes; those without a name are numbered
+        traces: of objects with track_ids: the centres, (k, 2) in pixels, where each has been, by its number
 
     Returns:
         (h, w, 3) uint8 RGB; H and W, or larger by the same factor
@@ -80,7 +83,9 @@ def draw_instances(pixels: np.ndarray, instances: Instances, metadata: Metadata)
     if scale > 1:
         canvas = cv2.resize(canvas, (scale * width, scale * height), interpolation=cv2.INTER_CUBIC)
     labels, outlines = _read_objects(instances.to("cpu"), metadata.get("thing_classes") or (), scale)
-    draw_objects(canvas, labels, outlines, line=max(2, round(size / 500)))
+    line = max(2, round(size / 500))
+    draw_objects(canvas, labels, outlines, line)
+    draw_traces(canvas, labels, traces or {}, scale, line)
     picture = Image.fromarray(canvas)
     draw_labels(picture, labels, max(FONT_SIZE, size // 60))
     return np.asarray(picture)
@@ -98,8 +103,11 @@ def _read_objects(instances: Instances, names: Sequence[str], scale: int) -> tup
     for number in boxes.area().argsort(descending=True, stable=True).tolist():
         index = int(fields["classes"][number])
         name = names[index] if index < len(names) else str(index)
-        text = f"{name} {float(fields['scores'][number]):.0%}" if "scores" in fields else name
-        labels.append(Label((scale * boxes.tensor[number]).round().tolist(), index, text, name))
+        track = int(fields["track_ids"][number]) if "track_ids" in fields else -1
+        text = name if track < 0 else f"{name} #{track}"
+        text = f"{text} {float(fields['scores'][number]):.0%}" if "scores" in fields else text
+        box = (scale * boxes.tensor[number]).round().tolist()
+        labels.append(Label(box, index, text, name, track if track >= 0 else None))
         if masks is not None:
             outlines.append(trace_mask(masks[number].bool().numpy(), scale))
     return labels, outlines

@@ -174,8 +174,21 @@ def test_a_video_is_drawn_frame_by_frame(run, folder):
     assert files() == ["clip.mp4", "overview.png", "results.json"]
     found = {(entry["file_name"], entry["frame"], entry["image_id"]) for entry in results()}
     assert found <= {("clip.mp4", frame, frame + 1) for frame in range(4)} and len(found) > 1
+    assert not any("track_id" in entry for entry in results())
     drawn = cv2.VideoCapture("out/clip.mp4")
     assert [drawn.get(key) for key in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS)] == [4, 10]
+
+
+def test_objects_of_a_video_are_followed(run, folder, monkeypatch):
+    """Most of what is found in a frame, whatever its score, is found again in one like it."""
+    monkeypatch.setattr("convmae_det.inference.tracking.HIGH", 0.0)
+    monkeypatch.setattr("convmae_det.inference.tracking.NEW", 0.0)
+    with write_video("clip.mp4", 10) as write:
+        for _ in range(2):
+            write(np.full((64, 64, 3), 90, np.uint8))
+    assert run("clip.mp4", "--track") == 0
+    first, second = ({entry["track_id"] for entry in results() if entry["frame"] == frame} for frame in (0, 1))
+    assert first == set(range(1, len(first) + 1)) and len(first & second) > 0.7 * len(first) > 0
 
 
 def test_a_webcam_is_named_by_its_number(run, capsys):
@@ -205,6 +218,7 @@ def test_interrupted_it_leaves_what_is_done(run, monkeypatch, capsys):
         (["images/*.bmp"], r"images/\*.bmp matches no file"),
         (["empty"], "holds no images"),
         (["images", "--max-frames", "0"], "--max-frames is 0"),
+        (["images", "--track"], "--track follows objects through videos"),
         (["images", "--score-threshold", "2"], "score threshold is 2"),
         (["images", "--annotations", "none.json"], "none.json can't be read"),
         (["images/b.jpg", "--output", "images"], "would replace .*b.jpg"),
