@@ -1,6 +1,7 @@
 """The checkpoints of a run: written completely or not at all, read without running code, and loaded completely."""
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from .reading import check_finite, find_local_file, read_checkpoint
 from .record import is_recorded
 from .weights import Weights
 from .writing import write_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -44,10 +47,10 @@ class Checkpointer(DetectionCheckpointer):
             return
         states = {key: checkpointable.state_dict() for key, checkpointable in self.checkpointables.items()}
         path = os.path.join(self.save_dir, f"{name}.pth")
-        self.logger.info(f"Saving checkpoint to {path}")
         content = {"model": self.model.state_dict()} | describe_classes(self.model) | states | extra
         write_checkpoint(content, path, recorded=True)
         self.tag_last_checkpoint(os.path.basename(path))
+        logger.info(f"Checkpoint written: {path}")
         self._delete_old()
 
     def _delete_old(self) -> None:

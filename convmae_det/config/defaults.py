@@ -30,6 +30,7 @@ def add_convmae_config(cfg: CfgNode) -> None:
     _add_data(cfg)
     _add_solver(cfg)
     _add_evaluation(cfg)
+    _add_loggers(cfg)
     _set_detector_defaults(cfg)
 
 
@@ -169,6 +170,11 @@ def _add_evaluation(cfg: CfgNode) -> None:
     test.PROBE_EPOCHS = 0.0  # probe after every so many passes over DATASETS.TRAIN, and at the end; above 0, even
     # without PROBE, also rank the features of training images
     test.PATIENCE = 0  # end training after this many evaluations in a row without a better BEST_METRIC; 0: never
+
+
+def _add_loggers(cfg: CfgNode) -> None:
+    cfg.LOGGERS = ["tensorboard"]  # what gets numbers and pictures beside metrics.json: tensorboard, wandb, mlflow
+    cfg.LOG_WEIGHTS = False  # wandb and mlflow also get model_final.pth, at the end
 
 
 def _set_detector_defaults(cfg: CfgNode) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import hooks
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 from torch import nn
 
@@ -21,6 +21,7 @@ from ..precision import TRAINED, autocast, choose_evaluation_precision, log_prec
 from .hooks.best import BestCheckpoint, EarlyStoppingHook
 from .hooks.evaluation import EvaluationHook
 from .output_folder import BEST
+from .progress import ShownLoader
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -121,12 +122,15 @@ class EvaluatedTrainer(Trainer):
             The metrics of the evaluator, or these for each data set by its name if there are several. Empty on all
             processes but the main one.
         """
+        results, evaluators = {}, evaluators or cls.build_evaluators(cfg)
         with torch.inference_mode(), autocast(cfg.MODEL.DEVICE, choose_evaluation_precision(cfg).dtype):
-            results = super().test(cfg, cls.prepare_model(cfg, model), evaluators or cls.build_evaluators(cfg))
-        names = cfg.DATASETS.TEST
-        for name in names if comm.is_main_process() else ():
-            logger.info(f"{name}: {cls.describe_scores(results if len(names) == 1 else results[name])}")
-        return results
+            model = cls.prepare_model(cfg, model)
+            for name, evaluator in zip(cfg.DATASETS.TEST, evaluators, strict=True):
+                loader = ShownLoader(cls.build_test_loader(cfg, name), f"Evaluating on {name}")
+                results[name] = inference_on_dataset(model, loader, evaluator)
+                if comm.is_main_process():
+                    logger.info(f"{name}: {cls.describe_scores(results[name])}")
+        return results[name] if len(results) == 1 else results
 
     @classmethod
     def evaluate(cls, cfg: CfgNode, resume: bool = False) -> dict:

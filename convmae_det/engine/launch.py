@@ -18,7 +18,6 @@ import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
-from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
@@ -31,6 +30,7 @@ from ..config.checks.training import check_process_timeout
 from ..config.device import count_gpus, find_available_device
 from ..data.configuration import read_config
 from ..errors import InputError, TrainingError, shorten_error
+from ..logs import open_logs
 from ..precision import is_gpu
 from .failures import describe_failure, is_known_failure
 from .output_folder import make_output_folder
@@ -178,7 +178,8 @@ def _work_together(main: Callable, cfg: CfgNode, args: Namespace) -> None:
 def _work(main: Callable, cfg: CfgNode, args: Namespace) -> None:
     set_up_logging(cfg.OUTPUT_DIR)
     logger.info(f"Command line: {' '.join(sys.argv)}")
-    logger.info(f"Device: {cfg.MODEL.DEVICE}; processes: {comm.get_world_size()}; environment:\n{_list_versions()}")
+    logger.info(f"Device: {cfg.MODEL.DEVICE}; processes: {comm.get_world_size()}; PyTorch {torch.__version__}")
+    logger.debug(f"Environment:\n{_list_versions()}")
     if ":" in cfg.MODEL.DEVICE:  # for what asks for the current GPU, as Detectron2 does for memory in the log
         torch.cuda.set_device(cfg.MODEL.DEVICE)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
@@ -217,11 +218,9 @@ def _join_processes(cfg: CfgNode) -> None:
 
 def set_up_logging(output_dir: str) -> None:
     """Logs of the main process go to the terminal and OUTPUT_DIR/log.txt, those of others to log.txt.rank1, …"""
-    for name in ("fvcore", "detectron2", "convmae_det"):
-        setup_logger(output_dir, distributed_rank=comm.get_rank(), name=name)
+    open_logs(output_dir, comm.get_rank())
     # What the user can mend is reported in a sentence when it arrives at the top, without Detectron2's traceback.
     logging.getLogger("detectron2.engine.train_loop").addFilter(_is_unexpected)
-    logging.raiseExceptions = False  # a line that a full disk doesn't take is no reason for a traceback
     threading.excepthook = _report_in_thread
 
 

@@ -1,6 +1,7 @@
 """The folder OUTPUT_DIR, and what earlier or interrupted runs left there."""
 
 import glob
+import itertools
 import logging
 import os
 import tempfile
@@ -22,9 +23,14 @@ RUN_FILES = ("last_checkpoint", "metrics.json", "config.yaml", "skipped_images.l
 RUN_FILES += (
     RUN_RECORD,
     "reconstructions/" + "[0-9]" * 7 + ".png",
+    "tracker_wandb.json",
+    "tracker_mlflow.json",
 )
 WHOLE = (*WEIGHTS, "last_checkpoint", "config.yaml", RUN_RECORD)  # written under a temporary name first
 KEPT = ("events.out.tfevents.*", RECORD)  # with an earlier run's; no other run writes them
+
+# What of a run, beside its numbers and pictures, is worth keeping elsewhere: see `list_documents`.
+DOCUMENTS = ("config.yaml", "metrics.json", "log.txt", "curves.png", "report.html", "inference/**/evaluation.json")
 
 # What a run appends to or opens directly. All other files are written under a temporary name, which replaces a link.
 OPENED = (RECORD, "metrics.json", "log.txt*", "skipped_images.log", "inference", "inference/*", "reconstructions")
@@ -91,6 +97,12 @@ def check_strangers(output_dir: str, weights: Collection[str], iterations: range
             f"{strangers[0]} would be overwritten, and by the record in {RECORD} no run wrote it: rename it, or choose "
             "another OUTPUT_DIR"
         )
+
+
+def list_documents(output_dir: str) -> list[str]:
+    """Lists the DOCUMENTS that there are, by their paths in the folder."""
+    found = (glob.glob(pattern, root_dir=output_dir, recursive=True) for pattern in DOCUMENTS)
+    return sorted(itertools.chain.from_iterable(found))
 
 
 def _find(output_dir: str, patterns: Iterable[str]) -> list[str]:

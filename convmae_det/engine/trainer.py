@@ -12,23 +12,21 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, TrainerBase, hooks
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
-from detectron2.utils.events import CommonMetricPrinter, EventStorage, EventWriter
+from detectron2.utils.events import EventStorage, EventWriter, JSONWriter, TensorboardXWriter
 from fvcore.common.history_buffer import HistoryBuffer
 from torch import nn
 
-from ..checkpoint import load_weights
 from ..checkpoint.checkpointer import Checkpointer
 from ..checkpoint.class_names import describe_classes
 from ..checkpoint.record import begin_record
 from ..checkpoint.writing import write_checkpoint
-from ..config.defaults import add_convmae_config
 from ..config.keys import AUTO
 from ..config.reading import flatten_keys
-from ..config.unused import find_idle_keys
+from ..data.agreement import find_in_all_processes
 from ..data.share import choose_share
 from ..data.survey import resolve_white_level
 from ..errors import InputError
@@ -45,15 +43,25 @@ from .hooks.progress import ProgressHook
 from .hooks.run_record import RunRecordHook
 from .hooks.settling import SettlingHook
 from .hooks.writing import WritingHook
-from .output_folder import FINAL, FINAL_AVERAGE, WHOLE, check_strangers, complete_last_line, move_earlier_run
+from .output_folder import (
+    FINAL,
+    FINAL_AVERAGE,
+    WHOLE,
+    check_strangers,
+    complete_last_line,
+    list_documents,
+    move_earlier_run,
+)
 from .parallel import parallelise
 from .pass_size import PassSize, find_pass_size, log_recorded
+from .start import load_initial_weights, warn_of_idle_keys
 from .step import Batch, TrainingStep
+from .trackers.tracker import start_trackers
 
 logger = logging.getLogger(__name__)
 
 
-LOG_PERIOD = 20  # iterations between lines in the log and in metrics.json
+LOG_PERIOD = 20  # iterations between lines in metrics.json
 
 
 class Trainer(DefaultTrainer):
@@ -68,7 +76,8 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode):
         TrainerBase.__init__(self)  # not DefaultTrainer's, which builds the loader before the first iteration is known
         self.check_config(cfg)
-        _warn_of_idle_keys(cfg)
+        warn_of_idle_keys(cfg)
+        self.trackers = find_in_all_processes(lambda: start_trackers(cfg.LOGGERS if comm.is_main_process() else ()))
         self.dataset = choose_share(self.build_train_dataset(cfg), cfg.DATASETS.TRAIN_SHARE, cfg.SEED)
         cfg = resolve_white_level(cfg, self.dataset)
         self.given, self.cfg = cfg, resolve_schedule(cfg, len(self.dataset))
@@ -136,16 +145,21 @@ class Trainer(DefaultTrainer):
         settling = SettlingHook([LOG_PERIOD, self.cfg.VIS_PERIOD, solver.CHECKPOINT_PERIOD])
         all_hooks = [hooks.IterationTimer(), hooks.LRScheduler(), settling]
         if comm.is_main_process():
-            printer = CommonMetricPrinter(self.max_iter)
-            all_hooks.append(ProgressHook(len(self.dataset), solver.IMS_PER_BATCH, LOG_PERIOD, printer))
+            all_hooks.append(ProgressHook(len(self.dataset), solver.IMS_PER_BATCH, LOG_PERIOD))
             all_hooks.append(AverageSavingHook())
             all_hooks.append(RunRecordHook(self.cfg, len(self.dataset)))
             all_hooks.append(hooks.PeriodicCheckpointer(self.checkpointer, solver.CHECKPOINT_PERIOD))
         return [*all_hooks, InterruptionHook()]
 
     def build_writers(self) -> list[EventWriter]:
-        """Builds what writes metrics.json and TensorBoard's events; lines of the log are the ProgressHook's."""
-        return [writer for writer in super().build_writers() if not isinstance(writer, CommonMetricPrinter)]
+        """Builds what writes metrics.json and what LOGGERS names; lines of the log are the ProgressHook's."""
+        folder = self.cfg.OUTPUT_DIR
+        for tracker in self.trackers:
+            tracker.begin(folder, dict(flatten_keys(self.cfg)), resume=self.start_iter > 0)
+        writers = [JSONWriter(os.path.join(folder, "metrics.json")), *self.trackers]
+        if "tensorboard" in self.cfg.LOGGERS:
+            writers.append(TensorboardXWriter(folder))  # the last, since it drops the pictures that it has taken
+        return writers
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Continues from the last checkpoint in OUTPUT_DIR if `resume` and there is one.
@@ -194,9 +208,19 @@ class Trainer(DefaultTrainer):
                 super().train()
             except TrainingStopped as stop:
                 logger.info(str(stop))
+            except BaseException:
+                self._finish_trackers(complete=False)
+                raise
             finally:  # the loader's workers end with its iterator; a process that waits for them at exit may hang
                 self._trainer._data_loader_iter_obj = None
+        self._finish_trackers(complete=True)
         return getattr(self, "_last_eval_results", None)
+
+    def _finish_trackers(self, complete: bool) -> None:
+        """Gives the trackers the files of the run, and ends their runs."""
+        folder, weights = self.cfg.OUTPUT_DIR, [FINAL] if self.cfg.LOG_WEIGHTS and complete else []
+        for tracker in self.trackers:
+            tracker.finish(complete, folder, list_documents(folder), weights)
 
     def _limit_passes(self) -> None:
         """Puts a number in place of SOLVER.MAX_IMS_PER_PASS auto: that of the resumed run, lest its course change."""
@@ -211,6 +235,8 @@ class Trainer(DefaultTrainer):
     def before_train(self) -> None:
         """Limits the event storage to what its writers need: Detectron2 would keep every number of the whole run."""
         self.storage._history.default_factory = partial(HistoryBuffer, max_length=1000)
+        if self.start_iter < self.max_iter:
+            logger.info(f"Training starts: {self.max_iter - self.start_iter:,} iterations, up to {self.max_iter:,}")
         super().before_train()
 
     def _prepare_output(self) -> None:
@@ -284,24 +310,3 @@ class Trainer(DefaultTrainer):
         self.cfg.SEED = self._trainer.seed
         if "pass_size" in state_dict:
             self.pass_size = PassSize(**state_dict["pass_size"])
-
-
-def _warn_of_idle_keys(cfg: CfgNode) -> None:
-    """Logs the keys that differ from their defaults and do nothing, since others switch them off."""
-    defaults = get_cfg()
-    add_convmae_config(defaults)
-    idle = list(find_idle_keys(dict(flatten_keys(cfg)), dict(flatten_keys(defaults))))
-    if idle:
-        logger.warning(f"These keys are set but do nothing here: {'; '.join(idle)}")
-
-
-def load_initial_weights(model: nn.Module, cfg: CfgNode) -> None:
-    """Loads MODEL.WEIGHTS to start training from, which may leave heads at random.
-
-    Raises:
-        InputError: they can't be loaded.
-    """
-    if cfg.MODEL.WEIGHTS:
-        load_weights(model, cfg.MODEL.WEIGHTS, other_channels=cfg.MODEL.CONVMAE.ADAPT_CHANNELS)
-    else:
-        logger.warning("MODEL.WEIGHTS is empty: training starts from random weights")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from detectron2.config import CfgNode
 from detectron2.evaluation import inference_context
+from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 from tqdm import tqdm
 
@@ -82,11 +83,12 @@ class FeaturePooler:
         dataset = SquareDataset(images, self.size, self.image_format, self.decoding)
         loader = SquareLoader(dataset, indices, batch_size, self.workers)
         width = sum(self.encoder.embed_dims if self.scales == "all" else self.encoder.embed_dims[-1:])
+        disable = None if comm.is_main_process() else True  # None: where there is no terminal
         features, places, skipped = [torch.empty(0, width)], [torch.empty(0, dtype=torch.int64)], []
         with (
             inference_context(self.encoder),
             torch.inference_mode(),
-            tqdm(total=len(indices), desc=title, unit=" images", delay=1, disable=None) as progress,
+            tqdm(total=len(indices), desc=title, unit=" images", delay=1, disable=disable) as progress,
         ):
             for batch in loader:
                 skipped += batch.skipped

@@ -97,7 +97,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     ]
     headers = ["group", "parameters", "learning rate", "weight decay"]
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "right", "right"))
-    logger.info(f"{solver.OPTIMIZER}, after the warm-up:\n{table}")
+    highest = max((group["lr"] for group in groups), default=0.0)
+    logger.info(f"{solver.OPTIMIZER}: {len(groups)} groups of parameters, learning rates up to {highest:.4g}")
+    logger.debug(f"{solver.OPTIMIZER}, after the warm-up:\n{table}")
     if solver.OPTIMIZER == "LARS":
         return build_lars(groups, solver.BASE_LR)
     # where supported, one kernel reads weights, gradients and moments once

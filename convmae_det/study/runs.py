@@ -200,7 +200,7 @@ class _Progress:
 
 def _find_own_eta(run: Run) -> str:
     """Finds the time left for training, without the evaluation, that a run has logged last."""
-    found = re.findall(r"\beta: ([\d:]+)", _read_tail(run.folder / "log.txt"))
+    found = re.findall(r"images/s.*, ([\d:]+) left$", _read_tail(run.folder / "log.txt"), re.MULTILINE)
     return found[-1] if found else ""
 
 

@@ -113,6 +113,7 @@ OTHERS = {
         "MODEL.CONVMAE": "ADAPT_CHANNELS",
         "SOLVER": "CHECKPOINT_PERIOD MAX_TO_KEEP",
         "SOLVER.EMA": "DECAY",
+        "": "LOGGERS LOG_WEIGHTS",
     },
     "convmae_det.engine.evaluated_trainer": {"TEST": "EVAL_PERIOD PATIENCE"},
     "convmae_det.engine.hooks.probe": {"TEST": "PROBE"},

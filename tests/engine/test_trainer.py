@@ -422,4 +422,4 @@ def test_a_line_comes_after_the_first_iteration(make_cfg, tmp_path):
     set_up_logging(str(tmp_path / "out"))
     train(make_cfg("SOLVER.MAX_ITER", 3))
     log = (tmp_path / "out/log.txt").read_text()
-    assert [int(number) for number in re.findall(r"iter: (\d+) .*total_loss", log)] == [0, 2]
+    assert [int(number) for number in re.findall(r"iteration (\d+) of 3, .*total_loss", log)] == [1, 3]

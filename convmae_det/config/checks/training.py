@@ -1,9 +1,11 @@
 """Rules about SOLVER and TEST, and all that a run can be checked for before data are read."""
 
+import importlib.util
 from operator import attrgetter
 
 from yacs.config import CfgNode
 
+from ...errors import InputError
 from ...precision import AMP_DTYPES, DTYPES, TRAINED, require_gpu
 from ..architectures import is_autoencoder, is_classifier, is_detector
 from ..keys import AUTO
@@ -23,6 +25,7 @@ from .rules import are_numbers, check_above, check_at_least, check_one_of, is_nu
 
 SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR")
 OPTIMIZERS = ("AdamW", "LARS")
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 CLIP_TYPES = ("value", "norm", "full_model")
 
 
@@ -68,6 +71,17 @@ def _check_training(cfg: CfgNode, processes: int) -> None:
     check_loader(cfg)
     check_share(cfg)
     check_batch(cfg, processes)
+    _check_loggers(cfg)
+
+
+def _check_loggers(cfg: CfgNode) -> None:
+    """Checks LOGGERS, and that what it names is installed."""
+    names = cfg.LOGGERS
+    require(set(names) <= set(LOGGERS), "LOGGERS", names, f"be a list of {', '.join(LOGGERS)}, of any or none of them")
+    for name in names:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:  # without one, it is the folder that its runs left here
+            raise InputError(f"LOGGERS names {name}, which is not installed: run pip install {name}, or leave it out")
 
 
 def _check_unused(cfg: CfgNode) -> None:

@@ -1,5 +1,6 @@
 """Keeps the weights with the best metric so far, and ends training when they stay the best for long."""
 
+import logging
 import os
 
 from detectron2.engine import HookBase, hooks
@@ -10,6 +11,8 @@ from ...checkpoint.class_names import describe_classes
 from ...checkpoint.reading import read_checkpoint
 from ...checkpoint.writing import write_checkpoint
 from .evaluation import is_due_at_start
+
+logger = logging.getLogger(__name__)
 
 
 class BestCheckpoint(hooks.BestCheckpointer):
@@ -46,6 +49,7 @@ class BestCheckpoint(hooks.BestCheckpointer):
         best = {"metric": self.metric, "value": value, "iterations": min(iteration + 1, self.trainer.max_iter)}
         content = {"model": self.model.state_dict(), "best": best} | describe_classes(self.model)
         write_checkpoint(content, path, recorded=True)
+        logger.info(f"{self.metric} {value:.2f} is the best so far: {path}")
 
 
 class TrainingStopped(BaseException):

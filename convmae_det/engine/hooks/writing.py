@@ -1,9 +1,9 @@
-"""Writes the numbers of a run to metrics.json and TensorBoard's events."""
+"""Hands the numbers and pictures of a run to metrics.json and to what LOGGERS names."""
 
 from collections.abc import Iterable, Sequence
 
 from detectron2.engine import hooks
-from detectron2.utils.events import EventWriter
+from detectron2.utils.events import EventWriter, get_event_storage
 
 
 class WritingHook(hooks.PeriodicWriter):
@@ -29,3 +29,4 @@ class WritingHook(hooks.PeriodicWriter):
     def _write(self) -> None:
         for writer in self._writers:
             writer.write()
+        get_event_storage().clear_images()
