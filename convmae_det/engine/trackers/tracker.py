@@ -196,7 +196,7 @@ def collect(storage: EventStorage, last: int) -> dict[int, tuple[dict[str, float
 
 def convert_picture(picture: np.ndarray | torch.Tensor) -> np.ndarray:
     """Converts (3 or 1, height, width), bytes or from 0 to 1, to (height, width, 3) uint8."""
-    values = torch.as_tensor(picture).detach().cpu().numpy().transpose(1, 2, 0)
-    if values.dtype != np.uint8:
-        values = np.uint8(255 * np.nan_to_num(values.clip(0, 1)))
-    return np.repeat(values, 3 // values.shape[-1], axis=-1)
+    values = torch.as_tensor(picture).detach().cpu()
+    if values.dtype != torch.uint8:
+        values = (255 * values.clamp(0, 1).nan_to_num()).to(torch.uint8)
+    return values.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
