@@ -30,11 +30,19 @@ def read_config(config_file: str, pairs: Sequence[str] = (), source: str = "the 
         InputError: a file that can't be read, a key that doesn't exist, a value of the wrong type, or data sets that
             are missing or don't go together.
     """
+    cfg, given = read_keys(config_file, pairs, source)
+    _set_classes(cfg, given)
+    return cfg
+
+
+def read_keys(
+    config_file: str, pairs: Sequence[str] = (), source: str = "the command line"
+) -> tuple[CfgNode, set[str]]:
+    """Reads a configuration as :func:`read_config` does, but looks at no data; also returns the keys that were set."""
     cfg = get_cfg()
     add_convmae_config(cfg)
     cfg.DATALOADER.NUM_WORKERS = AUTO
-    _set_classes(cfg, set_keys(cfg, config_file, pairs, source))
-    return cfg
+    return cfg, set_keys(cfg, config_file, pairs, source)
 
 
 def _set_classes(cfg: CfgNode, given: set[str]) -> None:

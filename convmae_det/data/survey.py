@@ -37,6 +37,10 @@ class File(NamedTuple):
     is_square: bool = False
     is_wide: bool = False  # integers of more than 8 bits
 
+    @property
+    def is_turned(self) -> bool:
+        return self.orientation in range(2, 9)
+
 
 def look_at_file(name: str, format: str) -> File:
     """Reads the beginning of a file, of INPUT.FORMAT `format`. One that can't be read is reported where it is used."""
@@ -67,21 +71,21 @@ def spread_indices(length: int, most: int) -> list[int]:
 
 def log_file_kinds(name: str, images: Images, cfg: CfgNode) -> None:
     """Warns, once, of files of a data set of which not all is read, or that may be turned against their annotations."""
-    names = [image["file_name"] for image in _choose(images)]
+    names = tuple(image["file_name"] for image in _choose(images))
+    files = look_at_files(names, cfg.INPUT.FORMAT)
     for describe in (describe_pages, describe_turned):
-        if sentence := describe(names, len(images), cfg):
+        if sentence := describe(files, len(images), cfg):
             log_first_n(logging.WARNING, f"{name}: {sentence}", key="message", name=__name__)
 
 
-def describe_pages(names: Sequence[str], total: int, cfg: CfgNode) -> str:
+def describe_pages(files: Sequence[File], total: int, cfg: CfgNode) -> str:
     """Describes files of several pages or frames, of which one is read; empty if there are none.
 
     Args:
-        names: of files, at most LOOKED_AT
+        files: what was seen of them
         total: number of files, of which these are a sample
         cfg: how they are read
     """
-    files = look_at_files(tuple(names), cfg.INPUT.FORMAT)
     paged = [file for file in files if file.pages > 1]
     if not paged or cfg.INPUT.ALL_PAGES:
         return ""
@@ -92,13 +96,12 @@ def describe_pages(names: Sequence[str], total: int, cfg: CfgNode) -> str:
     )
 
 
-def describe_turned(names: Sequence[str], total: int, cfg: CfgNode) -> str:
+def describe_turned(files: Sequence[File], total: int, cfg: CfgNode) -> str:
     """Describes photos whose EXIF orientation may be against their annotations unnoticed; empty if there are none.
 
     The arguments are those of :func:`describe_pages`.
     """
-    files = look_at_files(tuple(names), cfg.INPUT.FORMAT)
-    turned = [file for file in files if file.orientation in range(2, 9)]
+    turned = [file for file in files if file.is_turned]
     hidden = [file for file in turned if file.is_square or file.orientation not in SIDEWAYS]
     if not hidden:
         return ""

@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.survey import LOOKED_AT, describe_pages, spread_indices
+from ..data.survey import LOOKED_AT, describe_pages, look_at_files, spread_indices
 from ..errors import InputError
 from ..evaluation.thresholds import THRESHOLDS
 from ..files import atomic_write
@@ -147,8 +147,9 @@ def predict_inputs(
 
 
 def _predict_images(inputs: Sequence[Input], results: Results, ids: Iterator[int | str]) -> None:
-    names = [str(inputs[index].source) for index in spread_indices(len(inputs), LOOKED_AT)]
-    if sentence := describe_pages(names, len(inputs), results.predictor.cfg):
+    cfg = results.predictor.cfg
+    names = tuple(str(inputs[index].source) for index in spread_indices(len(inputs), LOOKED_AT))
+    if sentence := describe_pages(look_at_files(names, cfg.INPUT.FORMAT), len(inputs), cfg):
         print(sentence, file=sys.stderr)
     with tqdm(total=len(inputs), unit=" images", disable=None) as progress:
         for image, instances in results.predictor.stream(_read(inputs, results, ids, progress)):

@@ -8,7 +8,14 @@ from PIL import Image
 
 from convmae_det.data import survey
 from convmae_det.data.image import Decoding, read_image
-from convmae_det.data.survey import describe_pages, describe_turned, log_file_kinds, look_at_file, spread_indices
+from convmae_det.data.survey import (
+    describe_pages,
+    describe_turned,
+    log_file_kinds,
+    look_at_file,
+    look_at_files,
+    spread_indices,
+)
 
 RGB = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
@@ -34,11 +41,11 @@ def save_turned(path, orientation, shape=(8, 8)):
 def test_pages_and_frames_are_counted(tmp_path, cfg, suffix):
     paths = [save_frames(tmp_path / f"{count}{suffix}", count) for count in (1, 3, 4)]
     assert [look_at_file(path, "RGB").pages for path in paths] == [1, 3, 4]
-    said = describe_pages(paths, len(paths), cfg)
+    said = describe_pages(look_at_files(tuple(paths), "RGB"), len(paths), cfg)
     assert said.startswith("2 of 3 files have several pages or frames, 7 in all, of which the first alone is read")
     assert paths[1] in said and "INPUT.ALL_PAGES" in said
     cfg.INPUT.ALL_PAGES = True
-    assert not describe_pages(paths, len(paths), cfg)
+    assert not describe_pages(look_at_files(tuple(paths), "RGB"), len(paths), cfg)
 
 
 def test_a_photograph_s_second_picture_is_no_page(tmp_path):
@@ -53,7 +60,7 @@ def test_what_the_size_does_not_tell_is_told(tmp_path, cfg, orientation, shape):
     """A quarter turn of a photo that isn't square is noticed by its size (tests/data/detection/test_mapper.py)."""
     paths = [save_turned(tmp_path / "a.jpg", orientation, shape), save_turned(tmp_path / "b.jpg", 1)]
     told = orientation > 1 and (shape == (8, 8) or orientation < 5)
-    said = describe_turned(paths, len(paths), cfg)
+    said = describe_turned(look_at_files(tuple(paths), "RGB"), len(paths), cfg)
     assert bool(said) == told
     assert not told or (paths[0] in said and "set INPUT.IGNORE_EXIF True" in said and said.startswith("1 of 2 files"))
 

@@ -143,8 +143,8 @@ def _find_problems(
         )
     images = {image["id"]: image for image in content["images"]}
     for annotation in content.get("annotations", []):
-        evaluation = () if masks is None else _find_evaluation_problems(annotation, masks)
-        for problem in itertools.chain(_find_annotation_problems(annotation, images, categories), evaluation):
+        evaluation = () if masks is None else find_evaluation_problems(annotation, masks)
+        for problem in itertools.chain(find_annotation_problems(annotation, images, categories), evaluation):
             yield f"annotation {annotation['id']} {problem}"
 
 
@@ -155,16 +155,21 @@ def _find_image_problems(content: Any) -> Iterator[str]:
     if not content["images"]:
         yield "it lists no images"
     for image in content["images"]:
-        if not isinstance(image["file_name"], str):
-            yield f"image {image['id']} has the file name {image['file_name']!r}, which is not a string"
-        if is_outside_folder(image["file_name"]):
-            yield f"image {image['id']} has the file name {image['file_name']!r}, which is outside the image folder"
-        sides = [image["width"], image["height"]]
-        if not all(type(side) is int and side > 0 for side in sides):
-            yield (
-                f"image {image['id']} ({image['file_name']}) has width and height {sides}, which are not two positive "
-                "whole numbers"
-            )
+        yield from find_image_problems(image)
+
+
+def find_image_problems(image: dict) -> Iterator[str]:
+    """Yields what is wrong with an entry of "images" that has all fields; the first is valid."""
+    if not isinstance(image["file_name"], str):
+        yield f"image {image['id']} has the file name {image['file_name']!r}, which is not a string"
+    if is_outside_folder(image["file_name"]):
+        yield f"image {image['id']} has the file name {image['file_name']!r}, which is outside the image folder"
+    sides = [image["width"], image["height"]]
+    if not all(type(side) is int and side > 0 for side in sides):
+        yield (
+            f"image {image['id']} ({image['file_name']}) has width and height {sides}, which are not two positive "
+            "whole numbers"
+        )
 
 
 def _find_section_problems(content: dict, section: str) -> Iterator[str]:
@@ -173,20 +178,32 @@ def _find_section_problems(content: dict, section: str) -> Iterator[str]:
     if not isinstance(content[section], list):
         yield f"its field {section!r} is not a list"
     for number, entry in enumerate(content[section], start=1):
-        if not isinstance(entry, dict):
-            yield f"entry {number} of {section!r} is not an object"
-        for field in SECTIONS[section]:
-            if field not in entry:
-                yield f"entry {number} of {section!r}{_format_id(entry)} has no field {field!r}"
-        if type(entry["id"]) not in ((int,) if section == "categories" else (int, str)):
-            kinds = "a whole number" if section == "categories" else "a whole number or text"
-            yield f"entry {number} of {section!r} has the id {entry['id']!r}, which is not {kinds}"
+        yield from find_entry_problems(entry, number, section)
     ids = Counter(entry["id"] for entry in content[section])
     if len(ids) < len(content[section]):
         yield f"{ids.most_common(1)[0][1]} entries of {section!r} have the id {ids.most_common(1)[0][0]!r}"
 
 
-def _find_annotation_problems(annotation: dict, images: dict, categories: dict) -> Iterator[str]:
+def find_entry_problems(entry: Any, number: int, section: str) -> Iterator[str]:
+    """Yields what is missing in an entry of a section, the `number`-th counted from 1; the first is valid."""
+    if not isinstance(entry, dict):
+        yield f"entry {number} of {section!r} is not an object"
+    for field in SECTIONS[section]:
+        if field not in entry:
+            yield f"entry {number} of {section!r}{_format_id(entry)} has no field {field!r}"
+    if type(entry["id"]) not in ((int,) if section == "categories" else (int, str)):
+        kinds = "a whole number" if section == "categories" else "a whole number or text"
+        yield f"entry {number} of {section!r} has the id {entry['id']!r}, which is not {kinds}"
+
+
+def find_annotation_problems(annotation: dict, images: dict, categories: dict) -> Iterator[str]:
+    """Yields what is wrong with an entry of "annotations" that has all fields; the first is valid.
+
+    Args:
+        annotation: the entry
+        images: entries of "images", by id
+        categories: with the ids of "categories" as keys
+    """
     if not _is_one_of(images, annotation["image_id"]):
         yield f"belongs to image {annotation['image_id']!r}, which is not in 'images'"
     if not _is_one_of(categories, annotation["category_id"]):
@@ -224,7 +241,7 @@ def find_geometry_problems(annotation: dict, height: float, width: float) -> Ite
         yield f"has a polygon that reaches far outside its image, {width}×{height}"
 
 
-def _find_evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
+def find_evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
     """Yields what is missing for COCO's metrics."""
     mask = annotation.get("segmentation")
     if masks and not (mask and (isinstance(mask, dict) or all(len(part) >= 6 and len(part) % 2 == 0 for part in mask))):
