@@ -22,8 +22,8 @@ def refused_entries(data: Inspection) -> Findings:
             yield Finding(
                 Severity.ERROR,
                 f"{split.source or split.name}: {format_count(count, 'entry')} can't be used",
-                "correct the file, which must be in COCO's format: training doesn't begin before; the other checks have "
-                "left them out",
+                "correct the file, which must be in COCO's format: training doesn't begin before; the other checks "
+                "have left them out",
                 count,
                 split.refused,
             )
