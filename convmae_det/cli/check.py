@@ -38,6 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
         with atomic_write(args.json) as file:
             file.write(json.dumps(encode_account(account), indent=1, ensure_ascii=False).encode())
         print(f"{args.json} written")
+    if args.html:
+        from ..report.data_check import render_data_check  # which the text can do without
+        from ..report.page import save_page
+
+        save_page(render_data_check(account, data.cfg), args.html)
+        print(f"{args.html} written")
     least = Severity.WARNING if args.strict else Severity.ERROR
     return int(any(finding.severity >= least for finding in account.findings))
 

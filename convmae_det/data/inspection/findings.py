@@ -21,11 +21,13 @@ class Example(NamedTuple):
         files: paths of the images that it concerns; several are the same, or nearly
         detail: what is to be seen there
         annotation: the id of the object
+        boxes: where in the first file, each x y width height in pixels
     """
 
     files: tuple[str, ...] = ()
     detail: str = ""
     annotation: int | str | None = None
+    boxes: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,19 @@ def read_image_files(
         return found
 
 
+def read_small(path: str, format: str, decoding: Decoding, enough: int) -> tuple[Image.Image, tuple[int, int]]:
+    """Reads an image to be shown, at a part of its size if `enough` pixels of its shorter side are left of it.
+
+    Returns:
+        RGB, and the height and width of the whole image in pixels
+
+    Raises:
+        InputError: see `data.image.read_image`.
+    """
+    pixels, size = read_crop(path, format, _choose_all, enough, decoding)
+    return Image.fromarray(make_visible(pixels, format)), size
+
+
 def _choose_all(height: int, width: int) -> tuple[int, int, int, int]:
     return 0, 0, height, width
 
@@ -82,8 +95,8 @@ def read_image_file(path: str, format: str, decoding: Decoding) -> ImageFile:
     try:
         with open(path, "rb") as file:
             digest = hashlib.blake2b(file.read(), digest_size=16).digest()
-        pixels, (height, width) = read_crop(path, format, _choose_all, ENOUGH, decoding)
-        image = Image.fromarray(make_visible(pixels, format)).convert("L")
+        picture, (height, width) = read_small(path, format, decoding, ENOUGH)
+        image = picture.convert("L")
     except InputError as error:
         return ImageFile(kind, str(error))
     except OSError as error:

@@ -81,12 +81,12 @@ class Inspection:
 
     @functools.cached_property
     def sizes(self) -> dict[str, np.ndarray]:
-        """By data set, height and width of its images: of the files or, where they can't be read, as stated."""
+        """By data set, height and width of its images: as stated or, where nothing is, of the files; else 0."""
         sizes = {}
         for split in self.loaded:
             found = [self.files.get(path) for path in split.paths]
             read = np.array([(file.height, file.width) if file else (0, 0) for file in found], int).reshape(-1, 2)
-            sizes[split.name] = np.where(read > 0, read, split.sizes)
+            sizes[split.name] = np.where(split.sizes > 0, split.sizes, read)
         return sizes
 
 

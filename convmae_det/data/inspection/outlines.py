@@ -70,7 +70,7 @@ def is_polygon(polygon: Sequence[float]) -> bool:
 
 
 def compute_mask_corners(entries: Sequence[dict], polygons: Polygons) -> np.ndarray:
-    """Computes the least x and y and the largest of the masks of objects, (m, 4); nan of those without one."""
+    """Computes the least x and y and the largest of the masks of objects, (m, 4) float; nan of those without one."""
     corners = np.full((len(entries), 4), np.nan)
     if len(polygons.objects):
         owners, starts = np.unique(polygons.objects, return_index=True)

@@ -185,13 +185,27 @@ def _gather_objects(
 
 
 def describe_objects(
-    split: Split, objects: Objects, chosen: np.ndarray, details: Sequence[str] | None = None
+    split: Split,
+    objects: Objects,
+    chosen: np.ndarray,
+    details: Sequence[str] | None = None,
+    other_boxes: np.ndarray | None = None,
 ) -> list[Example]:
-    """Describes each of the chosen objects, (m,) bool, by its class and a detail."""
+    """Describes objects for a finding.
+
+    Args:
+        split: their data set
+        objects: all of them
+        chosen: (m,) bool, those to describe
+        details: what there is to say of each of all objects, beside its class
+        other_boxes: (m, 4) float, x y width height of a second box for each of all objects
+    """
     examples = []
     for index in np.flatnonzero(chosen).tolist():
         detail = ", ".join(filter(None, [split.classes[objects.labels[index]], details[index] if details else ""]))
-        examples.append(Example((split.paths[objects.images[index]],), detail, objects.entries[index]["id"]))
+        boxes = [tuple(boxes[index].tolist()) for boxes in (objects.boxes, other_boxes) if boxes is not None]
+        path, number = split.paths[objects.images[index]], objects.entries[index]["id"]
+        examples.append(Example((path,), detail, number, tuple(boxes)))
     return examples
 
 

@@ -24,11 +24,13 @@ class Histogram(NamedTuple):
     Attributes:
         title: what is counted
         bins: what each bin is called
+        starts: where each begins, the same in short
         counts: by the name of a data set, the number in each bin
     """
 
     title: str
     bins: Sequence[str]
+    starts: Sequence[str]
     counts: dict[str, list[int]]
 
 
@@ -38,26 +40,24 @@ def compute_histograms(data: Inspection) -> list[Histogram]:
     ratios = {split.name: compute_ratios(objects) for split, objects in data.annotated}
     images = {split.name: data.sizes[split.name].max(axis=1) for split in data.loaded if len(split.paths)}
     shapes = ["below 1:5", "1:5–1:2", "1:2–1:1", "1:1–2:1", "2:1–5:1", "5:1 and more"]
+    starts = ["0", "1:5", "1:2", "1:1", "2:1", "5:1"]
+    size = "objects by size at the network's input, the root of the box's area in pixels"
     rows = (
-        (
-            "objects by size at the network's input, the root of the box's area in pixels",
-            SIDES,
-            _name_bins(SIDES),
-            sides,
-        ),
-        ("objects by shape, width to height of the box", RATIOS, shapes, ratios),
-        ("images by longer side in pixels", IMAGE_SIDES, _name_bins(IMAGE_SIDES), images),
+        (size, SIDES, *_name_bins(SIDES), sides),
+        ("objects by shape, width : height of the box", RATIOS, shapes, starts, ratios),
+        ("images by size, the longer side in pixels", IMAGE_SIDES, *_name_bins(IMAGE_SIDES), images),
     )
     return [
-        Histogram(title, names, {name: _count(values, edges) for name, values in by_split.items()})
-        for title, edges, names, by_split in rows
+        Histogram(title, bins, starts, {name: _count(values, edges) for name, values in by_split.items()})
+        for title, edges, bins, starts, by_split in rows
         if any(map(len, by_split.values()))
     ]
 
 
-def _name_bins(edges: Sequence[int]) -> list[str]:
+def _name_bins(edges: Sequence[int]) -> tuple[list[str], list[str]]:
+    """Names the bins between edges, and where they start."""
     middle = [f"{low}–{high}" for low, high in itertools.pairwise(edges)]
-    return [f"below {edges[0]}", *middle, f"{edges[-1]} and more"]
+    return [f"below {edges[0]}", *middle, f"{edges[-1]} and more"], ["0", *map(str, edges)]
 
 
 def _count(values: np.ndarray, edges: Sequence[float]) -> list[int]:

@@ -43,16 +43,18 @@ def describe(part: str) -> dict:
 def drawn(tmp_path_factory):
     """A folder with the images of both parts."""
     folder = tmp_path_factory.mktemp("drawn")
-    for seed, (part, number) in enumerate((part, number) for part in PARTS for number in range(PARTS[part])):
-        draw(seed).save(folder / f"{part}{number}.png")
+    names = [f"{part}{number}.png" for part, count in PARTS.items() for number in range(count)]
+    for seed, name in enumerate(names):
+        draw(seed).save(folder / name)
     return folder
 
 
 @pytest.fixture
 def data(drawn, tmp_path, catalog):
-    """The parts' contents and the folder of their images, to be changed, and `check(pairs)`, which looks for faults.
+    """What a test changes: `train` and `test`, contents of annotation files, and the files in the folder `photos`.
 
-    It takes KEY VALUE pairs and gives an account.
+    `draw(seed)` draws an image, of which that of train3.png has the seed 3; `replace(name, image)` puts it in place of
+    another. `check(KEY, VALUE, …)` looks for faults, and gives an account.
     """
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -71,7 +73,7 @@ def data(drawn, tmp_path, catalog):
         cfg = read_request("", words["train"], words["test"] if test else [], pairs)
         return give_account(inspect_data(cfg, configured, threads=1))
 
-    data.replace, data.check = replace, check
+    data.draw, data.replace, data.check = draw, replace, check
     return data
 
 

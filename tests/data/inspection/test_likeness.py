@@ -21,13 +21,13 @@ def clusters(draw):
 @given(clusters(), st.integers(1, 8))
 def test_near_hashes(hashes, most):
     pairs = itertools.combinations(range(len(hashes)), 2)
-    expected = [[i, j] for i, j in pairs if bin(int(hashes[i]) ^ int(hashes[j])).count("1") <= most]
+    expected = [[i, j] for i, j in pairs if (int(hashes[i]) ^ int(hashes[j])).bit_count() <= most]
     assert find_near(hashes, most).tolist() == expected
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=5))
 def test_bits_are_counted(numbers):
-    assert count_bits(np.array(numbers, np.uint64)).tolist() == [bin(number).count("1") for number in numbers]
+    assert count_bits(np.array(numbers, np.uint64)).tolist() == [number.bit_count() for number in numbers]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=12))

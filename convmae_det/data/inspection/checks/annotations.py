@@ -21,7 +21,7 @@ def refused_entries(data: Inspection) -> Findings:
             count = len(split.refused)
             yield Finding(
                 Severity.ERROR,
-                f"{split.source or split.name}: {format_count(count, 'entry')} can't be used",
+                f"{format_count(count, 'entry')} of {split.source or split.name} can't be used",
                 "correct the file, which must be in COCO's format: training doesn't begin before; the other checks "
                 "have left them out",
                 count,

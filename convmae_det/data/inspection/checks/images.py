@@ -93,7 +93,7 @@ def turned_photos(data: Inspection) -> Findings:
         if sentence := describe_turned(kinds, len(kinds), data.cfg):
             turned = [Example((kind.name,), f"EXIF orientation {kind.orientation}") for kind in kinds if kind.is_turned]
             problem, _, advice = sentence.partition(": ")
-            yield Finding(Severity.WARNING, f"{split.name}: {problem}", advice, len(turned), turned)
+            yield Finding(Severity.WARNING, f"in {split.name}, {problem}", advice, len(turned), turned)
 
 
 def pages_of_files(data: Inspection) -> Findings:
@@ -102,7 +102,7 @@ def pages_of_files(data: Inspection) -> Findings:
         if sentence := describe_pages(kinds, len(kinds), data.cfg):
             paged = [Example((kind.name,), f"{kind.pages} pages") for kind in kinds if kind.pages > 1]
             problem, _, advice = sentence.partition("; ")
-            yield Finding(Severity.NOTE, f"{split.name}: {problem}", advice, len(paged), paged)
+            yield Finding(Severity.NOTE, f"in {split.name}, {problem}", advice, len(paged), paged)
 
 
 def what_reading_said(data: Inspection) -> Findings:

@@ -40,12 +40,14 @@ def boxes_unlike_masks(data: Inspection) -> Findings:
         with np.errstate(invalid="ignore"):
             unlike = (apart > UNLIKE) & (compute_overlap(found, objects.corners) < LEAST_OVERLAP)
         if count := int(unlike.sum()):
+            details = [f"up to {pixels:.0f} pixels apart" for pixels in apart]
+            boxes_of_masks = np.concatenate([found[:, :2], found[:, 2:] - found[:, :2]], axis=1)
             yield Finding(
                 Severity.WARNING,
                 f"box and mask of {format_count(count, 'object')} of {split.name} disagree",
                 "correct one of them: training with masks takes the box of the mask, evaluation that of the file",
                 count,
-                describe_objects(split, objects, unlike, [f"up to {pixels:.0f} pixels apart" for pixels in apart]),
+                describe_objects(split, objects, unlike, details, boxes_of_masks),
             )
 
 
@@ -134,7 +136,8 @@ def _describe_pairs(split: Split, objects: Objects, pairs: np.ndarray) -> list[E
         names = [split.classes[objects.labels[index]] for index in (other, one)]
         detail = f"{names[0]}, as annotation {objects.entries[one]['id']}"
         detail += f", {names[1]}" if names[0] != names[1] else ""
-        examples.append(Example((split.paths[objects.images[one]],), detail, objects.entries[other]["id"]))
+        boxes = tuple(tuple(objects.boxes[index].tolist()) for index in (other, one))
+        examples.append(Example((split.paths[objects.images[one]],), detail, objects.entries[other]["id"], boxes))
     return examples
 
 
