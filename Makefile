@@ -84,7 +84,7 @@ $(DEPENDENCIES): setup.cfg setup.py pyproject.toml
 	  || { echo "error: pip could not install the packages, for the reason above: mend it and run make setup again" >&2; exit 1; }
 	@touch $@
 
-$(READY): $(DEPENDENCIES) tools/install_detectron2.py
+$(READY): $(DEPENDENCIES) convmae_det/detectron2_installation.py
 	@echo "Looking for Detectron2"
 	@$(RUN) tools/install_detectron2.py
 	@touch $@

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # what __getattr__ gives
     from .inference.predictor import Predictor
 
 __all__ = ["ClassPredictor", "Predictor", "create_encoder", "from_pretrained", "push"]
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 # The modules of the public names, each imported when its name is first used.
 MODULES = {
@@ -36,8 +36,8 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] in ("detectron2", "fvcore", "iopath", "pycocotools"):
             raise ImportError(
-                f"convmae_det.{name} needs Detectron2, which is not installed ({error}): run make setup in a clone of "
-                "this project, which installs it (README.md)"
+                f"convmae_det.{name} needs Detectron2, which is not installed ({error}): run "
+                "`convmae-det install-detectron2`"
             ) from error
         raise
 

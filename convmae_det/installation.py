@@ -26,7 +26,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]  # of a clone; elsewhere there is no setup.cfg
 UPSTREAM = "git+https://github.com/facebookresearch/detectron2.git"
 DETECTRON2 = ("detectron2", "sal-detectron2")  # what distributions of it are called
+# What the extras of setup.cfg give whoever uses the project; dev and docs are for those who work on it.
+EXTRAS = {
+    "onnx": "`convmae-det export --format onnx`",
+    "fast": "evaluation in less time",
+    "bands": "compressed TIFF of many bands",
+    "app": "`convmae-det serve`",
+    "wandb": "curves on Weights & Biases",
+    "mlflow": "curves in MLflow",
+}
 SHOWN = ("torch", "torchvision", "timm", "numpy", "pillow", "pycocotools", "setuptools")
+SET_UP = "run `make setup` in a clone, or install convmae_det again"
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Facts:
 
 def old_python(facts: Facts) -> str | None:
     if facts.python < (3, 10):
-        return "Python 3.10 or newer is needed: remove .venv and run `make setup PYTHON=python3.12`"
+        return "Python 3.10 or newer is needed: in a clone, remove .venv and run `make setup PYTHON=python3.12`"
     return None
 
 
@@ -58,10 +68,10 @@ def missing_or_old_packages(facts: Facts) -> str | None:
     old = [
         f"{name} {facts.versions[name]} (needs {minimum})"
         for name, minimum in facts.minimums.items()
-        if name in facts.versions and parse_release(facts.versions[name]) < parse_release(minimum)
+        if name in facts.versions and is_older(facts.versions[name], minimum)
     ]
     wrong = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("too old", old)) if names]
-    return f"packages {'; '.join(wrong)}; run `make setup`" if wrong else None
+    return f"packages {'; '.join(wrong)}; {SET_UP}" if wrong else None
 
 
 def broken_torch(facts: Facts) -> str | None:
@@ -98,20 +108,20 @@ def broken_detectron2(facts: Facts) -> str | None:
     if not reason or "torch" in facts.failures:
         return None
     if "No module named 'detectron2'" in reason:
-        return "Detectron2 is missing: in a clone, run `make setup`, or `python tools/install_detectron2.py`"
+        return "Detectron2 is missing: run `convmae-det install-detectron2`, or, in a clone, `make setup`"
     if re.search(r"no attribute '(LINEAR|bool|float|int|object)'", reason):
         return (
             f"this Detectron2 is too old for the installed Pillow and numpy ({reason}): remove it by "
-            "`pip uninstall detectron2` and run `python tools/install_detectron2.py`"
+            "`pip uninstall detectron2` and run `convmae-det install-detectron2`"
         )
-    return f"Detectron2 does not import ({reason}): mend what is named above, then `python tools/install_detectron2.py`"
+    return f"Detectron2 does not import ({reason}): mend what is named above, then `convmae-det install-detectron2`"
 
 
 def broken_project(facts: Facts) -> str | None:
     reason = facts.failures.get("convmae_det")
     others = facts.failures.keys() - {"convmae_det", "detectron2._C"}
     if reason and not others:
-        return f"convmae_det does not import ({reason}): run `make setup`, and look in `git status` for lost files"
+        return f"convmae_det does not import ({reason}): {SET_UP}, and look in `git status` for lost files"
     return None
 
 
@@ -132,9 +142,9 @@ PROBLEMS = (
 def missing_compiled_part(facts: Facts) -> str | None:
     if "detectron2._C" in facts.failures and "detectron2" not in facts.failures:
         return (
-            "Detectron2's compiled part is absent, so COCO evaluation takes the slower pycocotools, and rotated boxes "
-            "and deformable convolutions do not work; none is needed here, and a build from source has them: "
-            f"`make setup DETECTRON2={UPSTREAM}`"
+            "Detectron2's compiled part is absent, so rotated boxes and deformable convolutions do not work, and "
+            "COCO's evaluation is slower without the extra fast; none is needed here, and a build from source has all: "
+            f"`convmae-det install-detectron2 --source {UPSTREAM}`"
         )
     return None
 
@@ -178,6 +188,10 @@ def mismatched_toolkit(facts: Facts) -> str | None:
 
 
 NOTES = (missing_compiled_part, missing_pkg_resources, cpu_torch_beside_gpu, old_driver, mismatched_toolkit)
+
+
+def is_older(version: str, other: str) -> bool:
+    return parse_release(version) < parse_release(other)
 
 
 def parse_release(version: str) -> tuple[int, ...]:
@@ -238,13 +252,19 @@ def gather_facts() -> Facts:
     )
 
 
-def read_minimums() -> dict[str, str]:
-    """Reads the lowest version of each distribution, from the clone's setup.cfg or what was installed; no extras."""
+def read_minimums(extra: str = "") -> dict[str, str]:
+    """Reads the lowest version of each distribution that the project needs, or that one of its extras does.
+
+    They are those of the clone's setup.cfg, or else of what was installed.
+    """
     setup_cfg = configparser.ConfigParser()
     if setup_cfg.read(ROOT / "setup.cfg") and setup_cfg.get("metadata", "name", fallback="") == "convmae_det":
-        lines = setup_cfg.get("options", "install_requires").split()
+        place = ("options.extras_require", extra) if extra else ("options", "install_requires")
+        lines = setup_cfg.get(*place).split()
     elif find_version("convmae_det"):
-        lines = [line for line in importlib.metadata.requires("convmae_det") or () if "extra ==" not in line]
+        wanted = f"extra=={extra}" if extra else ""
+        pairs = [line.partition(";")[::2] for line in importlib.metadata.requires("convmae_det") or ()]
+        lines = [line for line, condition in pairs if re.sub("[ '\"]", "", condition) == wanted]
     else:
         lines = []
     return dict(pair for line in lines for pair in re.findall(r"^([\w.-]+).*?>=\s*([\w.]+)", line))
@@ -281,8 +301,20 @@ def describe_facts(facts: Facts) -> Iterator[tuple[str, str]]:
     if "torch" not in facts.failures:
         for device in describe_devices(facts):
             yield "device", device
+    for extra, gives in EXTRAS.items():
+        yield "extra", describe_extra(extra, gives)
     for found in describe_data_sets(Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()):
         yield "data", found
+
+
+def describe_extra(extra: str, gives: str) -> str:
+    """Describes what an extra of setup.cfg has, or would give."""
+    minimums = read_minimums(extra)
+    versions = {name: find_version(name) for name in minimums}
+    if all(version and not is_older(version, minimums[name]) for name, version in versions.items()):
+        has = ", ".join(f"{name} {version}" for name, version in versions.items())
+        return f"{extra}: {has}"
+    return f"{extra}: not there; `pip install 'convmae_det[{extra}]'` brings {gives}"
 
 
 def find_origin_of_detectron2(package: Path) -> str:

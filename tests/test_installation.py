@@ -1,6 +1,7 @@
 """Each trap of an installation is told apart and gets its fix; the facts are those of this machine."""
 
 import ast
+import configparser
 import json
 import os
 import re
@@ -53,7 +54,7 @@ NO_NMS = "RuntimeError: operator torchvision::nms does not exist"
 # check, what is wrong, what its sentence says
 TRAPS = [
     (installation.old_python, {"python": (3, 9)}, "PYTHON=python3.12"),
-    (installation.missing_or_old_packages, without("yacs"), "missing: yacs; run `make setup`"),
+    (installation.missing_or_old_packages, without("yacs"), "missing: yacs; run `make setup` in a clone"),
     (
         installation.missing_or_old_packages,
         with_version("torch", "2.5.1+cu124"),
@@ -70,7 +71,7 @@ TRAPS = [
     (
         installation.broken_detectron2,
         failing(detectron2="ModuleNotFoundError: No module named 'detectron2'"),
-        "missing: in a clone, run `make setup`",
+        "missing: run `convmae-det install-detectron2`",
     ),
     (
         installation.broken_detectron2,
@@ -82,7 +83,7 @@ TRAPS = [
     (
         installation.missing_compiled_part,
         {"failures": {"detectron2._C": "ImportError: cannot import name '_C'"}},
-        "COCO evaluation.*rotated boxes.*deformable.*DETECTRON2=",
+        "rotated boxes.*deformable.*evaluation.*--source",
     ),
     (installation.missing_pkg_resources, {"pkg_resources": False}, "model_zoo.*setuptools<82"),
     (
@@ -137,13 +138,18 @@ def test_required_versions_come_from_the_clone_or_from_what_was_installed(monkey
         monkeypatch.setattr(installation, "ROOT", tmp_path)
         monkeypatch.setattr(installation, "find_version", lambda name: "1.0")
         requirements = ["torch>=2.6", "omegaconf<2.4,>=2.1", "fvcore>=0.1", "pycocotools>=2.0.8"]
-        requirements += ['hypothesis>=6.100; extra == "dev"', 'detectron2>=1; extra == "dev"']
+        requirements += [
+            'hypothesis>=6.100; extra == "dev"',
+            'detectron2>=1; extra == "dev"',
+            "onnx>=1.16;extra=='onnx'",
+        ]
         monkeypatch.setattr(installation.importlib.metadata, "requires", lambda name: requirements)
     minimums = installation.read_minimums()
     assert minimums["torch"] == "2.6"
     assert {"omegaconf", "fvcore", "pycocotools"} <= minimums.keys()
-    for module in ("hypothesis", "detectron2"):
+    for module in ("hypothesis", "detectron2", "onnx"):
         assert module not in minimums
+    assert installation.read_minimums("onnx")["onnx"] == "1.16"
 
 
 def test_failure_of_turns_whatever_is_raised_into_one_line():
@@ -152,6 +158,24 @@ def test_failure_of_turns_whatever_is_raised_into_one_line():
 
     assert installation.find_failure(broken) == "AttributeError: first line"
     assert installation.find_failure(lambda: None) is None
+
+
+# --- extras
+
+
+def test_each_extra_for_users_is_described():
+    setup_cfg = configparser.ConfigParser()
+    setup_cfg.read(installation.ROOT / "setup.cfg")
+    assert installation.EXTRAS.keys() == set(setup_cfg["options.extras_require"]) - {"dev", "docs"}
+
+
+@pytest.mark.parametrize("version", [None, "1.9.1", "2.0"])
+def test_an_extra_is_there_or_says_what_it_would_give(monkeypatch, version):
+    monkeypatch.setattr(installation, "read_minimums", lambda extra: {"gadget": "2.0"})
+    monkeypatch.setattr(installation, "find_version", lambda name: version)
+    line = installation.describe_extra("fun", "a picture of it")
+    missing = "fun: not there; `pip install 'convmae_det[fun]'` brings a picture of it"
+    assert line == ("fun: gadget 2.0" if version == "2.0" else missing)
 
 
 # --- data sets
@@ -210,7 +234,7 @@ def hide(folder: Path, *modules: str) -> str:
 def test_without_detectron2_it_says_how_to_install_it(python, tmp_path):
     run = run_doctor(python, PYTHONPATH=hide(tmp_path, "detectron2"))
     assert run.returncode == 1
-    assert re.search("problem: Detectron2 is missing.*make setup.*install_detectron2", run.stdout)
+    assert re.search("problem: Detectron2 is missing.*install-detectron2.*make setup", run.stdout)
 
 
 def test_it_works_where_everything_is_broken(tmp_path):

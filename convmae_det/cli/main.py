@@ -41,6 +41,7 @@ COMMANDS = {
     "push": "publish a model on the Hugging Face hub",
     "analyze": "measure parameters, operations, memory and time by image size",
     "doctor": "say what is installed here, and how to mend what is wrong",
+    "install-detectron2": "install Detectron2, which is not on PyPI under its own name",
     "demo-summary": "say what the demonstration of `make demo` has come to",
 }
 # How warnings begin that are left out.

@@ -376,6 +376,8 @@ print("detectron2" in sys.modules, "Predictor" in dir(convmae_det), hasattr(conv
     assert_near(hub, own, 0)
     assert_near(published, features(create_encoder(pretrained=GOLDEN / "det_window8_checkpoint.pth"), images), 0)
     predictor, from_pretrained, rest = done.stdout.strip().splitlines()
-    assert predictor.startswith("ImportError convmae_det.Predictor needs Detectron2") and "make setup" in predictor
-    assert from_pretrained.startswith("InputError") and "make setup" in from_pretrained
+    assert (
+        predictor.startswith("ImportError convmae_det.Predictor needs Detectron2") and "install-detectron2" in predictor
+    )
+    assert from_pretrained.startswith("InputError") and "install-detectron2" in from_pretrained
     assert rest == "False True False"
