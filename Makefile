@@ -9,7 +9,7 @@ DEPENDENCIES := $(VENV)/.dependencies-installed
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint test-slow demo doctor clean rebuild
+.PHONY: help setup test lint test-slow docs demo doctor clean rebuild
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,12 @@ lint: $(READY) ## check style, formatting and types; `ruff check --fix` and `ruf
 test-slow: $(READY) ## run the tests that take minutes
 	@echo "Running the slow tests"
 	@$(RUN) -m pytest -m slow tests/slow
+
+# -W: a link that leads nowhere, or a page that the index doesn't list, is an error.
+docs: $(READY) ## build the site of the documentation into output/docs
+	@echo "Building the documentation into output/docs"
+	@$(RUN) -m sphinx -W --keep-going -q -b html docs output/docs
+	@echo "Open output/docs/index.html"
 
 DEMO := output/quickstart
 SHAPES := datasets/shapes
@@ -63,8 +69,8 @@ doctor: ## say what is installed, and how to mend what is wrong
 	@if [ -x $(RUN) ]; then $(RUN) tools/doctor.py; else $(PYTHON) tools/doctor.py; fi
 
 clean: ## remove caches and what the demo made; .venv and other outputs stay
-	@echo "Removing caches, build leftovers, datasets/shapes and output/quickstart"
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis datasets/shapes output/quickstart
+	@echo "Removing caches, build leftovers, datasets/shapes, output/docs and output/quickstart"
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis datasets/shapes output/docs output/quickstart
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 # A package without INSTALLER, the mark that pip sets last, was cut off while being installed. Forgetting its metadata

@@ -2,19 +2,18 @@
 
 import ast
 import configparser
-import os
 import re
-import shutil
-import subprocess
+import runpy
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from reference.packages import PIP, build, copy_source, libraries, succeed
 
 import convmae_det
 
@@ -26,21 +25,14 @@ COMMANDS = {"train", "pretrain", "predict", "convert", "export", "reconstruct", 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A copy of the project, for building writes into its folder."""
-    folder = tmp_path_factory.mktemp("source")
-    for path in ROOT.iterdir():
-        if path.name in ("benchmarks", "configs", "convmae_det", "docs", "tests", "tools"):
-            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif path.is_file():
-            shutil.copy(path, folder)
-    return folder
+    return copy_source(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="module")
 def built(source, tmp_path_factory):
-    """A folder with a source distribution, and the wheel that was built from that."""
+    """A folder with a source distribution, and the wheel that was built from that, as by the workflow of a release."""
     folder = tmp_path_factory.mktemp("built")
-    succeed([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source])
+    build(source, folder, GITHUB_REPOSITORY="owner/name", GITHUB_REF_NAME="v1")
     return folder
 
 
@@ -62,24 +54,8 @@ class Installed(NamedTuple):
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
     installed = Installed(*(tmp_path_factory.mktemp(name) for name in ("target", "elsewhere")))
-    succeed([*PIP, "--target", installed.target, *built.glob("*.whl")])
+    succeed([sys.executable, *PIP, "--target", installed.target, *built.glob("*.whl")])
     return installed
-
-
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--no-index"]
-
-
-def succeed(words: list, cwd: Path | None = None, path: Iterable[str | Path] = ()) -> str:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1"}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run([str(word) for word in words], cwd=cwd, env=environment, text=True, **streams)
-    assert done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
-
-
-def libraries() -> list[str]:
-    installed = [folder for folder in sys.path if Path(folder).name in ("site-packages", "dist-packages")]
-    return [*installed, str(Path(find_spec("detectron2").origin).parents[1])]
 
 
 def test_the_wheel_holds_the_package_and_its_configurations_alone(built):
@@ -105,6 +81,34 @@ def test_the_source_distribution_holds_what_building_needs(built):
     with tarfile.open(archive) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
     assert {"LICENSE", "README.md", "setup.cfg", "setup.py", "pyproject.toml", "convmae_det/py.typed"} <= names
+    assert {"Makefile", "CITATION.cff", "docs/conf.py", "tests/conftest.py", "tools/doctor.py"} <= names
+
+
+def test_on_pypi_all_links_and_pictures_lead_into_the_repository(built):
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = file.read(name).decode()
+    description = metadata.partition("\n\n")[2]
+    targets = re.findall(r'\]\((?!#)([^)\s]+)|(?:src|srcset|href)="([^"#]+)', description)
+    assert targets and all(re.match("https?://", target or other) for target, other in targets)
+    assert "(https://github.com/owner/name/blob/v1/docs/quickstart.md)" in description
+    assert "Project-URL: Source, https://github.com/owner/name\n" in metadata
+
+
+def test_links_and_pictures_are_told_apart(monkeypatch, tmp_path):
+    """A picture may lie in a link, and a link needs no file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GITHUB_REPOSITORY", "owner/name")
+    monkeypatch.setattr("setuptools.setup", lambda **options: None)
+    (tmp_path / "README.md").write_text(
+        '[![badge](a.svg)](b.md) <img src="c.png"> <a href="d.md"> [e](#e) [f](https://f/) ![g](https://g/)'
+    )
+    raw, blob = "https://raw.githubusercontent.com/owner/name/main", "https://github.com/owner/name/blob/main"
+    assert runpy.run_path(str(ROOT / "setup.py"))["read_description"]() == (
+        f'[![badge]({raw}/a.svg)]({blob}/b.md) <img src="{raw}/c.png"> <a href="{blob}/d.md"> '
+        "[e](#e) [f](https://f/) ![g](https://g/)"
+    )
 
 
 def test_the_encoder_runs_without_detectron2(installed):
@@ -149,7 +153,7 @@ def test_a_command_runs_with_a_configuration_that_builds_on_an_installed_one(ins
 
 
 def test_an_editable_install_has_the_configurations_of_the_clone(source, tmp_path):
-    succeed([*PIP, "--no-build-isolation", "--target", tmp_path, "--editable", source])
+    succeed([sys.executable, *PIP, "--no-build-isolation", "--target", tmp_path, "--editable", source])
     program = """
 import site, sys
 site.addsitedir(sys.argv[1])
@@ -172,12 +176,16 @@ DISTRIBUTIONS = {
 }
 PLUGINS = {
     "build",
+    "furo",
+    "ipykernel",
+    "myst-parser",
     "onnx",
     "onnxruntime",
     "pyrefly",
     "pytest-xdist",
     "ruff",
     "setuptools",
+    "sphinx",
     "wheel",
 }  # used without an import
 OWN = {"convmae_det", "detectron2", "benchmarks", *(path.stem for path in ROOT.glob("*.py"))}
