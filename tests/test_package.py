@@ -179,6 +179,7 @@ PLUGINS = {
     "furo",
     "ipykernel",
     "myst-parser",
+    "nbclient",
     "onnx",
     "onnxruntime",
     "pyrefly",
