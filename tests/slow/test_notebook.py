@@ -6,6 +6,8 @@ import pytest
 
 from convmae_det import installation
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOK = Path(__file__).parents[2] / "docs/notebooks/quickstart.ipynb"
 
 

@@ -3,7 +3,10 @@
 import os
 import sys
 
+import pytest
 from reference.packages import PIP, ROOT, build, copy_source, libraries, succeed
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_first_steps_work_from_the_wheel_alone(tmp_path):
