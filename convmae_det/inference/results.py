@@ -115,7 +115,7 @@ class Results:
         with atomic_write(path) as file:
             file.write(json.dumps(self.objects).encode())
         predictor = self.predictor
-        if predictor.thresholds_file:
+        if predictor.score_thresholds and predictor.thresholds_file:
             used = dict(zip(predictor.class_names, predictor.score_thresholds, strict=True))
             with atomic_write(self.folder / THRESHOLDS) as file:
                 file.write(json.dumps({"source": predictor.thresholds_file, "classes": used}).encode())

@@ -22,8 +22,8 @@ GAP = 8  # pixels between images that are compared
 MOST_FIGURES, MOST_OPEN, MOST_LISTED = 6, 6, 200  # examples: with pictures, in a table that is open, in any table
 MOST_COMPARED = 3  # images in a picture
 COLOURS = (
-    "In the pictures below, a red box is that of the annotation that is named; an orange one is what disagrees with it, "
-    "the box around its mask or another annotation."
+    "In the pictures below, a red box is that of the annotation that is named; an orange one is what disagrees with "
+    "it, the box around its mask or another annotation."
 )
 TITLES = {Severity.ERROR: "Errors", Severity.WARNING: "Warnings", Severity.NOTE: "Notes"}
 

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from markupsafe import Markup, escape
 
 from ..evaluation.error_kinds import CORRECT
-from ..visualization.predictions import choose_colour
+from ..visualization.colours import class_colour
 from .charts import Axis, Bar, Line, Stack, draw_bars, draw_columns, draw_lines, draw_matrix
 from .detector_results import DetectorResults
 from .errors import KINDS, OUTLINES, TASKS
@@ -132,7 +132,7 @@ def _build_classes(tasks: Mapping) -> Section:
 
 def find_colour(index: int) -> str:
     """Finds the colour of a class, which it has in all pictures, as CSS: somewhat darker on white, lighter on black."""
-    return "color-mix(in srgb, rgb({},{},{}) 78%, var(--ink))".format(*choose_colour(index))
+    return "color-mix(in srgb, rgb({},{},{}) 78%, var(--ink))".format(*class_colour(index))
 
 
 def _round_threshold(value: float | None) -> Cell | None:

@@ -83,7 +83,7 @@ def check_masks(content: dict, path: str | os.PathLike) -> None:
         InputError: one has not.
     """
     for annotation in content["annotations"]:
-        if problem := next(_find_evaluation_problems(annotation, True), None):
+        if problem := next(find_evaluation_problems(annotation, True), None):
             raise InputError(f"{path}: annotation {annotation['id']} {problem}")
 
 
