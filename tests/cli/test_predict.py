@@ -145,6 +145,11 @@ def test_thresholds_and_classes_choose_what_is_kept(run, place):
     threshold = sorted(entry["score"] for entry in everything)[len(everything) // 2]
     assert run("images", "--score-threshold", threshold) == 0
     assert results() == [entry for entry in everything if entry["score"] >= threshold]
+    halves = {name: threshold if number % 2 else 0.0 for number, name in enumerate(CATEGORIES, start=1)}
+    Path("chosen.json").write_text(json.dumps({"overall": 0.5, "classes": halves}))
+    assert run("images", "--score-threshold", "auto", "--thresholds", "chosen.json") == 0
+    assert results() == [e for e in everything if e["score"] >= (threshold if e["category_id"] % 2 else 0)]
+    assert json.loads(Path("out/thresholds.json").read_text()) == {"source": "chosen.json", "classes": halves}
     names, first = CATEGORIES, everything[0]["category_id"]
     for classes in ([names[first - 1]], [str(first)]):
         assert run("images", "--no-pictures", "--classes", *classes) == 0
@@ -220,6 +225,8 @@ def test_interrupted_it_leaves_what_is_done(run, monkeypatch, capsys):
         (["images", "--max-frames", "0"], "--max-frames is 0"),
         (["images", "--track"], "--track follows objects through videos"),
         (["images", "--score-threshold", "2"], "score threshold is 2"),
+        (["images", "--score-threshold", "auto"], "there is no inference/thresholds.json"),
+        (["images", "--thresholds", "chosen.json"], "has no effect without --score-threshold auto"),
         (["images", "--annotations", "none.json"], "none.json can't be read"),
         (["images/b.jpg", "--output", "images"], "would replace .*b.jpg"),
         (["images", "--output", "images/a.png/out"], "can't be made"),

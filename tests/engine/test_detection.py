@@ -169,22 +169,23 @@ def list_results(tmp_path):
 
 
 FILE = "coco_instances_results.json"
+FILES = (FILE, "evaluation.json", "thresholds.json")
 
 
 @pytest.mark.parametrize(
-    "names, decay, files",
+    "names, decay, folders",
     [
-        (["a"], 0.0, [FILE]),
-        (["a", "b/c"], 0.0, [f"a/{FILE}", f"b%2Fc/{FILE}"]),
-        (["a"], 0.9, [f"a/{FILE}", f"a/ema/{FILE}"]),
-        (["a", "a/ema"], 0.9, [f"a%2Fema/{FILE}", f"a%2Fema/ema/{FILE}", f"a/{FILE}", f"a/ema/{FILE}"]),
+        (["a"], 0.0, [""]),
+        (["a", "b/c"], 0.0, ["a/", "b%2Fc/"]),
+        (["a"], 0.9, ["a/", "a/ema/"]),
+        (["a", "a/ema"], 0.9, ["a%2Fema/", "a%2Fema/ema/", "a/", "a/ema/"]),
     ],
 )
-def test_no_results_replace_others(write, make_cfg, tmp_path, names, decay, files):
+def test_no_results_replace_others(write, make_cfg, tmp_path, names, decay, folders):
     trainer = DetectionTrainer(make_cfg(*map(write, names), options=["SOLVER.EMA.DECAY", decay]))
     trainer.resume_or_load(False)
     trainer.train()
-    assert list_results(tmp_path) == sorted(files)
+    assert list_results(tmp_path) == sorted(f"{folder}{file}" for folder in folders for file in FILES)
 
 
 def test_ids_of_images_that_are_text_come_back(write, make_cfg, tmp_path):

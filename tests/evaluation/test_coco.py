@@ -15,8 +15,11 @@ from pycocotools.cocoeval import COCOeval
 
 from convmae_det.data.detection.variants import unify_content
 from convmae_det.errors import InputError
-from convmae_det.evaluation.coco import fill_areas, read_ground_truth
+from convmae_det.evaluation.coco import Evaluator, fill_areas, read_ground_truth, read_ground_truth_file
+from convmae_det.evaluation.explanation import explain_results, list_scores
 from convmae_det.evaluation.metrics import MEASURES, evaluate_results, format_table
+from convmae_det.evaluation.results_file import list_tasks_of_results, read_results
+from convmae_det.evaluation.thresholds import read_thresholds
 
 SIDE = 300
 
@@ -176,6 +179,24 @@ def test_names_in_the_table():
     cells = [cell.strip() for line in table.splitlines() for cell in line.split("|")]
     for name in ("1", "02", "a/b", "円盤"):
         assert cells[cells.index(name) + 1] == f"{scores[f'AP-{name}']:.3f}"
+
+
+def test_the_evaluator_leaves_what_evaluating_its_results_gives(catalog, tmp_path):
+    truth, results = make_data()
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(truth))
+    register_coco_instances("evaluated", {}, str(path), str(tmp_path))
+    evaluator = Evaluator("evaluated", ("bbox", "segm"), str(tmp_path / "out"))
+    evaluator.results = [result | {"category_id": [4, 9].index(result["category_id"])} for result in results]
+    scores = evaluator.evaluate()
+    assert equal(scores, evaluate_results(truth, results, ("bbox", "segm")))
+    read = read_ground_truth_file(str(path))
+    found = read_results(tmp_path / "out" / "coco_instances_results.json", read)
+    explanation = explain_results(read, found, list_tasks_of_results(found), verdicts=False)
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == explanation
+    assert equal(list_scores(explanation), scores)
+    (a, b), path = explanation["tasks"]["segm"]["classes"], tmp_path / "out" / "thresholds.json"
+    assert read_thresholds(path, ["a", "b"]) == [a["threshold"], b["threshold"]]
 
 
 def test_ground_truth_is_that_of_a_file_or_of_a_function(catalog, tmp_path):

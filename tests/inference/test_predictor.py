@@ -1,5 +1,6 @@
 import gc
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -88,6 +89,27 @@ def test_an_image_is_turned_upright_and_left_as_it_is(predictor, paths):
     turned.getexif()[0x0112] = 6  # turn by 90 degrees clockwise to show it
     assert_same(predictor(turned), predictor(image))
     assert turned.getexif()[0x0112] == 6
+
+
+def test_each_class_may_have_its_own_threshold(predictor, make, paths, folder):
+    found = predictor(paths[0])
+    names = [name for _, name in CATEGORIES]
+    least = [found.scores[found.pred_classes == number].median().item() for number in range(len(names))]
+    path = folder / "inference" / "thresholds.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"overall": 0.5, "classes": dict(zip(names, least, strict=True))}))
+    strict = make(score_threshold="auto")
+    assert strict.score_thresholds == least and strict.thresholds_file == str(path)
+    kept = strict(paths[0])
+    assert_same(kept, found[found.scores >= torch.tensor(least)[found.pred_classes]])
+    assert 0 < len(kept) < len(found) and set(kept.pred_classes.tolist()) == set(range(len(names)))
+    other = folder / "other.json"
+    other.write_text(json.dumps({"overall": 0.5, "classes": {"dog": 0.5}}))
+    with pytest.raises(InputError, match="other.json has thresholds of dog, but the detector's classes are dog, cat"):
+        make(score_threshold="auto", thresholds=other)
+    path.unlink()
+    with pytest.raises(InputError, match="there is no inference/thresholds.json beside the weights"):
+        make(score_threshold="auto")
 
 
 @pytest.mark.parametrize("format", ["BGR", "RGB"])
@@ -233,6 +255,7 @@ def test_configurations_that_will_not_do(make, pairs, sentence):
     ("options", "sentence"),
     [
         ({"score_threshold": 50}, "score threshold is 50"),
+        ({"score_threshold": "high"}, "score threshold is 'high'"),
         ({"batch_size": 0}, "batch size is 0"),
         ({"device": "gpu"}, "'gpu'"),
         ({"precision": "half"}, "TEST.PRECISION is 'half'"),
