@@ -7,6 +7,7 @@ Python objects, and so include indexing them.
 
 import argparse
 import contextlib
+import functools
 import importlib
 import io
 import sys
@@ -48,8 +49,7 @@ def measure(args: argparse.Namespace) -> dict:
     tasks = {}
     for task in args.tasks:
         metrics: dict[str, np.ndarray] = {}
-        ways = list_ways(task, truth, detections)
-        runs = {name: (lambda name=name, way=way: metrics.update({name: way()})) for name, way in ways.items()}
+        runs = {name: _keep(name, way, metrics) for name, way in list_ways(task, truth, detections).items()}
         seconds = measure_medians(runs, args.repeats, "cpu")
         difference = {name: float(np.abs(found - metrics[REFERENCE]).max()) for name, found in metrics.items()}
         tasks[task] = {
@@ -82,8 +82,8 @@ def list_ways(task: str, truth: COCO, detections: list[dict]) -> dict[str, Calla
     for name, (module, kind) in FASTER.items():
         with contextlib.suppress(ImportError):
             found[name] = getattr(importlib.import_module(module), kind)
-    ways = {
-        name: (lambda kind=kind: evaluate_as_detectron2(task, kind, truth, detections)) for name, kind in found.items()
+    ways: dict[str, Callable[[], np.ndarray]] = {
+        name: functools.partial(evaluate_as_detectron2, task, kind, truth, detections) for name, kind in found.items()
     }
 
     def collect(scores: Mapping) -> np.ndarray:
@@ -92,6 +92,15 @@ def list_ways(task: str, truth: COCO, detections: list[dict]) -> dict[str, Calla
     ways[METRICS] = lambda: collect(evaluate_results(truth.dataset, detections, (task,))[task])
     ways[EXPLAINED] = lambda: collect(explain_results(truth.dataset, detections, (task,))["tasks"][task]["metrics"])
     return ways
+
+
+def _keep(name: str, way: Callable[[], np.ndarray], metrics: dict) -> Callable[[], None]:
+    """Makes a function that leaves what `way` returns under the name in `metrics`."""
+
+    def run() -> None:
+        metrics[name] = way()
+
+    return run
 
 
 def evaluate_as_detectron2(task: str, kind: type, truth: COCO, detections: list[dict]) -> np.ndarray:
