@@ -11,19 +11,15 @@ convmae_det/config/defaults.py and Detectron2's own. Exit status: 0; 1 with a se
 Ctrl-C or SIGTERM, with a checkpoint from which --resume goes on.
 """
 
-import logging
 from argparse import Namespace
 
 from detectron2.config import CfgNode
-from detectron2.utils import comm
 
 from ..engine.launch import run
 from ..engine.pretraining import PretrainingTrainer
+from ..engine.reporting import report_run
 from ..errors import InputError
-from ..report.writing import write_report_at_end
 from .arguments import parse_training
-
-logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,6 +37,5 @@ def pretrain(cfg: CfgNode, args: Namespace) -> object:
     trainer = PretrainingTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     results = trainer.train()
-    if comm.is_main_process() and (path := write_report_at_end(cfg.OUTPUT_DIR, cfg)):
-        logger.info(f"Report: {path}")
+    report_run(cfg.OUTPUT_DIR)
     return results

@@ -12,18 +12,14 @@ convmae_det/config/defaults.py and Detectron2's own. Exit status: 0; 1 with a se
 Ctrl-C or SIGTERM, with a checkpoint from which --resume goes on.
 """
 
-import logging
 from argparse import Namespace
 
 from detectron2.config import CfgNode
-from detectron2.utils import comm
 
 from ..engine.launch import run
+from ..engine.reporting import report_run
 from ..engine.tasks import choose_trainer
-from ..report.writing import write_report_at_end
 from .arguments import parse_training
-
-logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,10 +35,10 @@ def train(cfg: CfgNode, args: Namespace) -> object:
     task = choose_trainer(cfg)
     if args.eval_only:
         results = task.evaluate(cfg, resume=args.resume)
-    else:
-        trainer = task(cfg)
-        trainer.resume_or_load(resume=args.resume)
-        results = trainer.train()
-    if comm.is_main_process() and (path := write_report_at_end(cfg.OUTPUT_DIR, cfg)):
-        logger.info(f"Report: {path}")
+        report_run(cfg.OUTPUT_DIR, cfg)
+        return results
+    trainer = task(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    results = trainer.train()
+    report_run(cfg.OUTPUT_DIR)
     return results

@@ -40,7 +40,7 @@ def write_report(folder: str | Path, output: str | Path = "", cfg: CfgNode | Non
     Args:
         folder: OUTPUT_DIR of a run, or a folder of several, or of a study
         output: the file; empty: report.html in the folder
-        cfg: of the run; None: its config.yaml
+        cfg: of an evaluation with other settings than the run's; None: its config.yaml
 
     Returns:
         the file
@@ -114,7 +114,7 @@ def build_chapter(folder: Path, title: str, budget: Budget, cfg: CfgNode | None 
         folder: where it lies
         title: of the chapter
         budget: what pictures may take
-        cfg: of the run; None: its config.yaml
+        cfg: as for :func:`write_report`
     """
     if (folder / STUDY).is_file():
         result = json.loads((folder / STUDY).read_bytes())
@@ -124,19 +124,21 @@ def build_chapter(folder: Path, title: str, budget: Budget, cfg: CfgNode | None 
         curves = read_metrics(str(folder))
     except InputError as error:
         problems.append(end_sentence(f"There are no curves: {error}"))
-    if cfg is None:
+    own = cfg
+    if cfg is None or (folder / CONFIG).is_file():
         try:
-            cfg = read_config(str(folder / CONFIG), source=str(folder / CONFIG))
+            own = read_config(str(folder / CONFIG), source=str(folder / CONFIG))
         except InputError as error:
             problems.append(end_sentence(f"Without its configuration nothing more can be said of this run: {error}"))
-    sections = list(_build_sections(folder, cfg, curves, budget)) if cfg is not None else []
+    evaluated = cfg or own
+    sections = list(_build_sections(folder, evaluated, curves, budget)) if evaluated else []
     if curves:
         sections.append(build_curves(curves))
-    if cfg is not None:
-        sections.append(build_run(cfg, folder))
+    if own:
+        sections.append(build_run(own, folder))
     if problems:
         sections.append(Section("What is missing", render("problems.html", problems=problems)))
-    return Chapter(title, sections, _describe(cfg))
+    return Chapter(title, sections, _describe(own))
 
 
 def _describe(cfg: CfgNode | None) -> str:
