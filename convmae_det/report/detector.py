@@ -132,7 +132,7 @@ def _build_classes(tasks: Mapping) -> Section:
 
 def find_colour(index: int) -> str:
     """Finds the colour of a class, which it has in all pictures, as CSS: somewhat darker on white, lighter on black."""
-    return "color-mix(in srgb, rgb({},{},{}) 78%, var(--ink))".format(*class_colour(index))
+    return "color-mix(in srgb, rgb({},{},{}) 85%, var(--ink))".format(*class_colour(index))
 
 
 def _round_threshold(value: float | None) -> Cell | None:

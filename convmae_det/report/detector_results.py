@@ -12,12 +12,10 @@ from detectron2.data import MetadataCatalog
 
 from ..data.detection.catalog import check_data_sets_exist
 from ..errors import InputError
-from ..evaluation.coco import RESULTS, list_tasks, read_ground_truth
+from ..evaluation.coco import EXPLANATION, RESULTS, list_tasks, read_ground_truth
 from ..evaluation.explanation import explain_results
 from ..evaluation.result_folders import list_result_folders
 from .page import end_sentence
-
-EXPLANATION = "evaluation.json"  # what an evaluation writes beside its results: all but what became of each image
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ def _describe_threshold(found: Mapping) -> list[str]:
     if best["threshold"] is not None and best["F1"] is not None:
         sentences.append(
             f"With a score threshold of {best['threshold']:.2f}, {best['precision']:.0f} % of its detections are right "
-            f"(precision) and {best['recall']:.0f} % of the objects are found (recall): the best balance of the two."
+            f"(precision) and {best['recall']:.0f} % of the objects are found (recall): the best balance of the two. "
+            "convmae-det predict --score-threshold auto takes the best of each class."
         )
     if error is not None and error > OFF:
         bins = [entry for entry in found["calibration"]["bins"] if entry["count"]]

@@ -38,7 +38,8 @@ def test_nothing_is_wrong(explanation):
         "No kind of error stands out: none alone costs half a point of AP50.",
         "The classes with the lowest mask AP: dog (40.0); the mean is 50.0.",
         "With a score threshold of 0.40, 80 % of its detections are right (precision) and 70 % of the objects are "
-        "found (recall): the best balance of the two.",
+        "found (recall): the best balance of the two. convmae-det predict --score-threshold auto takes the best of "
+        "each class.",
     ]
 
 
