@@ -28,12 +28,12 @@ def read_request(
         InputError: a configuration that can't be read, nothing named, words that are none of these.
     """
     cfg, _ = read_keys(config_file, pairs)
+    if test_words and not words:
+        raise InputError("--test goes with a data set to train on: name it before --test.")
     if not words and not config_file:
         raise InputError(
             "There is nothing to check: name an annotation file and its folder of images, or --config-file."
         )
-    if test_words and not words:
-        raise InputError("--test goes with a data set to train on: name it before --test.")
     if words:
         cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ()
         kinds = {_put(cfg, part, role, classes) for part, role in ((words, TRAIN), (test_words, TEST)) if part}

@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convmae_det.data.inspection.likeness import count_bits, find_near, find_similar, group_equal, join_pairs
@@ -18,6 +18,7 @@ def clusters(draw):
     return np.unique(np.array(centres + changed, np.uint64))
 
 
+@settings(max_examples=40)
 @given(clusters(), st.integers(1, 8))
 def test_near_hashes(hashes, most):
     pairs = itertools.combinations(range(len(hashes)), 2)
@@ -25,11 +26,13 @@ def test_near_hashes(hashes, most):
     assert find_near(hashes, most).tolist() == expected
 
 
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=5))
 def test_bits_are_counted(numbers):
     assert count_bits(np.array(numbers, np.uint64)).tolist() == [number.bit_count() for number in numbers]
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=12))
 def test_what_looks_the_same_is_connected_in_each_part_and_between_them(images):
     """Images are four pictures; those of one differ by a bit of the hash."""
