@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -136,3 +137,12 @@ def test_no_run_is_left_alone_when_the_study_fails(run_all, runs, monkeypatch):
         run_all([{}, {}])
     with lock_folder(runs[0].folder.parents[3]):
         pass
+
+
+def test_the_time_left_of_a_run_is_that_of_its_log(tmp_path):
+    run = SimpleNamespace(folder=tmp_path)
+    assert module._find_own_eta(run) == ""
+    line = "[11/26 07:25:54] iteration {0} of 90, total_loss 1.08, 38.2 images/s, 2% of it waiting for data, {1} left\n"
+    lines = [line.format(1, "1:02:03"), line.format(2, "04:05"), "[…] Evaluating on val: batch 3 of 9, 00:07 left\n"]
+    (tmp_path / "log.txt").write_text("".join(lines))
+    assert module._find_own_eta(run) == "04:05"
