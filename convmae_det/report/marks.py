@@ -14,7 +14,7 @@ from pycocotools import mask as run_lengths
 from ..evaluation.error_kinds import CORRECT, IGNORED
 from .errors import KINDS
 
-DETAIL = 400  # parts of the longer side, which is as finely as outlines are drawn
+DETAIL, TOLERANCE = 640, 0.9  # outlines are drawn at so many pixels of the longer side, and may be off by so many
 Box = Sequence[float]  # left, top, width, height
 
 
@@ -99,21 +99,22 @@ def draw_outline(mask: object, size: tuple[int, int]) -> Iterator[str]:
         mask: polygons or run lengths, as in COCO's format; anything else has no outline
         size: (height, width) of the image
     """
-    unit = max(1.0, max(size) / DETAIL)
+    scale = DETAIL / max(size)
     if isinstance(mask, list):
         contours = [np.asarray(polygon, dtype=np.float32).reshape(-1, 2) for polygon in mask]
     elif isinstance(mask, dict):
-        pixels = run_lengths.decode(_encode(mask, size))
-        small = cv2.resize(pixels, None, fx=1 / unit, fy=1 / unit, interpolation=cv2.INTER_AREA) if unit > 1 else pixels
-        found, _ = cv2.findContours(small, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        scale = np.array(size[::-1]) / np.array(small.shape[::-1])
-        contours = [((contour[:, 0] + 0.5) * scale).astype(np.float32) for contour in found]
+        pixels = 255 * run_lengths.decode(_encode(mask, size))
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        resized = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=way) > 127
+        found, _ = cv2.findContours(resized.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        contours = [((contour[:, 0] + 0.5) / scale).astype(np.float32) for contour in found]
     else:
         return
+    digits = 0 if scale < 1 else 1
     for contour in contours:
-        corners = cv2.approxPolyDP(contour, 0.6 * unit, closed=True)[:, 0]
+        corners = cv2.approxPolyDP(contour, TOLERANCE / scale, closed=True)[:, 0]
         if len(corners) > 2:
-            yield "M" + "L".join(f"{x:.0f} {y:.0f}" if unit > 1 else f"{x:.1f} {y:.1f}" for x, y in corners) + "Z"
+            yield "M" + "L".join(f"{x:.{digits}f} {y:.{digits}f}" for x, y in corners) + "Z"
 
 
 def _encode(mask: Any, size: tuple[int, int]) -> Any:
