@@ -22,7 +22,7 @@ OUTSIDE = {"benchmarks", "tests", "tools", *(path.stem for path in [*ROOT.glob("
 LEVELS = (
     ("__main__",),
     ("cli",),
-    ("costs", "hub", "study"),
+    ("app", "costs", "hub", "study"),
     ("engine",),
     ("inference", "report"),
     ("visualization",),

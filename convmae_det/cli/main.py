@@ -27,6 +27,7 @@ COMMANDS = {
     "pretrain": "pretrain an encoder on images alone: pretrain_net.py",
     "predict": "find objects in images, folders, videos and camera pictures, or the classes of images",
     "evaluate": "say how good results are, and what is wrong with them: COCO's metrics, errors, thresholds",
+    "serve": "show a page in the browser to try a network on: drop an image, move the threshold",
     "reconstruct": "draw what a pretrained model makes of hidden patches",
     "probe": "say how well a frozen encoder tells classes apart: k-NN, a linear probe, rank",
     "plot": "draw the curves of one or several runs",

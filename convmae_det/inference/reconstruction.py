@@ -34,10 +34,56 @@ def find_images(places: Sequence[str]) -> list[str]:
     return [image if isinstance(image, str) else image["file_name"] for images in listed for image in images]
 
 
+class Reconstructor:
+    """A pretrained model in use: the middles of images, resized to MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE, as it makes them.
+
+    Attributes:
+        cfg: the configuration of Detectron2
+        model: on the device, with its decoder
+        precision: the precision.Precision that the model runs in, as TEST.PRECISION says
+    """
+
+    def __init__(self, cfg: CfgNode, weights: str):
+        """Builds the model and loads the weights of a checkpoint of pretraining.
+
+        Raises:
+            InputError: `cfg` isn't of pretraining, or a part of the model is not among the weights.
+        """
+        self.cfg = cfg
+        self.precision = choose_evaluation_precision(cfg)
+        log_precision(self.precision)
+        self.model = _load_model(cfg, weights)
+
+    def prepare(self, path: str) -> torch.Tensor:
+        """Reads the middle of an image as the model's input: (channels, size, size) uint8.
+
+        Raises:
+            InputError: it can't be read.
+        """
+        return _read_square(path, self.cfg)
+
+    def __call__(self, image: torch.Tensor, noise: torch.Tensor) -> tuple[np.ndarray, float]:
+        """Reconstructs an image of :meth:`prepare`.
+
+        Args:
+            noise: (L), decides what is hidden; see `make_noise`
+
+        Returns:
+            The panels (4, H, W, 3) uint8 RGB that `visualization.reconstructions` describes, and the loss.
+        """
+        with autocast(self.cfg.MODEL.DEVICE, self.precision.dtype):
+            panels, (loss,) = build_panels(self.model, image[None], noise[None], self.cfg.INPUT.FORMAT)
+        return panels[0], loss
+
+    def make_noise(self, image: torch.Tensor, seed: int) -> torch.Tensor:
+        """Makes noise (L) for an image, the same for each seed."""
+        return make_noise(self.model, image[None], seed)[0]
+
+
 def reconstruct_files(
     cfg: CfgNode, weights: str, paths: Sequence[str], seed: int = 0
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Reconstructs the middle of each image, resized to MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE, as TEST.PRECISION says.
+    """Reconstructs images, each with a mask of its own.
 
     Args:
         cfg: of pretraining
@@ -45,19 +91,15 @@ def reconstruct_files(
         seed: decides what is hidden
 
     Yields:
-        The panels (4, H, W, 3) uint8 RGB that `visualization.reconstructions` describes, and the loss, of each image.
+        Of each image what a `Reconstructor` returns.
 
     Raises:
         InputError: an image can't be read, or a part of the model is not among the weights; before the first is made.
     """
-    precision = choose_evaluation_precision(cfg)
-    log_precision(precision)
     images = torch.stack([_read_square(path, cfg) for path in paths])
-    model = _load_model(cfg, weights)
-    for image, noise in zip(images, make_noise(model, images, seed), strict=True):
-        with autocast(cfg.MODEL.DEVICE, precision.dtype):
-            panels, (loss,) = build_panels(model, image[None], noise[None], cfg.INPUT.FORMAT)
-        yield panels[0], loss
+    reconstruct = Reconstructor(cfg, weights)
+    for image, noise in zip(images, make_noise(reconstruct.model, images, seed), strict=True):
+        yield reconstruct(image, noise)
 
 
 def _read_square(path: str, cfg: CfgNode) -> torch.Tensor:

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from .colours import class_colour
 from .fonts import write
-from .predictions import MIN_SIDE
+from .predictions import MIN_SIDE, choose_scale
 
 LINE, TEXT, PAD = 24, 15, 6  # pixels: height of a line, of its letters, and what surrounds them
 WIDEST = 1024  # pixels of the longer side of an image, which is shrunk to it
@@ -26,7 +26,7 @@ def draw_classes(pixels: np.ndarray, found: Sequence[tuple[int, str, float]]) ->
     """
     image = Image.fromarray(pixels)
     image.thumbnail((WIDEST, WIDEST))
-    scale = -(-MIN_SIDE // max(image.size))
+    scale = choose_scale(*image.size)
     image = image.resize((scale * image.width, scale * image.height), Image.Resampling.BICUBIC)
     width = max(image.width, MIN_SIDE)
     canvas = Image.new("RGB", (width, image.height + LINE * len(found) + 2 * PAD), "white")

@@ -77,7 +77,7 @@ def draw_instances(
         (h, w, 3) uint8 RGB; H and W, or larger by the same factor
     """
     height, width = pixels.shape[:2]
-    scale = -(-MIN_SIDE // max(height, width))
+    scale = choose_scale(height, width)
     size = scale * max(height, width)
     canvas = pixels.copy()
     if scale > 1:
@@ -89,6 +89,11 @@ def draw_instances(
     picture = Image.fromarray(canvas)
     draw_labels(picture, labels, max(FONT_SIZE, size // 60))
     return np.asarray(picture)
+
+
+def choose_scale(height: int, width: int) -> int:
+    """Chooses how many times as large a small image is drawn."""
+    return -(-MIN_SIDE // max(height, width))
 
 
 def _read_objects(instances: Instances, names: Sequence[str], scale: int) -> tuple[list[Label], list[Outline]]:
