@@ -60,9 +60,8 @@ demo: $(READY) ## draw a small data set, pretrain on it, train the tiny detector
 	@echo "6/7 Drawing its predictions"
 	@$(RUN) -m convmae_det predict --config-file $(DEMO)/mask_rcnn/config.yaml --weights $(DEMO)/mask_rcnn/model_final.pth \
 	  --annotations $(SHAPES)/annotations/instances_val.json --output $(DEMO)/predictions $(SHAPES)/val
-	@echo "7/7 Drawing the curves of both trainings"
-	@$(RUN) -m convmae_det plot $(DEMO)/pretrain
-	@$(RUN) -m convmae_det plot $(DEMO)/mask_rcnn
+	@echo "7/7 Writing the report of both trainings"
+	@$(RUN) -m convmae_det report $(DEMO)
 	@$(RUN) -m convmae_det demo-summary $(DEMO)
 
 doctor: ## say what is installed, and how to mend what is wrong

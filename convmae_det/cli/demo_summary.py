@@ -7,17 +7,17 @@ Examples:
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from ..errors import InputError
 from ..evaluation.metrics_file import read_metrics
 from .arguments import PROGRAM, command_parser
 
+REPORT = "report.html"
 FILES = {
     "reconstructions.png": "images, what the encoder saw of them, and what it made of the rest",
     "predictions/overview.png": "annotated objects, and those that the detector found",
     "predictions/results.json": "all that it found, as COCO's results",
-    "mask_rcnn/curves.png": "losses, learning rate and AP of the detector's training",
-    "pretrain/curves.png": "those of pretraining",
     "pretrain/model_final.pth": "the pretrained model",
     "mask_rcnn/model_final.pth": "the detector",
     "mask_rcnn/config.yaml": "its configuration, with the names of its classes",
@@ -27,7 +27,7 @@ NEXT = """\
 The same with your own data (docs/own_data.md), for example with images in photos/, and with COCO annotations of those
 to train on in train.json and of others, to test on, in val.json. Write mine.yaml:
 
-  _BASE_: configs/mask_rcnn_convmae_tiny.yaml
+  _BASE_: configs/quickstart/mask_rcnn_convmae_tiny_photos.yaml
   DATASETS:
     COCO_FORMAT: [[mine_train, train.json, photos], [mine_val, val.json, photos]]
     TRAIN: [mine_train]
@@ -36,7 +36,7 @@ to train on in train.json and of others, to test on, in val.json. Write mine.yam
 
   1. {program} visualize --config-file mine.yaml
   2. {program} train --config-file mine.yaml
-  3. {program} predict --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
+  3. {program} predict --config-file output/mine/config.yaml --weights output/mine/model_best.pth \\
        --output output/mine/predictions photos
 
 On a GPU, take configs/mask_rcnn_convmae_b.yaml and MODEL.WEIGHTS convmae_base.pth (docs/checkpoints.md) instead."""
@@ -55,6 +55,9 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"  {path:<{max(map(len, paths))}}  {meaning}")
     program = os.path.join(os.path.relpath(os.path.dirname(sys.executable)), PROGRAM)
     print(f"\n{NEXT.format(program=program)}\n{'─' * 100}")
+    report = Path(folder, REPORT)
+    if report.exists():
+        print(f"Open the report on both trainings in a browser: {report.resolve().as_uri()}")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

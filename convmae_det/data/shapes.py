@@ -38,18 +38,20 @@ CATEGORIES = tuple(OUTLINES)
 SPLITS = ("train", "val")
 
 OVERSAMPLING = 4  # shapes are drawn at 4 times the resolution and averaged
-MAX_SHAPES = 6
-MIN_DIAMETER = 14  # pixels
-MAX_DIAMETER = 0.5  # of the image's side
+MAX_SHAPES = 5
+MIN_DIAMETER = 24  # pixels
+MAX_DIAMETER = 0.7  # of the image's side
 MIN_VISIBLE_AREA = 30  # pixels; a shape with less visible area is not drawn,
-MIN_VISIBLE_FRACTION = 0.4  # nor is one that is covered or cut off further than this
+MIN_VISIBLE_FRACTION = 0.5  # nor is one that is covered or cut off further than this
 PLACEMENT_TRIES = 20
 # for images smaller than 64 pixels the largest shape would hardly be larger than the smallest
 RANGES = {"train": (1, 10**6), "val": (1, 10**6), "size": (64, 1024), "seed": (0, 2**63)}
 
 MUTED, VIVID = ((0.05, 0.45), (0.25, 0.95)), ((0.5, 1.0), (0.5, 1.0))  # saturation and value of colours
 
-VERSION = "1.0"  # increase it with every change of the drawings: data sets on disk are then drawn again
+FINE, WIDE = (8, 24), (24, 64)  # pixels; periods of the patterns of shapes and backgrounds
+
+VERSION = "1.1"  # increase it with every change of the drawings: data sets on disk are then drawn again
 GENERATOR = "convmae_det.data.shapes"
 
 
@@ -66,9 +68,8 @@ class Shape(NamedTuple):
         return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
 
 
-def sample_shape(rng: np.random.Generator, size: int) -> Shape:
-    """Samples a shape of random category, size, proportions, angle and position; its centre lies in the image."""
-    category = CATEGORIES[rng.integers(len(CATEGORIES))]
+def sample_shape(rng: np.random.Generator, size: int, category: str) -> Shape:
+    """Samples a shape of random size, proportions, angle and position; its centre lies in the image."""
     corners, second_radius = OUTLINES[category]
     angles = np.pi / corners * (1 + 2 * np.arange(corners))
     radii = np.where(np.arange(corners) % 2, second_radius, 1.0)
@@ -88,8 +89,9 @@ def place_shapes(rng: np.random.Generator, size: int) -> tuple[list[Shape], np.n
     """
     shapes, owners = [], Image.new("L", (size * OVERSAMPLING, size * OVERSAMPLING))
     for _ in range(rng.integers(1, MAX_SHAPES + 1)):
+        category = CATEGORIES[rng.integers(len(CATEGORIES))]  # before the tries, or bulky ones would be rarer
         for _ in range(PLACEMENT_TRIES):
-            pile, covered = [*shapes, sample_shape(rng, size)], owners.copy()
+            pile, covered = [*shapes, sample_shape(rng, size, category)], owners.copy()
             ImageDraw.Draw(covered).polygon((pile[-1].outline * OVERSAMPLING).ravel().tolist(), fill=len(pile))
             visible = np.array(covered.histogram()[1 : len(pile) + 1]) / OVERSAMPLING**2
             needed = [max(MIN_VISIBLE_AREA, MIN_VISIBLE_FRACTION * shape.area) for shape in pile]
@@ -139,9 +141,12 @@ def generate_noise(rng: np.random.Generator, size: int) -> np.ndarray:
     return (field - field.min()) / np.ptp(field)
 
 
-def generate_texture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Generates stripes, a checkerboard, a gradient or nothing, with noise added: (S, S) float64 in [0, 1]."""
-    turn, period = rng.uniform(0, np.pi), rng.uniform(5, 20)
+def generate_texture(rng: np.random.Generator, size: int, periods: tuple[float, float]) -> np.ndarray:
+    """Generates stripes, a checkerboard, a gradient or nothing, with noise added: (S, S) float64 in [0, 1].
+
+    A stripe and the gap beside it take a number of pixels between the two `periods`.
+    """
+    turn, period = rng.uniform(0, np.pi), rng.uniform(*periods)
     y, x = np.mgrid[:size, :size] + rng.uniform(0, period, (2, 1, 1))
     along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
     waves = np.sin(2 * np.pi / period * along), np.sin(2 * np.pi / period * across)
@@ -166,7 +171,7 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
     """Draws a texture between two muted colours: (S, S, 3) float64 in [0, 1]."""
     ground = choose_contrasting_colour(rng, [], *MUTED)
     figure = choose_contrasting_colour(rng, [ground], *MUTED)
-    return ground + 0.6 * generate_texture(rng, size)[..., None] * (figure - ground)
+    return ground + 0.6 * generate_texture(rng, size, WIDE)[..., None] * (figure - ground)
 
 
 def draw_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[Shape], np.ndarray]:
@@ -181,7 +186,7 @@ def draw_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[Sh
     image, palette = background * (1 - coverage.sum(axis=0))[..., None], [background.mean(axis=(0, 1))]
     for share in coverage:
         palette.append(choose_contrasting_colour(rng, palette, *VIVID))
-        shade = 0.75 + 0.25 * generate_texture(rng, size)
+        shade = 0.75 + 0.25 * generate_texture(rng, size, FINE)
         image += (share * shade)[..., None] * palette[-1]
     return (image * 255).round().astype(np.uint8), shapes, coverage
 

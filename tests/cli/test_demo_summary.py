@@ -24,6 +24,7 @@ def advice(tmp_path, monkeypatch, capsys, catalog):
     (tmp_path / "demo/mask_rcnn/metrics.json").write_text(
         json.dumps({"iteration": 1, "total_loss": 1.0, "bbox/AP": 12.34, "segm/AP": 5.67}) + "\n"
     )
+    (tmp_path / "demo/report.html").touch()
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     write_shapes(tmp_path / "shapes", train=2, val=2, size=64)
     for name in ("train", "val"):
@@ -49,6 +50,10 @@ def test_the_advice_names_commands_and_files_that_belong_together(advice):
     commands = re.findall(r"^  \d\. \S+ (\S+) --config-file (\S+)", advice, re.MULTILINE)
     assert [file for _, file in commands] == ["mine.yaml", "mine.yaml", "output/mine/config.yaml"]
     assert {command for command, _ in commands} <= COMMANDS.keys()
+
+
+def test_the_last_line_is_the_address_of_the_report(advice):
+    assert advice.splitlines()[-1].endswith(Path("demo/report.html").resolve().as_uri())
 
 
 def test_a_demonstration_that_was_not_evaluated(tmp_path):

@@ -11,7 +11,7 @@ from detectron2.data.datasets import register_coco_instances
 from convmae_det.config import add_convmae_config
 from convmae_det.data.shapes import write_shapes
 
-CONFIG = Path(__file__).parents[2] / "configs/quickstart/mask_rcnn_convmae_tiny_shapes.yaml"
+CONFIG = Path(__file__).parents[2] / "configs/mask_rcnn_convmae_tiny.yaml"
 COCO = Path(os.environ.get("DETECTRON2_DATASETS", Path(__file__).parents[3] / "shared/data"), "coco")
 SIZE = 256  # pixels
 SMALLEST = 48  # pixels: shorter side of the smallest box, in the resized image
@@ -69,6 +69,7 @@ def overfitting_cfg(coco_eight, tmp_path_factory) -> CfgNode:
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [192], [256]]
     cfg.INPUT.LSJ.IMAGE_SIZE, cfg.INPUT.LSJ.MIN_SCALE, cfg.INPUT.LSJ.MAX_SCALE = SIZE, 0.8, 1.25
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = SIZE, SIZE
+    cfg.DATALOADER.NUM_WORKERS = 0
     cfg.SEED, cfg.OUTPUT_DIR = 0, os.environ.get("OVERFIT_OUTPUT", str(tmp_path_factory.mktemp("run")))
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
     return cfg
