@@ -8,8 +8,7 @@ class PrintableError(Exception):
     """
 
     def __str__(self) -> str:
-        text = super().__str__()
-        return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
+        return make_printable(super().__str__())
 
 
 class InputError(PrintableError, ValueError):
@@ -22,6 +21,11 @@ class InputError(PrintableError, ValueError):
 
 class TrainingError(PrintableError, ArithmeticError):
     """Training can't continue: a loss or gradient is not finite. The scripts treat it like an InputError."""
+
+
+def make_printable(text: str) -> str:
+    """Escapes what is neither printable nor the end of a line."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
 
 
 def shorten_error(error: Exception | str) -> str:

@@ -36,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     print(format_account(account))
     if args.json:
         with atomic_write(args.json) as file:
-            file.write(json.dumps(encode_account(account), indent=1, ensure_ascii=False).encode())
+            file.write(
+                json.dumps(encode_account(account), indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+            )
         print(f"{args.json} written")
     if args.html:
         from ..report.data_check import render_data_check  # which the text can do without

@@ -11,7 +11,7 @@ from ..data.inspection.account import HEADINGS, Account, format_example
 from ..data.inspection.findings import Example, Finding, Severity
 from ..data.inspection.image_files import read_small
 from ..data.inspection.splits import Split
-from ..errors import InputError
+from ..errors import InputError, make_printable
 from .charts import Stack, draw_columns
 from .page import Chapter, Section, render, render_page
 from .pictures import encode_picture
@@ -52,7 +52,10 @@ def render_data_check(account: Account, cfg: CfgNode) -> str:
 
 def _render_summary(account: Account) -> Markup:
     tiles = {TITLES[severity]: account.count(severity) for severity in HEADINGS}
-    rows = [[_name(split), len(split.paths), _count_objects(split), split.source] for split in account.splits]
+    rows = [
+        [_name(split), len(split.paths), _count_objects(split), make_printable(split.source)]
+        for split in account.splits
+    ]
     table = render_table(["data set", "images", "objects", "from"], rows, sorts=False)
     return render_tiles(tiles) + table
 

@@ -65,6 +65,20 @@ def test_the_page_escapes_and_loads_nothing(words, tmp_path):
     assert '<rect class="outline" x="10' in page and "data:image/jpeg;base64," in page
 
 
+def test_names_that_cannot_be_printed(shapes, tmp_path, catalog, capsys):
+    content = json.loads((shapes / "annotations" / "instances_train.json").read_text())
+    content["images"][0]["file_name"] = "a\udcff\x1b[31m.png"
+    content["categories"][1]["name"] = "red\x1b[31m\ud800"
+    (tmp_path / "odd.json").write_text(json.dumps(content))
+    words = ["check", f"{tmp_path}/odd.json", f"{shapes}/train", "--threads", "1"]
+    assert main([*words, "--json", f"{tmp_path}/check.json", "--html", f"{tmp_path}/check.html"]) == 1
+    printed = capsys.readouterr().out
+    assert "a\\udcff\\x1b[31m.png" in printed and printed.replace("\n", "").isprintable()
+    assert "a\\udcff\\x1b[31m.png" in (tmp_path / "check.html").read_text()
+    findings = json.loads((tmp_path / "check.json").read_text())["findings"]
+    assert findings[0]["examples"][0]["files"] == [f"{shapes}/train/a\udcff\x1b[31m.png"]
+
+
 def test_exit_status(words, tmp_path, shapes):
     assert main(["check", *words]) == 0
     assert main(["check", *words, "--strict"]) == 1

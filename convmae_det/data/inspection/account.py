@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
+from ...errors import make_printable
 from .checks import CHECKS
 from .findings import Example, Finding, Severity, format_count
 from .inspection import Inspection, run_checks
@@ -44,8 +45,8 @@ class Account:
         return sum(finding.severity == severity for finding in self.findings)
 
     def shorten(self, path: str) -> str:
-        """Writes a path relative to `base`."""
-        return path.removeprefix(os.path.join(self.base, "")) if self.base else path
+        """Writes a path relative to `base`, safe to print."""
+        return make_printable(path.removeprefix(os.path.join(self.base, "")) if self.base else path)
 
 
 def give_account(data: Inspection) -> Account:
@@ -91,7 +92,7 @@ def format_account(account: Account) -> str:
                 if finding.severity == severity
                 for line in _format(finding, account)
             ]
-    return "\n".join([*lines, "", summarise(account)])
+    return make_printable("\n".join([*lines, "", summarise(account)]))
 
 
 def format_histogram(histogram: Histogram) -> str:

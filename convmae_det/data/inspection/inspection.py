@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from detectron2.config import CfgNode
 
-from ...errors import shorten_error
+from ...errors import make_printable, shorten_error
 from ..image import Decoding
 from ..survey import resolve_white_level
 from .findings import Finding, Findings, Severity
@@ -141,7 +141,7 @@ def _run(check: Check, data: Inspection) -> Findings:
     name = check.__name__.replace("_", "-")
     try:
         for finding in check(data):
-            yield dataclasses.replace(finding, check=name)
+            yield dataclasses.replace(finding, check=name, problem=make_printable(finding.problem))
     except Exception as error:
         logger.debug("%s failed", name, exc_info=True)
         problem = f"the check {name} itself failed ({type(error).__name__}: {shorten_error(error)})"

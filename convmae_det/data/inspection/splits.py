@@ -16,7 +16,7 @@ from detectron2.structures import BoxMode
 
 from ...config.architectures import is_autoencoder, is_classifier
 from ...config.checks.data import BANDS
-from ...errors import InputError
+from ...errors import InputError, make_printable
 from ..classification.data_sets import find_sources
 from ..classification.labelled_images import list_labelled_images
 from ..detection.annotation_file import read_content
@@ -153,7 +153,15 @@ def _load_detection(name: str, role: str, cfg: CfgNode) -> Split:
     by_id = {image["id"]: path for image, path in zip(images, paths, strict=True)}
     examples = [_make_example(entry, problem, by_id) for entry, problem in refused]
     categories = sorted(usable["categories"], key=lambda category: category["id"])
-    split = Split(name, role, source, root, paths, classes=[entry["name"] for entry in categories], refused=examples)
+    split = Split(
+        name,
+        role,
+        source,
+        root,
+        paths,
+        classes=[make_printable(entry["name"]) for entry in categories],
+        refused=examples,
+    )
     split.sizes = np.array([[image["height"], image["width"]] for image in images], int).reshape(-1, 2)
     if "annotations" in usable:
         split.objects = _gather_objects(usable["annotations"], images, categories, cfg.DATASETS.CROWD_AS_OBJECTS)
@@ -213,7 +221,7 @@ def _make_example(entry: dict, problem: str, paths: dict) -> Example:
     image_id = entry.get("image_id", entry.get("id"))
     path = paths.get(image_id) if isinstance(image_id, (int, str)) else None
     number = entry.get("id") if "image_id" in entry else None
-    return Example((path,) if path else (), problem, number)
+    return Example((path,) if path else (), make_printable(problem), number)
 
 
 def _convert_to_coco(name: str) -> dict:
