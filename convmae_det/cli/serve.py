@@ -24,9 +24,10 @@ from .arguments import command_parser
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
+    config_file = args.config_file or _find_config(args.weights)
     with keep_files_together():
         import_gradio()  # whose absence is said before the network is built
-        serve(build_page(args.config_file, args.weights, args.device, args.pairs, args.precision), args.host, args.port)
+        serve(build_page(config_file, args.weights, args.device, args.pairs, args.precision), args.host, args.port)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -46,7 +47,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if len(weights) != 1:
         raise InputError(f"the page shows one network, but {len(weights)} weights are named: name one file of weights")
     (args.weights,) = weights
-    args.config_file = args.config_file or _find_config(args.weights)
     return args
 
 
