@@ -183,6 +183,7 @@ PLUGINS = {
     "onnx",
     "onnxruntime",
     "pyrefly",
+    "playwright",
     "pytest-xdist",
     "ruff",
     "setuptools",
