@@ -170,6 +170,7 @@ print(files("convmae_det.configs"))
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "fontTools": "fonttools",
     "hydra": "hydra-core",
     "torch.utils.tensorboard": "tensorboard",
     "yaml": "pyyaml",

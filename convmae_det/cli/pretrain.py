@@ -17,7 +17,6 @@ from detectron2.config import CfgNode
 
 from ..engine.launch import run
 from ..engine.pretraining import PretrainingTrainer
-from ..engine.reporting import report_run
 from ..errors import InputError
 from .arguments import parse_training
 
@@ -36,6 +35,4 @@ def pretrain(cfg: CfgNode, args: Namespace) -> object:
         raise InputError("--eval-only is for train_net.py; convmae-det reconstruct shows what a pretrained model does")
     trainer = PretrainingTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
-    results = trainer.train()
-    report_run(cfg.OUTPUT_DIR)
-    return results
+    return trainer.train()

@@ -39,6 +39,4 @@ def train(cfg: CfgNode, args: Namespace) -> object:
         return results
     trainer = task(cfg)
     trainer.resume_or_load(resume=args.resume)
-    results = trainer.train()
-    report_run(cfg.OUTPUT_DIR)
-    return results
+    return trainer.train()

@@ -54,6 +54,7 @@ from .output_folder import (
 )
 from .parallel import parallelise
 from .pass_size import PassSize, find_pass_size, log_recorded
+from .reporting import report_run
 from .start import load_initial_weights, warn_of_idle_keys
 from .step import Batch, TrainingStep
 from .trackers.tracker import start_trackers
@@ -185,7 +186,7 @@ class Trainer(DefaultTrainer):
         logger.info(f"Resuming at iteration {self.start_iter} from {path}")
 
     def train(self) -> dict | None:
-        """Trains to the end.
+        """Trains to the end, and writes a report.
 
         Returns:
             The results of the last evaluation, if there was one.
@@ -213,6 +214,7 @@ class Trainer(DefaultTrainer):
                 raise
             finally:  # the loader's workers end with its iterator; a process that waits for them at exit may hang
                 self._trainer._data_loader_iter_obj = None
+        report_run(self.cfg.OUTPUT_DIR)  # before the trackers end, which take it with them
         self._finish_trackers(complete=True)
         return getattr(self, "_last_eval_results", None)
 
