@@ -1,6 +1,8 @@
 """What the commands' parsers have in common: help from the module's docstring, with examples, and with defaults."""
 
 import argparse
+import os
+from collections.abc import Sequence
 
 from ..errors import InputError
 
@@ -50,6 +52,28 @@ def parse_training(command: str, docstring: str, arguments: list[str] | None) ->
     (pairs,) = (action for action in parser._actions if action.dest == "opts")
     pairs.nargs, pairs.default, pairs.metavar, pairs.help = "*", [], "KEY VALUE", "settings of the configuration"
     return parser.parse_intermixed_args(arguments)
+
+
+def check_output_file(option: str, path: str, example: str, inputs: Sequence[str] = ()) -> None:
+    """Checks that a file can be written where an option says, before long work.
+
+    Args:
+        option: as users type it
+        path: what they have given; empty: no file
+        example: a name for a file
+        inputs: files that are read, and not to be replaced
+
+    Raises:
+        InputError: its folder doesn't exist, it is a folder, or one of the inputs.
+    """
+    if not path:
+        return
+    if not os.path.isdir(os.path.dirname(path) or os.curdir):
+        raise InputError(f"{option} {path} can't be written, for its folder doesn't exist: make it first")
+    if os.path.isdir(path):
+        raise InputError(f"{option} {path} is a folder: name a file in it, such as {example}")
+    if any(os.path.exists(path) and os.path.samefile(path, name) for name in inputs):
+        raise InputError(f"{option} {path} would replace what is read: name another file")
 
 
 def check_number(option: str, number: int, least: int = 1) -> None:

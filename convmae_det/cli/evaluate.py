@@ -21,11 +21,13 @@ from ..evaluation.explanation import explain_results
 from ..evaluation.results_file import count_most, list_tasks_of_results, read_results
 from ..evaluation.text import format_explanation, format_last_lines
 from ..evaluation.thresholds import list_chosen_thresholds
-from .arguments import check_number, command_parser
+from .arguments import check_number, check_output_file, command_parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
+    check_output_file("--json", args.json, "evaluation.json", (args.annotations, args.results))
+    check_output_file("--thresholds", args.thresholds, "thresholds.json", (args.annotations, args.results))
     truth = read_ground_truth_file(args.annotations, args.crowd_as_objects)
     results = read_results(args.results, truth)
     tasks = ("bbox",) if args.boxes_only else list_tasks_of_results(results)
@@ -55,9 +57,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "writes them (DATASETS.CROWD_AS_OBJECTS)")  # fmt: skip
     add("--boxes-only", action="store_true", help="leaves out the masks of the results")
     add = parser.add_argument_group("files").add_argument
-    add("--json", metavar="FILE", help="receives all numbers, and a verdict on each detection")
-    add("--thresholds", metavar="FILE", help="receives the best score threshold of each class, for `convmae-det "
-        "predict --thresholds`")  # fmt: skip
+    add("--json", metavar="FILE", default="", help="receives all numbers, and a verdict on each detection")
+    add("--thresholds", metavar="FILE", default="", help="receives the best score threshold of each class, for "
+        "`convmae-det predict --thresholds`")  # fmt: skip
     args = parser.parse_args(arguments)
     if args.max_detections is not None:
         check_number("--max-detections", args.max_detections)

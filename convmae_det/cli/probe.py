@@ -23,21 +23,17 @@ import torch
 
 from ..config.checks.data import BANDS
 from ..config.device import find_available_device
-from ..errors import InputError
 from ..files import atomic_write
 from ..inference.pooled_features import SCALES, load_pooler
 from ..inference.probe import list_probe_data, probe_encoder
-from .arguments import check_number, command_parser
+from .arguments import check_number, check_output_file, command_parser
 
 NONE = "none"  # in place of weights
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
-    if args.output and not os.path.isdir(os.path.dirname(args.output) or os.curdir):
-        raise InputError(f"--output {args.output} can't be written, for its folder doesn't exist: make it first")
-    if args.output and os.path.isdir(args.output):
-        raise InputError(f"--output {args.output} is a folder: name a file in it, such as probe.json")
+    check_output_file("--output", args.output or "", "probe.json")
     check_number("--workers", args.workers, least=0)
     torch.manual_seed(args.seed)
     weights = "" if args.weights == NONE else args.weights

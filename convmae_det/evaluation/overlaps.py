@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as run_lengths
+from tqdm import tqdm
 
 from .tables import Detections, Objects
 
@@ -43,7 +44,8 @@ def find_overlaps(objects: Objects, detections: Detections, object_shapes: Any, 
     first, last = (np.searchsorted(detections.image, images, side).tolist() for side in ("left", "right"))
     start, end = (np.searchsorted(objects.image, images, side).tolist() for side in ("left", "right"))
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    for a, b, c, d in zip(first, last, start, end, strict=True):
+    rows = zip(first, last, start, end, strict=True)
+    for a, b, c, d in tqdm(rows, "Overlaps", len(first), unit=" images", delay=2, leave=False, disable=None):
         iou = np.asarray(run_lengths.iou(found_shapes[a:b], object_shapes[c:d], objects.crowd[c:d].astype(np.uint8)))
         row, column = np.nonzero(iou >= LEAST)
         parts.append((row + a, column + c, iou[row, column]))

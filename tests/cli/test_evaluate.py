@@ -180,6 +180,22 @@ def test_what_is_wrong_is_said(files, change, sentence):
     assert not Path("all.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("none/all.json", "its folder doesn't exist"),
+        (".", "is a folder: name a file in it"),
+        ("results.json", "--json results.json would replace what is read"),
+    ],
+)
+def test_files_that_can_not_be_written(files, path, sentence):
+    files()
+    before = Path("results.json").read_text()
+    with pytest.raises(InputError, match=sentence):
+        run("--json", path)
+    assert Path("results.json").read_text() == before
+
+
 def test_the_command_ends_with_the_sentence(files, capsys):
     files()
     assert main(["evaluate", "none.json", "results.json"]) == 1
