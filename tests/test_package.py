@@ -63,6 +63,7 @@ def test_the_wheel_holds_the_package_and_its_configurations_alone(built):
     with zipfile.ZipFile(wheel) as file:
         names = [name for name in file.namelist() if ".dist-info/" not in name]
     files = [*ROOT.glob("convmae_det/**/*.py"), ROOT / "convmae_det/py.typed"]
+    files += ROOT.glob("convmae_det/report/templates/*")
     expected = [path.relative_to(ROOT).as_posix() for path in files]
     configs = [*ROOT.glob("configs/**/*.yaml"), ROOT / "configs/__init__.py"]
     expected += [f"convmae_det/{path.relative_to(ROOT).as_posix()}" for path in configs]
