@@ -12,6 +12,7 @@ from ..errors import InputError
 from .server import import_gradio
 
 SUFFIXES = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy"]
+SHOWN_FOR = 20  # seconds that a sentence stays unless it is closed
 THUMBNAIL = 200  # pixels of the longer side
 SILENT = dict(show_progress="hidden", api_visibility="private")  # events that are done at once,
 WORKING = dict(concurrency_id="model", api_visibility="private")  # and those that run the network, one after the other
@@ -25,7 +26,11 @@ def explain(function: Callable) -> Callable:
         try:
             return function(*args, **kwargs)
         except InputError as error:
-            raise import_gradio().Error(str(error), duration=None, print_exception=False) from error
+            sentence = str(error)
+            for path in args:
+                if isinstance(path, str):
+                    sentence = sentence.replace(path, os.path.basename(path))  # users know the name of their file alone
+            raise import_gradio().Error(sentence, duration=SHOWN_FOR, print_exception=False) from error
 
     return explained
 

@@ -101,7 +101,9 @@ def set_slider(page, selector, value):
 def test_objects_by_score_and_class(place, visit, tmp_path):
     page = visit("detector", width=400)
     page.set_input_files("#drop input[type=file]", str(place / "broken.png"))
-    page.get_by_text("broken.png can't be read").wait_for()
+    sentence = page.get_by_test_id("toast-text")
+    assert sentence.inner_text().startswith("broken.png can't be read")
+    page.get_by_test_id("toast-close").click()
     assert page.locator("#examples img").count() == 3
     page.locator("#examples button").first.click()
     example = wait_for_change(page, "#counts", "")
