@@ -29,7 +29,6 @@ DETECTRON2 = ("detectron2", "sal-detectron2")  # what distributions of it are ca
 # What the extras of setup.cfg give whoever uses the project; dev and docs are for those who work on it.
 EXTRAS = {
     "onnx": "`convmae-det export --format onnx`",
-    "fast": "evaluation in less time",
     "bands": "compressed TIFF of many bands",
     "app": "`convmae-det serve`",
     "wandb": "curves on Weights & Biases",
@@ -142,8 +141,8 @@ PROBLEMS = (
 def missing_compiled_part(facts: Facts) -> str | None:
     if "detectron2._C" in facts.failures and "detectron2" not in facts.failures:
         return (
-            "Detectron2's compiled part is absent, so rotated boxes and deformable convolutions do not work, and "
-            "COCO's evaluation is slower without the extra fast; none is needed here, and a build from source has all: "
+            "Detectron2's compiled part is absent, so rotated boxes and deformable convolutions do not work; neither "
+            "is needed here, and a build from source has both: "
             f"`convmae-det install-detectron2 --source {UPSTREAM}`"
         )
     return None

@@ -83,7 +83,7 @@ TRAPS = [
     (
         installation.missing_compiled_part,
         {"failures": {"detectron2._C": "ImportError: cannot import name '_C'"}},
-        "rotated boxes.*deformable.*evaluation.*--source",
+        "rotated boxes.*deformable.*--source",
     ),
     (installation.missing_pkg_resources, {"pkg_resources": False}, "model_zoo.*setuptools<82"),
     (

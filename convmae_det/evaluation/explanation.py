@@ -115,7 +115,7 @@ def describe_classes(comparison: Comparison, categories: Sequence[Mapping], poin
 
 
 def describe_curves(comparison: Comparison) -> dict[str, Any]:
-    """Describes precision over recall, and F1 over the threshold, of all classes ("all") and of each with objects.
+    """Describes precision over recall, and F1 over the threshold: of each class with objects; "overall" of all.
 
     The precision of all is the mean of the classes, their F1 that of one threshold for all.
     """
@@ -127,10 +127,11 @@ def describe_curves(comparison: Comparison) -> dict[str, Any]:
         rows = members[k]
         precision[comparison.names[k]] = 100 * comparison.precision[0, :, k, 0, -1]
         f1[comparison.names[k]] = 100 * compute_f1(score[rows], right[rows], int(comparison.positives[k]), steps)
+    overall = {}
     if precision:
-        precision = {"all": np.mean([*precision.values()], axis=0)} | precision
-        f1 = {"all": 100 * compute_f1(score, right, int(comparison.positives.sum()), steps)} | f1
-    curves = {"precision": precision, "F1": f1}
+        f1_of_all = 100 * compute_f1(score, right, int(comparison.positives.sum()), steps)
+        overall = {"precision": np.mean([*precision.values()], axis=0), "F1": f1_of_all}
+    curves = {"precision": precision, "F1": f1, "overall": overall}
     listed = {name: {key: curve.round(3).tolist() for key, curve in part.items()} for name, part in curves.items()}
     return {"recall": (100 * RECALLS).round(3).tolist(), "threshold": steps.tolist()} | listed
 

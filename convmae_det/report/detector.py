@@ -148,7 +148,7 @@ def _draw_precision(task: str, numbers: Mapping) -> Markup:
         if (curve := to_numbers(curves["precision"].get(name := classes[index]["name"])))
     ]
     if len(lines) > 1:
-        points = list(zip(curves["recall"], to_numbers(curves["precision"]["all"]), strict=True))
+        points = list(zip(curves["recall"], to_numbers(curves["overall"]["precision"]), strict=True))
         lines.append(Line("all classes", points, "var(--ink)", "strong"))
     title = OUTLINES[task].capitalize()
     axes = Axis("recall, %", 0, 100), Axis("precision, %", 0, 100)

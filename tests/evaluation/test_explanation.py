@@ -180,7 +180,7 @@ def test_nothing_found_and_nothing_to_find(data):
 
 def test_curves(data):
     curves = explain_results(*data, ("bbox",))["tasks"]["bbox"]["curves"]
-    assert np.mean(curves["precision"]["all"]) == pytest.approx(PRESENT, abs=1e-3)
+    assert np.mean(curves["overall"]["precision"]) == pytest.approx(PRESENT, abs=1e-3)
     assert curves["precision"]["b"] == [33.333] * 101
     places = [curves["threshold"].index(score) for score in (0.6, 0.61, 0.95, 0.99)]
     assert [curves["F1"]["b"][place] for place in places] == [50, 0, 0, 0]
