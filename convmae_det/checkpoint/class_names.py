@@ -1,4 +1,4 @@
-"""The names of a detector's classes, beside its weights, so that weights of other classes are noticed.
+"""The names of a model's classes, beside its weights, so that weights of other classes are noticed.
 
 A model has them as the attribute ``class_names``, a list of str in the order of its outputs, if they are known.
 """
@@ -24,6 +24,16 @@ def describe_classes(model: nn.Module) -> dict[str, list[str]]:
     return {KEY: list(names)} if names else {}
 
 
+def read_class_names(entries: Mapping[str, Any]) -> list[str]:
+    """Reads the names of the classes from what a file holds beside its weights; empty: it names none.
+
+    mmsegmentation keeps them under "meta", as "CLASSES".
+    """
+    meta = entries.get("meta")
+    names = entries.get(KEY) or (meta.get("CLASSES") if isinstance(meta, Mapping) else None)
+    return [*map(str, names)] if isinstance(names, (list, tuple)) else []
+
+
 def check_class_names(model: nn.Module, entries: Mapping[str, Any], path: Any, strictness: Strictness) -> None:
     """Compares the classes of a model with those that a file's weights were trained on, if both are known.
 
@@ -38,19 +48,20 @@ def check_class_names(model: nn.Module, entries: Mapping[str, Any], path: Any, s
     Raises:
         InputError: they differ, and the weights are to be used as they are, or to resume their run.
     """
-    ours, theirs = getattr(model, KEY, None), entries.get(KEY)
-    if not ours or not isinstance(theirs, list) or list(ours) == theirs:
+    ours, theirs = getattr(model, KEY, None), read_class_names(entries)
+    if not ours or not theirs or list(ours) == theirs:
         return
-    trained = f"{path} was trained on the classes {_shorten_list(theirs)}"
+    trained = f"{path} was trained on the classes {shorten_list(theirs)}"
     if strictness == Strictness.ENCODER:
         if len(theirs) == len(ours):
-            logger.warning(f"{trained}: what it learned of them begins the training of {_shorten_list(ours)}")
+            logger.warning(f"{trained}: what it learned of them begins the training of {shorten_list(ours)}")
         return
     advice = "use it with the config.yaml that was written beside it, and with data of its classes"
     if strictness == Strictness.EXACT:
         advice = "resume it with data of its classes, or begin a new run with it as MODEL.WEIGHTS"
-    raise InputError(f"{trained}, but the configuration names {_shorten_list(ours)}: {advice}")
+    raise InputError(f"{trained}, but the configuration names {shorten_list(ours)}: {advice}")
 
 
-def _shorten_list(names: Sequence[str]) -> str:
+def shorten_list(names: Sequence[str]) -> str:
+    """Formats the first few names."""
     return ", ".join(map(str, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")

@@ -92,6 +92,7 @@ NAMES = (
     ("patch_embed@.norm", "encoder.stage@.patch_embed.norm", SAME),
     ("patch_embed4", "encoder.stage3.linear", SAME),
     ("pos_embed", "encoder.stage3.position_embedding.table", GRID),
+    (f"blocks3.#.attn.{BIAS_TABLE}", "encoder.stage3.block_biases.#.table", BIAS),
     ("blocks3.#.*", "encoder.stage3.blocks.#.*", SAME),
     ("blocks@.#.norm1", "encoder.stage@.blocks.#.norm1", SAME),
     ("blocks@.#.conv1", "encoder.stage@.blocks.#.pointwise1", build_convolution_change(1)),
@@ -111,15 +112,25 @@ NAMES = (
     ("decoder_blocks.#.*", "decoder.blocks.#.*", SAME),
     ("decoder_norm", "decoder.norm", SAME),
     ("decoder_pred", "decoder.pred", SAME),
+    ("fpn.*", "e4.*", SAME),
 )
+# The same for names that the encoder's prefix isn't part of; ours are those of a UPerNet, which has CLASSIFIER.
+CLASSIFIER = "sem_seg_head.conv_seg.weight"
+HEADS = (
+    ("auxiliary_head.*", "sem_seg_head.auxiliary_head.*", SAME),
+    ("decode_head.*", "sem_seg_head.*", SAME),
+)
+# A published segmentor scales what the branches of a block add; here the last layer of a branch does so by itself.
+SCALED = {"gamma_1": "attn.proj", "gamma_2": "mlp.fc2"}
+SCALE = re.compile(rf"(blocks3\.\d+\.)({'|'.join(SCALED)})")
 WILDCARDS = {"@": r"([123])", "#": r"(\d+)", "*": r"(.+?)"}
 
 
 def to_ours(tensors: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
     """Converts the published layout to ours.
 
-    Names that are not ConvMAE's (FPN, heads) are not changed. The index buffers of bias tables, which follow from the
-    tables, are dropped.
+    Names that are not ConvMAE's (FPN, heads of detectors) are not changed. The index buffers of bias tables, which
+    follow from the tables, are dropped; scales of branches become part of the layers that they follow.
 
     Args:
         tensors: by name
@@ -129,22 +140,47 @@ def to_ours(tensors: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, 
         InputError: the shape of a tensor is none that its name can have.
     """
     kept = {name: tensor for name, tensor in tensors.items() if not name.endswith(INDEX)}
-    return _rename(kept, prefix, _TO_OURS)
+    return _rename(fold_scales(kept, prefix), prefix, _TO_OURS, _HEADS_TO_OURS)
+
+
+def fold_scales(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Multiplies SCALED layers of the published layout by their scales, (C,), which are dropped.
+
+    Raises:
+        InputError: a scale is not of its layer.
+    """
+    folded = dict(tensors)
+    for name in tensors:
+        found = SCALE.fullmatch(name.removeprefix(prefix))
+        if not found or not name.startswith(prefix):
+            continue
+        scale, layer = folded.pop(name), f"{prefix}{found[1]}{SCALED[found[2]]}"
+        for part in (f"{layer}.weight", f"{layer}.bias"):
+            if part in folded and (scale.ndim != 1 or folded[part].shape[:1] != scale.shape):
+                raise InputError(f"{name}, {tuple(scale.shape)}, doesn't fit {part}: name a checkpoint of ConvMAE")
+            if part in folded:
+                folded[part] = folded[part] * scale.view(-1, *[1] * (folded[part].ndim - 1))
+    return folded
 
 
 def to_official(tensors: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
-    """Converts our layout to the published one, the exact inverse of :func:`to_ours`; index buffers are computed.
+    """Converts our layout to the published one, the exact inverse of :func:`to_ours`.
+
+    Index buffers are computed; scales, which a published segmentor has, are ones.
 
     Raises:
         InputError: a tensor of the encoder that the published layout doesn't have.
     """
-    renamed = _rename(tensors, prefix, _TO_OFFICIAL)
+    renamed = _rename(tensors, prefix, _TO_OFFICIAL, _HEADS_TO_OFFICIAL if CLASSIFIER in tensors else [])
     unknown = [name for name in renamed if name.startswith(f"{prefix}encoder.")]
     if unknown:
         raise InputError(f"{unknown[0]} has no place in the published layout: name a checkpoint of ConvMAE")
     for name in [name for name in renamed if name.endswith(BIAS_TABLE)]:
         size = (math.isqrt(renamed[name].shape[0]) + 1) // 2
         renamed[name.replace(BIAS_TABLE, INDEX)] = build_relative_position_index(size)
+        if name.endswith(f".attn.{BIAS_TABLE}"):  # of a block of a segmentor
+            block = name.removesuffix(f"attn.{BIAS_TABLE}")
+            renamed |= {block + scale: torch.ones_like(renamed[f"{block}norm1.weight"]) for scale in SCALED}
     return renamed
 
 
@@ -160,20 +196,26 @@ def _compile_pattern(name: str) -> re.Pattern:
     return re.compile(rf"{escaped}(\.weight|\.bias|)")
 
 
-_TO_OURS = [(_compile_pattern(official), ours, change.to_ours) for official, ours, change in NAMES]
-_TO_OFFICIAL = [(_compile_pattern(ours), official, change.to_official) for official, ours, change in NAMES]
+def _list_rows(names: tuple, to: str) -> list[tuple[re.Pattern, str, Callable]]:
+    if to == "ours":
+        return [(_compile_pattern(official), ours, change.to_ours) for official, ours, change in names]
+    return [(_compile_pattern(ours), official, change.to_official) for official, ours, change in names]
 
 
-def _rename(tensors: Mapping[str, torch.Tensor], prefix: str, rows: list) -> dict[str, torch.Tensor]:
+_TO_OURS, _HEADS_TO_OURS = _list_rows(NAMES, "ours"), _list_rows(HEADS, "ours")
+_TO_OFFICIAL, _HEADS_TO_OFFICIAL = _list_rows(NAMES, "official"), _list_rows(HEADS, "official")
+
+
+def _rename(tensors: Mapping[str, torch.Tensor], prefix: str, rows: list, heads: list) -> dict[str, torch.Tensor]:
     result = {}
     for name, tensor in tensors.items():
-        inner = name.removeprefix(prefix) if name.startswith(prefix) else ""
-        for pattern, template, change in rows:
-            if found := pattern.fullmatch(inner):
+        start = prefix if name.startswith(prefix) else ""
+        for pattern, template, change in rows if name.startswith(prefix) else heads:
+            if found := pattern.fullmatch(name.removeprefix(start)):
                 groups = iter(found.groups())
                 new = re.sub(r"[@#*]", lambda _, groups=groups: next(groups), template) + found.groups()[-1]
                 try:
-                    result[prefix + new] = change(tensor)
+                    result[start + new] = change(tensor)
                 except (ValueError, RuntimeError) as error:  # RuntimeError: an empty tensor
                     raise InputError(
                         f"{name}, {tuple(tensor.shape)}, {shorten_error(error)}: name a checkpoint of ConvMAE"

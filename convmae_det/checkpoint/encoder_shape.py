@@ -22,7 +22,7 @@ class EncoderShape:
     position_grid: tuple[int, int] | None
     window_size: int  # of the shared or decomposed relative position bias
     global_grid: int
-    relative_position: str  # shared, decomposed or none
+    relative_position: str  # shared, blocks, decomposed or none
 
     @property
     def preset(self) -> str | None:
@@ -68,11 +68,13 @@ def infer_encoder_shape(tensors: Mapping[str, torch.Tensor], prefix: str) -> Enc
     embed_dims = tuple(size(f"stage{stage}.patch_embed.proj.bias") for stage in (1, 2, 3))
     hidden = tuple(size(f"stage{stage}.blocks.0.mlp.fc1.bias") for stage in (1, 2, 3))
     grid = (size("stage3.position_embedding.table", 1), size("stage3.position_embedding.table", 2))
-    tables = list_table_lengths(tensors, prefix)
     shared = [size(f"stage3.{kind}_bias.table", 1) for kind in ("local", "global")]
+    owned = list_table_lengths(tensors, prefix, r"block_biases\.\d+\.table", 1)
+    decomposed = list_table_lengths(tensors, prefix, r"blocks\.\d+\.attn\.rel_pos_[hw]", 0)
+    tables = owned or decomposed
     local, everywhere = shared if any(shared) else (min(tables, default=0), max(tables, default=0))
     head_width = size("stage3.blocks.0.attn.rel_pos_h", 1)
-    heads = size("stage3.local_bias.table") or size("stage3.global_bias.table")
+    heads = max(size(f"stage3.{table}.table") for table in ("local_bias", "global_bias", "block_biases.0"))
     return EncoderShape(
         embed_dims=embed_dims,
         depths=tuple(count_blocks(tensors, f"{prefix}stage{stage}.blocks.") for stage in (1, 2, 3)),
@@ -83,14 +85,14 @@ def infer_encoder_shape(tensors: Mapping[str, torch.Tensor], prefix: str) -> Enc
         position_grid=grid if all(grid) else None,
         window_size=(local + 1) // 2,
         global_grid=(everywhere + 1) // 2,
-        relative_position="shared" if any(shared) else "decomposed" if tables else "none",
+        relative_position="shared" if any(shared) else "blocks" if owned else "decomposed" if decomposed else "none",
     )
 
 
-def list_table_lengths(tensors: Mapping[str, torch.Tensor], prefix: str) -> list[int]:
-    """Lists the lengths of the decomposed tables of all blocks."""
-    pattern = re.compile(rf"{re.escape(prefix)}stage3\.blocks\.\d+\.attn\.rel_pos_[hw]")
-    return [tensor.shape[0] for name, tensor in tensors.items() if pattern.fullmatch(name)]
+def list_table_lengths(tensors: Mapping[str, torch.Tensor], prefix: str, table: str, axis: int) -> list[int]:
+    """Lists the lengths along an axis of the tables in stage 3 whose names match a pattern."""
+    pattern = re.compile(rf"{re.escape(prefix)}stage3\.{table}")
+    return [tensor.shape[axis] for name, tensor in tensors.items() if pattern.fullmatch(name) and tensor.ndim > axis]
 
 
 def count_blocks(names: Mapping[str, torch.Tensor], prefix: str) -> int:

@@ -21,12 +21,14 @@ from .report import Report, collapse_blocks, find_part, format_shape
 from .weights import Weights, find_encoder_prefixes, strip_encoder_prefix
 
 POSITION = r"position_embedding\.table$"
-BIAS = r"(local|global)_bias\.table$"
+BIAS = r"((local|global)_bias|block_biases\.\d+)\.table$"
 DECOMPOSED = r"attn\.rel_pos_[hw]$"
 RELATIVE = rf"{BIAS}|{DECOMPOSED}"
 
 # Layers with an output for each class: another number of outputs is no error, since the user has other classes.
-CLASS_LAYERS = r"(box_predictor(\.\d+)?|^head)\.(cls_score|bbox_pred)\.|(mask_head|sem_seg_head)\.predictor\."
+CLASS_LAYERS = (
+    r"(box_predictor(\.\d+)?|^head)\.(cls_score|bbox_pred)\.|(mask_head|sem_seg_head)\.predictor\.|(^|\.)conv_seg\."
+)
 CLASS_LAYERS += r"|^head\.(1\.)?(weight|bias)$"
 
 MAX_LISTED = 6  # problems named in one sentence
@@ -40,6 +42,7 @@ NO_SUCH_LAYER = "the model has no such layer"
 LEFT_OUT = (
     (r"^(decoder|fusion)\.", "only pretraining has a decoder"),
     (r"^head\.(\d\.)?(weight|bias|running_mean|running_var|num_batches_tracked)$|^fc_norm\.", "the classifier's head"),
+    (r"^backbone\.e4\.|^sem_seg_head\.", "the segmentor's, which the model doesn't have"),
     (CONFIGURED, "follows from the configuration"),
     (COUNTER, "only counts batches"),
     (r"(^|\.)n_averaged$", "only counts updates of the average"),

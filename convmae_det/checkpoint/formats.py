@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from ..errors import InputError
+from .conversion import CLASSIFIER
 
 OFFICIAL, OURS = "official", "ours"
 
@@ -34,14 +35,15 @@ OWN = r"stage1\.patch_embed\.proj\.weight$"
 BEFORE_ENCODER = re.compile(rf"(|.*\.)(?:{PUBLISHED}|{OWN})")
 DETECTION = r"^(proposal_generator|roi_heads|sem_seg_head|head\.cls_score)\.|_bias\.table$|\.rel_pos_h$"
 FPN, SFP = "backbone.bottom_up.", "backbone.net."  # Detectron2's pyramid, ViTDet's simple one: where the encoder is
+SEGMENTOR = "backbone."
 
 # The first row is used whose prefix matches, and whose landmarks are all found.
 FORMATS = (
     Format(
-        "UperNet segmentation checkpoint",
-        (rf"^{PUBLISHED}", r"^blocks3\.0\.gamma_1$"),
-        None,
-        advice="its blocks carry scales and biases of their own: use the pretraining checkpoint that it was made from",
+        "UPerNet of the first published code",
+        (rf"^backbone\.{PUBLISHED}", r"^decode_head\.conv_seg\.weight$"),
+        OFFICIAL,
+        SEGMENTOR,
     ),
     Format("published pretraining checkpoint", (rf"^{PUBLISHED}", r"^decoder_embed\.weight$"), OFFICIAL),
     Format("published classifier", (rf"^{PUBLISHED}", r"^head\."), OFFICIAL),
@@ -54,6 +56,7 @@ FORMATS = (
     Format("encoder", (rf"^{OWN}",), OURS),
     Format("detector with FPN", (rf"^backbone\.bottom_up\.encoder\.{OWN}",), OURS, f"{FPN}encoder."),
     Format("detector with simple feature pyramid", (rf"^backbone\.net\.encoder\.{OWN}",), OURS, f"{SFP}encoder."),
+    Format("UPerNet", (rf"^backbone\.encoder\.{OWN}", rf"^{re.escape(CLASSIFIER)}$"), OURS, f"{SEGMENTOR}encoder."),
     Format("detector without pyramid", (rf"^backbone\.encoder\.{OWN}", DETECTION), OURS, "backbone.encoder."),
 )
 OTHER_FORMATS = (

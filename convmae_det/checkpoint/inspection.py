@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 
+from .class_names import read_class_names, shorten_list
+from .conversion import CLASSIFIER
 from .encoder_shape import EncoderShape, count_blocks
 from .weights import Weights, read_weights
 
 PIXELS = 16  # along the side of a stage-3 token
-CLASS_SCORES = r"^head\.(\d\.)?weight$|box_predictor\.(\d\.)?cls_score\.weight$"
+CLASS_SCORES = r"^(head|sem_seg_head)\.(\d\.|conv_seg\.)?weight$|box_predictor\.(\d\.)?cls_score\.weight$"
 
 
 def describe_file(path: str | Path, key: str = "") -> dict[str, str]:
@@ -55,6 +57,8 @@ def describe_position(shape: EncoderShape) -> str:
 def describe_bias(shape: EncoderShape) -> str:
     if shape.relative_position == "none":
         return "none"
+    if shape.relative_position == "blocks" and shape.window_size == shape.global_grid:
+        return f"blocks: {shape.global_grid}×{shape.global_grid}"
     return f"{shape.relative_position}: windows of {shape.window_size}, global {shape.global_grid}×{shape.global_grid}"
 
 
@@ -67,8 +71,9 @@ def describe_decoder(tensors: dict[str, torch.Tensor]) -> str:
 
 def count_classes(weights: Weights) -> str:
     rows = next((tensor.shape[0] for name, tensor in weights.tensors.items() if re.search(CLASS_SCORES, name)), 0)
-    background = 0 if any(name.startswith("head.") for name in weights.tensors) else 1
-    return str(rows - background) if rows else "none"
+    background = 0 if any(name.startswith(("head.", CLASSIFIER)) for name in weights.tensors) else 1
+    names = shorten_list(read_class_names(weights.entries))
+    return f"{rows - background}{f': {names}' if names else ''}" if rows else "none"
 
 
 def describe_size(tensors: dict[str, torch.Tensor]) -> str:

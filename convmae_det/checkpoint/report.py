@@ -53,7 +53,7 @@ def find_part(name: str) -> str:
         return ".".join(words[: words.index("encoder") + 1])
     if words[0] == "backbone":
         return f"backbone.{words[1].split('_')[0]}"
-    return ".".join(words[:2] if words[0] == "roi_heads" else words[:1])
+    return ".".join(words[:2] if words[0] == "roi_heads" or "auxiliary_head" in words else words[:1])
 
 
 def collapse_blocks(problems: Iterable[tuple[str, str]]) -> list[str]:

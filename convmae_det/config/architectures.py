@@ -2,7 +2,7 @@
 
 from yacs.config import CfgNode
 
-AUTOENCODER, CLASSIFIER = "MaskedAutoencoder", "ImageClassifier"  # all others are detectors
+AUTOENCODER, CLASSIFIER, SEGMENTOR = "MaskedAutoencoder", "ImageClassifier", "SemanticSegmentor"
 DETECTORS = ("GeneralizedRCNN", "PanopticFPN", "RetinaNet")
 
 # Where each architecture looks for its number of classes.

@@ -4,7 +4,13 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from .checks.model import check_backbone, check_classifier, check_encoder, check_masked_autoencoder
+from .checks.model import (
+    check_backbone,
+    check_classifier,
+    check_encoder,
+    check_masked_autoencoder,
+    check_upernet,
+)
 from .presets import PRESETS, STRIDE
 
 
@@ -42,10 +48,10 @@ def build_backbone_arguments(cfg: CfgNode) -> dict[str, Any]:
         encoder["grid"] = compute_square_grid(node.IMAGE_SIZE)
     return dict(
         encoder=encoder
+        | choose_norm_eps(node.RELATIVE_POSITION)
         | dict(
             learned_position=True,
             crop_position=crops_position(node.RELATIVE_POSITION),
-            conv_norm_eps=choose_conv_norm_eps(node.RELATIVE_POSITION),
             relative_position=node.RELATIVE_POSITION,
             relative_grid=compute_square_grid(node.IMAGE_SIZE),
             final_norm=False,
@@ -71,18 +77,24 @@ def crops_position(relative_position: str) -> bool:
     return relative_position != "decomposed"
 
 
-def choose_conv_norm_eps(relative_position: str) -> float:
-    """The epsilon of the norms in the convolution blocks.
+def choose_norm_eps(relative_position: str) -> dict[str, float]:
+    """The epsilons of the norms in convolution and transformer blocks, as arguments of Encoder.
 
-    The second published code, which alone has decomposed relative positions, takes another than the first.
+    They are told by the relative positions: the second published detector, which alone has decomposed ones, takes the
+    transformer's for both, and the published segmentor, with a table for each block, that of the convolutions.
     """
-    return 1e-6 if relative_position == "decomposed" else 1e-5
+    if relative_position == "decomposed":
+        return dict(conv_norm_eps=1e-6, block_norm_eps=1e-6)
+    return dict(conv_norm_eps=1e-5, block_norm_eps=1e-5 if relative_position == "blocks" else 1e-6)
 
 
 def build_window_arguments(cfg: CfgNode) -> dict[str, Any]:
     """Arguments of :func:`..modeling.window_schedule.build_attention_windows`, less the number of blocks."""
     node = cfg.MODEL.CONVMAE
-    return dict(global_blocks=list(node.GLOBAL_BLOCKS), window_size=node.WINDOW_SIZE, window_shift=node.WINDOW_SHIFT)
+    chosen = list(node.GLOBAL_BLOCKS)
+    if not chosen and node.RELATIVE_POSITION == "blocks":  # the published segmentor attends globally throughout
+        chosen = list(range((node.DEPTHS or PRESETS[node.ARCH]["depths"])[2]))
+    return dict(global_blocks=chosen, window_size=node.WINDOW_SIZE, window_shift=node.WINDOW_SHIFT)
 
 
 def build_pyramid_arguments(cfg: CfgNode) -> dict[str, Any]:
@@ -99,6 +111,23 @@ def build_fpn_arguments(cfg: CfgNode) -> dict[str, Any]:
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
         top_level="p7" if wants_p7 else "p6",
+    )
+
+
+def build_upernet_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Arguments of UPerHead, less the maps that it is put on.
+
+    Raises:
+        InputError: values from which no head can be built, by their key.
+    """
+    check_upernet(cfg)
+    node = cfg.MODEL.SEM_SEG_HEAD
+    return dict(
+        num_classes=node.NUM_CLASSES,
+        channels=node.CONVS_DIM,
+        auxiliary_channels=cfg.MODEL.UPERNET.AUXILIARY_DIM,
+        loss_weight=node.LOSS_WEIGHT,
+        ignore_value=node.IGNORE_VALUE,
     )
 
 

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 
 from .checks.data import MAX_PIXELS
 
-NETWORKS = tuple(f"convmae_det.modeling.{name}" for name in ("backbone", "masked_autoencoder", "classifier"))
+NETWORKS = tuple(f"convmae_det.modeling.{name}" for name in ("backbone", "masked_autoencoder", "classifier", "upernet"))
 # Detectron2 knows them once they are imported.
 
 
@@ -26,6 +26,7 @@ def add_convmae_config(cfg: CfgNode) -> None:
     _add_encoder(cfg)
     _add_masked_autoencoder(cfg)
     _add_classifier(cfg)
+    _add_segmentor(cfg)
     _add_input(cfg)
     _add_data(cfg)
     _add_solver(cfg)
@@ -57,10 +58,12 @@ def _add_encoder(cfg: CfgNode) -> None:
     # position embedding
     # The rest concerns the detector alone.
     node.IMAGE_SIZE = 1024  # pixels, square: the size that the detector's position tables are built for
-    node.GLOBAL_BLOCKS = []  # stage-3 blocks with global attention, counted from 0; empty: four, evenly spaced
+    node.GLOBAL_BLOCKS = []  # stage-3 blocks with global attention, counted from 0; empty: four, evenly spaced, but all
+    # of them with RELATIVE_POSITION blocks
     node.WINDOW_SIZE = 7  # side in stage-3 tokens of the windows of all other blocks
     node.WINDOW_SHIFT = True  # every second local block moves its windows by half their size
-    node.RELATIVE_POSITION = "shared"  # shared (two tables for all blocks), decomposed (as ViTDet's, each block), none
+    node.RELATIVE_POSITION = "shared"  # shared (two tables for all blocks), blocks (a table for each, as the published
+    # UPerNet), decomposed (as ViTDet's, each block), none
     node.OUT_FEATURES = ["e1", "e2", "e3", "e4"]  # strides 4, 8, 16, 32
     node.SQUARE_PAD = 0  # pixels: pad every image to this square; 0: to that of INPUT.LSJ.IMAGE_SIZE in training, and
     # elsewhere only to a multiple of 32: a smaller image has the positions that training showed it
@@ -90,6 +93,11 @@ def _add_classifier(cfg: CfgNode) -> None:
     node.NUM_CLASSES = 1000
     node.PROBE = False  # linear probe: the encoder is frozen, and a batch norm without parameters precedes the head
     node.LABEL_SMOOTHING = 0.0  # share of each target that all classes have in equal parts
+
+
+def _add_segmentor(cfg: CfgNode) -> None:
+    cfg.MODEL.UPERNET = type(cfg)()  # MODEL.SEM_SEG_HEAD.NAME UPerHead, whose channels are MODEL.SEM_SEG_HEAD.CONVS_DIM
+    cfg.MODEL.UPERNET.AUXILIARY_DIM = 256  # channels of the head on E3 that training has beside it; 0: without
 
 
 def _add_input(cfg: CfgNode) -> None:

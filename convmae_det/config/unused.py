@@ -5,7 +5,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from .architectures import AUTOENCODER, CLASSIFIER, DETECTORS
+from .architectures import AUTOENCODER, CLASSIFIER, DETECTORS, SEGMENTOR
 from .checks.rules import is_same
 
 OTHER_OPTIMIZER = "it is of an optimizer that SOLVER.OPTIMIZER doesn't have: set SOLVER.BETAS for AdamW"
@@ -57,6 +57,7 @@ OF_BACKBONES = ("IMAGE_SIZE", "GLOBAL_BLOCKS", "WINDOW_", "RELATIVE_POSITION", "
 OF_BACKBONES = tuple(f"MODEL.CONVMAE.{name}" for name in (*OF_BACKBONES, "PAD_VALUE", "FREEZE_STAGES"))
 OF_OBJECTS = tuple(f"DATALOADER.{name}" for name in ("SAMPLER_TRAIN", "REPEAT_", "ASPECT_", "FILTER_"))
 OF_OBJECTS += ("TEST.DETECTIONS_PER_IMAGE",)
+OF_FPN_HEADS = tuple(f"MODEL.SEM_SEG_HEAD.{name}" for name in ("IN_FEATURES", "COMMON_STRIDE", "NORM"))
 OF_EVALUATIONS = tuple(f"TEST.{name}" for name in ("BEST_METRIC", "EVAL_", "EXPECTED_", "PATIENCE", "PRECISION"))
 
 # How keys begin that do something only where another key has one of some values.
@@ -69,7 +70,10 @@ PARTS: tuple[tuple[tuple[str, ...], str, tuple[Any, ...]], ...] = (
     (("INPUT.LSJ.", "INPUT.CROP.", "INPUT.MIN_SIZE_", "INPUT.MAX_SIZE_"), "MODEL.META_ARCHITECTURE", DETECTORS),
     (("INPUT.MASK_FORMAT", "TEST.AUG.", *OF_OBJECTS), "MODEL.META_ARCHITECTURE", DETECTORS),
     (("MODEL.RETINANET.",), "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
-    (("MODEL.SEM_SEG_HEAD.", "MODEL.PANOPTIC_FPN."), "MODEL.META_ARCHITECTURE", ("PanopticFPN",)),
+    (("MODEL.SEM_SEG_HEAD.",), "MODEL.META_ARCHITECTURE", ("PanopticFPN", SEGMENTOR)),
+    (("MODEL.PANOPTIC_FPN.",), "MODEL.META_ARCHITECTURE", ("PanopticFPN",)),
+    (("MODEL.UPERNET.",), "MODEL.SEM_SEG_HEAD.NAME", ("UPerHead",)),
+    (OF_FPN_HEADS, "MODEL.SEM_SEG_HEAD.NAME", ("SemSegFPNHead",)),
     (("MODEL.RPN.", "MODEL.ROI_HEADS.", "MODEL.ROI_BOX_HEAD."), "MODEL.META_ARCHITECTURE", DETECTORS[:2]),
     (("MODEL.PROPOSAL_GENERATOR.",), "MODEL.META_ARCHITECTURE", DETECTORS[:2]),
     (("MODEL.ROI_BOX_CASCADE_HEAD.",), "MODEL.ROI_HEADS.NAME", ("CascadeROIHeads",)),

@@ -22,7 +22,7 @@ from ..checkpoint.formats import OFFICIAL
 from ..checkpoint.loading import assign_weights
 from ..checkpoint.weights import Weights, read_weights
 from ..config.architectures import is_detector
-from ..config.building import build_encoder_arguments, build_window_arguments, choose_conv_norm_eps, crops_position
+from ..config.building import build_encoder_arguments, build_window_arguments, choose_norm_eps, crops_position
 from ..config.checks.model import check_windows
 from ..config.presets import PRESETS
 from ..config.reading import CONFIG, read_run_config
@@ -34,9 +34,10 @@ NAME_CONFIG = f"name the {CONFIG} of the run that wrote the weights, by --config
 LARGEST = max(STRIDES.values())
 GRID = (14, 14)  # of the position embedding without weights: that of pretraining on 224×224 pixels
 
-# The schedules of the two published detectors, by their relative position bias.
+# The schedules of the published detectors and segmentor, by their relative position bias.
 PUBLISHED_SCHEDULES: dict[str, dict[str, Any]] = {
     "shared": dict(global_blocks=[], window_shift=False),
+    "blocks": dict(window_shift=False),  # all blocks attend globally
     "decomposed": dict(global_blocks=[1, 4, 7, 10], window_shift=False),
 }
 
@@ -264,15 +265,15 @@ def build_detection_arguments(weights: Weights, cfg: CfgNode | None) -> dict:
         check_windows(cfg)
         schedule: dict[str, Any] = build_window_arguments(cfg)
     elif weights.format.layout == OFFICIAL and shape.relative_position in PUBLISHED_SCHEDULES:
-        schedule = {**PUBLISHED_SCHEDULES[shape.relative_position], "window_size": shape.window_size}
+        everywhere = {"global_blocks": list(range(shape.depths[2])), "window_size": shape.window_size}
+        schedule = {**everywhere, **PUBLISHED_SCHEDULES[shape.relative_position]}
     else:
         raise InputError(
             f"{weights.path} is of a detector, but weights don't contain the windows of its attention: {NAME_CONFIG}"
         )
-    return dict(
+    return choose_norm_eps(shape.relative_position) | dict(
         learned_position=True,
         windows=build_attention_windows(shape.depths[2], **schedule),
-        conv_norm_eps=choose_conv_norm_eps(shape.relative_position),
         crop_position=crops_position(shape.relative_position),
         relative_position=shape.relative_position,
         relative_grid=(shape.global_grid,) * 2 if shape.global_grid else None,

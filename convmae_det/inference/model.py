@@ -12,7 +12,7 @@ from torch import nn
 from ..checkpoint import Strictness, load_weights
 from ..config.building import compute_training_pad, crops_position
 from ..errors import InputError, shorten_error
-from ..modeling import backbone, classifier, masked_autoencoder  # noqa: F401  (registered by being imported)
+from ..modeling import backbone, classifier, masked_autoencoder, upernet  # noqa: F401  (registered by being imported)
 from ..modeling.decoder import Decoder
 from ..modeling.encoder import Encoder
 from ..ops.compilation import compile_modules

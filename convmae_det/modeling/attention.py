@@ -108,7 +108,7 @@ def resize_bias_table(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tenso
 
 
 class RelativePositionBias(nn.Module):
-    """One table of a bias per head and displacement, zero at the start, shared by many blocks."""
+    """One table of a bias per head and displacement, zero at the start, of one block or shared by many."""
 
     def __init__(self, num_heads: int, grid: tuple[int, int]):
         super().__init__()

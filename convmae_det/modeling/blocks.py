@@ -55,13 +55,14 @@ class TransformerBlock(nn.Module):
         drop_path: float = 0.0,
         window: Window | None = None,
         relative_grid: tuple[int, int] | None = None,
+        norm_eps: float = 1e-6,
     ):
         """`window` None: global attention. `relative_grid`: see :class:`Attention`."""
         super().__init__()
         self.window = window
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads, relative_grid)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
         for layer in (self.attn.qkv, self.attn.proj, self.mlp.fc1, self.mlp.fc2):

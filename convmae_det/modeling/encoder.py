@@ -7,6 +7,7 @@ N images, H×W pixels, C1 C2 C3 widths of the stages, h = H/16, w = W/16 the gri
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,7 @@ class Encoder(nn.Module):
         in_channels: int = 3,
         conv_kernel_size: int = 5,
         conv_norm_eps: float = 1e-5,
+        block_norm_eps: float = 1e-6,
         drop_path_rate: float = 0.0,
         learned_position: bool = False,
         crop_position: bool = False,
@@ -58,12 +60,13 @@ class Encoder(nn.Module):
             grid: (h, w) of the position embedding
             in_channels: of the images
             conv_kernel_size: side of the depthwise convolutions, odd
-            conv_norm_eps: of the norms in the convolution blocks
+            conv_norm_eps, block_norm_eps: of the norms in the convolution blocks, and in the transformer blocks
             drop_path_rate: of the last block, rising linearly from 0 at the first
             learned_position: whether the position embedding is trained
             crop_position: a smaller map takes the corner of the position embedding; else that is resized
             windows: of each stage-3 block, None for global attention; None: all attend globally
-            relative_position: none, shared or decomposed
+            relative_position: none; shared (a table for all global blocks, one for all others), blocks (one each), or
+                decomposed
             relative_grid: (h, w) of the global blocks' relative positions; None: `grid`
             final_norm: see above
         """
@@ -86,6 +89,7 @@ class Encoder(nn.Module):
             windows or [None] * depths[2],
             relative_position,
             relative_grid or grid,
+            block_norm_eps,
         )
         self.norm = nn.LayerNorm(embed_dims[2], eps=1e-6) if final_norm else nn.Identity()
         accelerate(self)
@@ -150,6 +154,7 @@ class TransformerStage(nn.Module):
         windows: Sequence[Window | None],
         relative_position: str,
         relative_grid: tuple[int, int],
+        norm_eps: float = 1e-6,
     ):
         super().__init__()
         self.patch_embed = PatchEmbed(in_dim, dim, PATCH_SIZES[2])
@@ -165,7 +170,9 @@ class TransformerStage(nn.Module):
         self.blocks = nn.ModuleList()
         for rate, window in zip(drop_paths, windows, strict=True):
             own_grid = (window.size, window.size) if window else relative_grid
-            block = TransformerBlock(dim, num_heads, mlp_ratio, rate, window, own_grid if decomposed else None)
+            block = TransformerBlock(
+                dim, num_heads, mlp_ratio, rate, window, own_grid if decomposed else None, norm_eps
+            )
             self.blocks.append(block)
 
         self.global_bias = self.local_bias = None
@@ -175,13 +182,18 @@ class TransformerStage(nn.Module):
         if relative_position == "shared" and sizes:
             (size,) = sizes
             self.local_bias = RelativePositionBias(num_heads, (size, size))
+        self.block_biases: nn.ModuleList | None = None
+        if relative_position == "blocks":
+            grids = ((window.size, window.size) if window else relative_grid for window in windows)
+            self.block_biases = nn.ModuleList(RelativePositionBias(num_heads, grid) for grid in grids)
 
     def forward(self, tokens: torch.Tensor, layout: Dense, grid: tuple[int, int]) -> torch.Tensor:
         tokens = self.linear(self.patch_embed(tokens))
         tokens = tokens + match_stream(layout.select(self.position_embedding(grid)), tokens)
-        biases = self.build_attention_biases(tokens, grid)
-        for block, window in zip(self.blocks, self.windows, strict=True):
-            tokens = block(tokens, biases[window])
+        shared = {} if self.block_biases else self.build_attention_biases(tokens, grid)
+        for index, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
+            bias = self.build_block_bias(index, tokens, grid) if self.block_biases else shared[window]
+            tokens = block(tokens, bias)
         return tokens
 
     def build_attention_biases(self, tokens: torch.Tensor, grid: tuple[int, int]) -> dict[Window | None, Bias]:
@@ -201,9 +213,24 @@ class TransformerStage(nn.Module):
             if window is None:
                 biases[window] = build_grid_bias(self.global_bias(grid), grid, tokens) if self.global_bias else None
             else:
-                mask = build_padding_mask(window, grid, tokens.device) if self.mask_padding else None
-                biases[window] = mask_bias(local, mask, tokens)
+                biases[window] = self._add_padding_mask(local, window, tokens, grid)
         return biases
+
+    def build_block_bias(self, index: int, tokens: torch.Tensor, grid: tuple[int, int]) -> Bias:
+        """Makes the same for the block `index`, which has a table of its own."""
+        assert self.block_biases is not None
+        window, relative = self.windows[index], cast(RelativePositionBias, self.block_biases[index])
+        if window is None:
+            return build_grid_bias(relative(grid), grid, tokens)
+        return self._add_padding_mask(
+            build_matrix_bias(relative(relative.grid), relative.grid, tokens), window, tokens, grid
+        )
+
+    def _add_padding_mask(
+        self, bias: torch.Tensor | None, window: Window, tokens: torch.Tensor, grid: tuple[int, int]
+    ) -> torch.Tensor | None:
+        mask = build_padding_mask(window, grid, tokens.device) if self.mask_padding else None
+        return mask_bias(bias, mask, tokens)
 
 
 def list_feature_channels(embed_dims: Sequence[int]) -> dict[str, int]:

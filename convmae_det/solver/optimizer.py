@@ -25,7 +25,7 @@ LARS_MOMENTUM = 0.9
 def find_layer(name: str, depth: int) -> int:
     """Finds the layer of a parameter, for layer-wise decay of the learning rate.
 
-    The bias tables serve all blocks and count as the last one.
+    Bias tables that serve all blocks count as the last one.
 
     Args:
         name: of the parameter in the model
@@ -43,7 +43,7 @@ def find_layer(name: str, depth: int) -> int:
     match path[path.index("encoder") + 1 :]:
         case ["stage1" | "stage2", *_] | ["stage3", "patch_embed" | "linear" | "position_embedding", *_]:
             return 0
-        case ["stage3", "blocks", index, *_]:
+        case ["stage3", "blocks" | "block_biases", index, *_]:
             return int(index) + 1
         case ["stage3", "local_bias" | "global_bias", *_]:
             return depth

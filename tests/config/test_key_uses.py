@@ -157,10 +157,14 @@ def test_a_key_that_another_switches_off_is_named(beginnings, other, needed):
     changed = {key: change(value) for key, value in DEFAULTS.items() if key.startswith(beginnings) and key != other}
     assert changed and all(any(key.startswith(beginning) for key in DEFAULTS) for beginning in beginnings)
     off = next(value for value in (True, False, "another") if isinstance(value, kind) and value not in needed)
-    found = list(find_idle_keys(DEFAULTS | changed | {other: off}, DEFAULTS))
-    assert {sentence.partition(" is for ")[0] for sentence in found if other in sentence} == changed.keys()
-    for value in needed:
-        assert not [line for line in find_idle_keys(DEFAULTS | changed | {other: value}, DEFAULTS) if other in line]
+
+    def find(value):
+        sentences = find_idle_keys(DEFAULTS | changed | {other: value}, DEFAULTS)
+        parts = (sentence.partition(" is for ") for sentence in sentences)
+        return {key for key, _, where in parts if where.startswith(f"{other} ")}
+
+    assert find(off) == changed.keys()
+    assert not any(map(find, needed))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -14,6 +14,7 @@ from convmae_det.modeling.attention import Attention, Window, build_padding_mask
 from convmae_det.modeling.blocks import TransformerBlock
 from convmae_det.modeling.embeddings import PositionEmbedding
 from convmae_det.modeling.encoder import TransformerStage
+from convmae_det.modeling.masked_convolution import Dense
 from convmae_det.ops.attention import TableBias
 
 grids = st.tuples(st.integers(1, 8), st.integers(1, 8))
@@ -44,6 +45,28 @@ def stage_of(windows, relative_position="shared", grid=(4, 4), dim=8, heads=2) -
     position = PositionEmbedding(dim, grid, learned=True)
     depth = len(windows)
     return randomise(TransformerStage(4, dim, heads, 2, [0.0] * depth, position, windows, relative_position, grid))
+
+
+@settings(max_examples=10)
+@given(grid=grids, seed=st.integers(0, 99))
+def test_a_table_of_each_block_is_a_shared_one_where_all_are_the_same(grid, seed):
+    """The gradient of the shared table is the sum of theirs."""
+    windows = [None, Window(3), Window(3, 1), None]
+    torch.manual_seed(seed)
+    tokens, noise = torch.randn(2, 2 * grid[0], 2 * grid[1], 4), torch.randn(2, *grid, 8)
+    shared, own = stage_of(windows).double(), stage_of(windows, "blocks").double()
+    state = {name: tensor for name, tensor in shared.state_dict().items() if "_bias." not in name}
+    tables = (shared.local_bias if window else shared.global_bias for window in windows)
+    state |= {f"block_biases.{index}.table": bias.table for index, bias in enumerate(tables)}
+    own.load_state_dict(state)
+    results = []
+    for stage in (shared, own):
+        result = stage(tokens.double(), Dense(), grid)
+        (result * noise).sum().backward()
+        results.append({"result": result} | gradients(stage))
+    for name, index in (("global_bias", (0, 3)), ("local_bias", (1, 2))):
+        results[1][f"{name}.table"] = sum(results[1].pop(f"block_biases.{i}.table") for i in index)
+    assert_near(results[1], results[0], 1e-8)
 
 
 @settings(max_examples=15)

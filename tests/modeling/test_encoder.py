@@ -69,12 +69,15 @@ def test_layers_start_as_in_the_published_code():
     assert not encoder.stage3.linear.bias.any()
 
 
-@pytest.mark.parametrize("relative_position, eps", [("shared", 1e-5), ("none", 1e-5), ("decomposed", 1e-6)])
-def test_norms_of_convolution_blocks_are_those_of_the_published_code_with_such_positions(relative_position, eps):
+@pytest.mark.parametrize(
+    "relative_position, eps, transformer_eps",
+    [("shared", 1e-5, 1e-6), ("blocks", 1e-5, 1e-5), ("none", 1e-5, 1e-6), ("decomposed", 1e-6, 1e-6)],
+)
+def test_norms_of_blocks_are_those_of_the_published_code_with_such_positions(relative_position, eps, transformer_eps):
     cfg = detector_cfg("MODEL.CONVMAE.RELATIVE_POSITION", relative_position)
     encoder = build_model(cfg).backbone.bottom_up.encoder
-    blocks = [block for stage in encoder.stages[:2] for block in stage.blocks]
-    assert {norm.eps for block in blocks for norm in (block.norm1, block.norm2)} == {eps}
+    for stage, expected in zip(encoder.stages, (eps, eps, transformer_eps), strict=True):
+        assert {norm.eps for block in stage.blocks for norm in (block.norm1, block.norm2)} == {expected}
     assert encoder.stage1.patch_embed.norm.eps == 1e-5
 
 

@@ -46,7 +46,7 @@ def test_of_a_detector_only_detectron2_waits(relative_position, training):
     assert found.theirs  # Detectron2 chooses proposals by their values
 
 
-@pytest.mark.parametrize("relative_position", ["shared", "decomposed", "none"])
+@pytest.mark.parametrize("relative_position", ["shared", "blocks", "decomposed", "none"])
 def test_the_backbone_waits_for_nothing(relative_position):
     model = build_model(detector_cfg("MODEL.CONVMAE.RELATIVE_POSITION", relative_position)).eval()
     with torch.no_grad():

@@ -50,6 +50,16 @@ CLASSIFIER = (
     *("MODEL.CLASSIFIER.NUM_CLASSES", 3),
     *("DATASETS.CATEGORIES", [[0, "blue"], [1, "green"], [2, "red"]]),
 )
+SEGMENTOR = (
+    *("MODEL.META_ARCHITECTURE", "SemanticSegmentor"),
+    *("MODEL.BACKBONE.NAME", "build_convmae_upernet_backbone"),
+    *("MODEL.CONVMAE.IMAGE_SIZE", 64),
+    *("MODEL.CONVMAE.RELATIVE_POSITION", "blocks"),
+    *("MODEL.SEM_SEG_HEAD.NAME", "UPerHead"),
+    *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 4),
+    *("MODEL.SEM_SEG_HEAD.CONVS_DIM", 12),
+    *("MODEL.UPERNET.AUXILIARY_DIM", 8),
+)
 
 
 def detector_cfg(*options) -> CfgNode:
@@ -63,6 +73,11 @@ def autoencoder_cfg(*options) -> CfgNode:
 
 def classifier_cfg(*options) -> CfgNode:
     return _cfg(*ENCODER, *CLASSIFIER, *options)
+
+
+def segmentor_cfg(*options) -> CfgNode:
+    """A UPerNet for images of 64×64 pixels."""
+    return _cfg(*ENCODER, *SEGMENTOR, *options)
 
 
 def _cfg(*options) -> CfgNode:

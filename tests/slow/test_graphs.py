@@ -32,7 +32,7 @@ def graphs_of(function, inputs, training: bool) -> int:
     return len(graphs)
 
 
-@pytest.mark.parametrize("relative_position", ["shared", "decomposed", "none"])
+@pytest.mark.parametrize("relative_position", ["shared", "blocks", "decomposed", "none"])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("forms", [contextlib.nullcontext, choice.simulate_gpu])
 def test_the_dense_encoder(relative_position, training, forms):

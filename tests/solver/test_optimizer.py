@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 from detectron2.modeling import build_model
-from reference.small import autoencoder_cfg, detector_cfg
+from reference.small import autoencoder_cfg, detector_cfg, segmentor_cfg
 from torch import nn
 
 from convmae_det.config.presets import PRESETS
@@ -33,10 +33,11 @@ def built(make_cfg, arch, *options):
     [
         (detector_cfg, ()),
         (detector_cfg, ("MODEL.CONVMAE.RELATIVE_POSITION", "decomposed")),
+        (segmentor_cfg, ()),
         (detector_cfg, ("MODEL.BACKBONE.NAME", "build_convmae_sfp_backbone")),
         (autoencoder_cfg, ()),
     ],
-    ids=["detector", "decomposed", "simple pyramid", "autoencoder"],
+    ids=["detector", "decomposed", "segmentor", "simple pyramid", "autoencoder"],
 )
 def test_every_parameter_of_every_preset_has_a_layer(arch, make_cfg, options):
     model = built(make_cfg, arch, *options)
@@ -61,6 +62,7 @@ def test_layers_of_the_published_recipe():
         "stage3.blocks.10.mlp.fc2.bias": 11,
         "stage3.local_bias.table": 11,
         "stage3.global_bias.table": 11,
+        "stage3.block_biases.3.table": 4,
         "norm.weight": 12,
     }
     assert {name: find_layer(path + name, 11) for name in layers} == layers
