@@ -1,4 +1,4 @@
-"""ConvMAE for Detectron2: pretraining of a hybrid encoder by masked autoencoding, detection and classification with it.
+"""ConvMAE for Detectron2: pretraining of a hybrid encoder by masked autoencoding, detection and more.
 
 Importing the package does nothing: public names are imported when they are first used, and what Detectron2 looks up by
 name is registered by `config.add_convmae_config`. `create_encoder`, and `push` and `from_pretrained` of encoders, need
@@ -13,14 +13,16 @@ if TYPE_CHECKING:  # what __getattr__ gives
     from .inference.class_predictor import ClassPredictor
     from .inference.feature_extractor import create_encoder
     from .inference.predictor import Predictor
+    from .inference.segmentation_predictor import SegmentationPredictor
 
-__all__ = ["ClassPredictor", "Predictor", "create_encoder", "from_pretrained", "push"]
+__all__ = ["ClassPredictor", "Predictor", "SegmentationPredictor", "create_encoder", "from_pretrained", "push"]
 __version__ = "1.0.0"
 
 # The modules of the public names, each imported when its name is first used.
 MODULES = {
     "ClassPredictor": "inference.class_predictor",
     "Predictor": "inference.predictor",
+    "SegmentationPredictor": "inference.segmentation_predictor",
     "create_encoder": "inference.feature_extractor",
     "from_pretrained": "hub.publish",
     "push": "hub.publish",

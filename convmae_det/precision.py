@@ -28,6 +28,7 @@ FLOAT32_LAYERS = [
     "objectness_logits",
     "anchor_deltas",
     "cls_score",
+    "conv_seg",
     "bbox_pred",
     "ctrness",
     "predictor",

@@ -37,7 +37,8 @@ def read_class_names(entries: Mapping[str, Any]) -> list[str]:
 def check_class_names(model: nn.Module, entries: Mapping[str, Any], path: Any, strictness: Strictness) -> None:
     """Compares the classes of a model with those that a file's weights were trained on, if both are known.
 
-    Other classes to begin a run with are logged, if the weights of their outputs are loaded.
+    Other classes to begin a run with are logged, if the weights of their outputs are loaded; so are as many others in a
+    file of mmsegmentation's, which names the same classes otherwise (road, where Detectron2 has "road, route").
 
     Args:
         model: about to be changed
@@ -55,6 +56,9 @@ def check_class_names(model: nn.Module, entries: Mapping[str, Any], path: Any, s
     if strictness == Strictness.ENCODER:
         if len(theirs) == len(ours):
             logger.warning(f"{trained}: what it learned of them begins the training of {shorten_list(ours)}")
+        return
+    if KEY not in entries and len(theirs) == len(ours):
+        logger.warning(f"{trained}: are these, in this order, {shorten_list(ours)}?")
         return
     advice = "use it with the config.yaml that was written beside it, and with data of its classes"
     if strictness == Strictness.EXACT:

@@ -21,7 +21,7 @@ mode gives. docs/export.md shows how to use it.
 
 import argparse
 
-from ..config.architectures import is_classifier, is_detector
+from ..config.architectures import is_classifier, is_detector, is_segmentor
 from ..config.device import find_available_device
 from ..data.configuration import read_tool_config
 from ..errors import InputError
@@ -49,6 +49,8 @@ def _export(args: argparse.Namespace) -> bytes:
             return export_detector(cfg, args.weights, args.image, args.format, _say)
         if is_classifier(cfg):
             return export_classifier(cfg, args.weights, args.image, args.format, _say)
+        if is_segmentor(cfg):
+            raise InputError(f"{args.config_file} describes a segmentor; its encoder can be exported: add --encoder")
     if args.pairs:
         raise InputError(f"{args.pairs[0]} is a setting of a detector, and this is an encoder: leave it out")
     if not args.encoder:

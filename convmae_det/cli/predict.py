@@ -1,4 +1,4 @@
-r"""Finds objects in images and videos with a trained detector, or the classes of images, and draws them.
+r"""Finds objects in images and videos with a trained detector, or the classes of images or pixels, and draws them.
 
 Examples:
     convmae-det predict --config-file output/b/config.yaml --weights output/b/model_final.pth --output found photos/
@@ -23,6 +23,11 @@ and where the configuration is a classifier's
 
     results.csv    path, class and score of each image, and the next four classes with their scores
 
+and where it is a segmentor's
+
+    masks/NAME.png the number of the class at each pixel; its palette has the colours of the pictures
+    results.csv    path of each image, and the share of its pixels that each class has
+
 File names are relative to the folder that all inputs share. Exit status: 0; 1 if some input could not be read, the
 results of the others being written; 130 after Ctrl-C, those of the images done being written.
 """
@@ -31,7 +36,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from ..config.architectures import is_classifier
+from ..config.architectures import is_classifier, is_segmentor
+from ..config.checks.rules import require
 from ..config.keys import split_pairs
 from ..data.configuration import read_config
 from ..errors import InputError
@@ -39,33 +45,52 @@ from ..inference.class_predictor import ClassPredictor
 from ..inference.class_results import ClassResults, predict_classes
 from ..inference.ground_truth import GroundTruth
 from ..inference.inputs import Input, find_inputs
+from ..inference.picture_results import PictureResults
 from ..inference.predictor import AUTO, Predictor
 from ..inference.results import Results, predict_inputs
+from ..inference.segmentation_predictor import SegmentationPredictor
+from ..inference.segmentation_results import SegmentationResults, predict_masks
 from ..visualization.predictions import DRAWN_FROM
 from .arguments import check_number, command_parser
 from .main import INTERRUPTED
 
-# options that classifiers don't have
+# options that others don't have
 OF_DETECTORS = ("annotations", "score_threshold", "thresholds", "classes", "max_frames", "track")
 
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     inputs = find_inputs(args.inputs, args.output)
-    if is_classifier(read_config(args.config_file, args.pairs)):
+    cfg = read_config(args.config_file, args.pairs)
+    if is_classifier(cfg):
         return _predict_classes(args, inputs)
+    if is_segmentor(cfg):
+        return _predict_masks(args, inputs)
     return _predict_objects(args, inputs)
 
 
 def _predict_classes(args: argparse.Namespace, inputs: Sequence[Input]) -> int:
-    for option in OF_DETECTORS:
-        if getattr(args, option) not in (None, [], False):
-            raise InputError(f"--{option.replace('_', '-')} is for detectors, and this is a classifier: leave it out")
+    _refuse(args, OF_DETECTORS, "a classifier")
     check_number("--batch-size", args.batch_size)
     predictor = ClassPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
     print(f"Precision: {predictor.precision}", file=sys.stderr)
     results = ClassResults(args.output, predictor, pictures=not args.no_pictures)
     return _finish(results, inputs, lambda: predict_classes(inputs, results, args.batch_size))
+
+
+def _predict_masks(args: argparse.Namespace, inputs: Sequence[Input]) -> int:
+    _refuse(args, OF_DETECTORS, "a segmentor")
+    require(args.batch_size == 1, "--batch-size", args.batch_size, "be 1 for a segmentor, which takes one by one")
+    predictor = SegmentationPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
+    print(f"Precision: {predictor.precision}", file=sys.stderr)
+    results = SegmentationResults(args.output, predictor, pictures=not args.no_pictures)
+    return _finish(results, inputs, lambda: predict_masks(inputs, results))
+
+
+def _refuse(args: argparse.Namespace, options: Sequence[str], kind: str) -> None:
+    for option in options:
+        if getattr(args, option) not in (None, [], False):
+            raise InputError(f"--{option.replace('_', '-')} is for detectors, and this is {kind}: leave it out")
 
 
 def _predict_objects(args: argparse.Namespace, named: Sequence[Input]) -> int:
@@ -86,7 +111,7 @@ def _predict_objects(args: argparse.Namespace, named: Sequence[Input]) -> int:
     return _finish(results, inputs, lambda: predict_inputs(inputs, results, args.max_frames, args.track))
 
 
-def _finish(results: Results | ClassResults, inputs: Sequence[Input], predict: Callable[[], None]) -> int:
+def _finish(results: Results | PictureResults, inputs: Sequence[Input], predict: Callable[[], None]) -> int:
     """Predicts and writes the results. Returns the exit status."""
     status = 0
     try:
@@ -126,7 +151,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--thresholds", metavar="FILE", help="for --score-threshold auto: the thresholds.json of an evaluation; by "
         "itself that which training left in inference/ beside the weights")  # fmt: skip
     add("--classes", metavar="NAME", nargs="+", default=[], help="names or ids: leaves out objects of other classes")
-    add("--no-pictures", action="store_true", help="write results.json, or results.csv, alone")
+    add("--no-pictures", action="store_true", help="write results.json, or results.csv and masks, alone")
     args = parser.parse_intermixed_args(arguments)
     args.pairs, args.inputs = split_pairs(args.words)
     if args.thresholds is not None and args.score_threshold != AUTO:

@@ -4,8 +4,9 @@ Examples:
     convmae-det shapes
     convmae-det shapes my_data --train 16 --val 4 --size 320
 
-DIR receives annotations/instances_train.json, annotations/instances_val.json, and the images in train/ and val/:
-ellipses, rectangles, triangles and stars. It is left as it is if it holds the very same already.
+DIR receives annotations/instances_train.json, annotations/instances_val.json, the images in train/ and val/ (ellipses,
+rectangles, triangles and stars), and in masks/ the number of the class at each pixel. It is left as it is if it holds
+the very same already.
 """
 
 import argparse

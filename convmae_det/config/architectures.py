@@ -5,12 +5,15 @@ from yacs.config import CfgNode
 AUTOENCODER, CLASSIFIER, SEGMENTOR = "MaskedAutoencoder", "ImageClassifier", "SemanticSegmentor"
 DETECTORS = ("GeneralizedRCNN", "PanopticFPN", "RetinaNet")
 
+# All other architectures are detectors.
+
 # Where each architecture looks for its number of classes.
 CLASS_KEYS = {
     "GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
     "PanopticFPN": "MODEL.ROI_HEADS.NUM_CLASSES",
     "RetinaNet": "MODEL.RETINANET.NUM_CLASSES",
     CLASSIFIER: "MODEL.CLASSIFIER.NUM_CLASSES",
+    SEGMENTOR: "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
 }
 
 
@@ -24,12 +27,23 @@ def is_classifier(cfg: CfgNode) -> bool:
     return cfg.MODEL.META_ARCHITECTURE == CLASSIFIER
 
 
+def is_segmentor(cfg: CfgNode) -> bool:
+    """Whether the configuration describes a network that gives each pixel a class."""
+    return cfg.MODEL.META_ARCHITECTURE == SEGMENTOR
+
+
 def is_detector(cfg: CfgNode) -> bool:
     """Whether the configuration describes a detector."""
-    return not is_autoencoder(cfg) and not is_classifier(cfg)
+    return cfg.MODEL.META_ARCHITECTURE not in (AUTOENCODER, CLASSIFIER, SEGMENTOR)
+
+
+def has_backbone(cfg: CfgNode) -> bool:
+    """Whether the encoder is that of a backbone, which detectors and segmentors have."""
+    return is_detector(cfg) or is_segmentor(cfg)
 
 
 def needs_pairs(cfg: CfgNode) -> bool:
-    """Whether each pass of training needs an even number of images: to mix two, or for the batch norm of a probe."""
+    """Whether passes of training need more than one image: to mix two, or for batch norms of a probe or of UPerHead."""
     node = cfg.INPUT.CLASSIFICATION
-    return is_classifier(cfg) and bool(node.MIXUP or node.CUTMIX or cfg.MODEL.CLASSIFIER.PROBE)
+    pools = is_segmentor(cfg) and cfg.MODEL.SEM_SEG_HEAD.NAME == "UPerHead"
+    return pools or (is_classifier(cfg) and bool(node.MIXUP or node.CUTMIX or cfg.MODEL.CLASSIFIER.PROBE))

@@ -9,8 +9,8 @@ from .checks.model import (
     check_classifier,
     check_encoder,
     check_masked_autoencoder,
-    check_upernet,
 )
+from .checks.segmentation import check_upernet
 from .presets import PRESETS, STRIDE
 
 

@@ -116,6 +116,12 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.CLASSIFICATION.MIXUP = 0.0  # parameter of the beta distribution by which two images are blended; 0: none
     cfg.INPUT.CLASSIFICATION.CUTMIX = 0.0  # the same for a rectangle of another image; with both, either by chance
     cfg.INPUT.CLASSIFICATION.TEST_CROP = 0.875  # side of the square that is evaluated, as a share of the shorter side
+    cfg.INPUT.SEGMENTATION = type(cfg)()  # of images with masks, in training beside INPUT.RANDOM_FLIP
+    cfg.INPUT.SEGMENTATION.CROP_SIZE = 512  # pixels: side of the square crop; what is smaller is padded
+    cfg.INPUT.SEGMENTATION.MIN_SCALE = 0.5  # the shorter side of the image becomes this share of the crop's ...
+    cfg.INPUT.SEGMENTATION.MAX_SCALE = 2.0  # ... up to this one
+    cfg.INPUT.SEGMENTATION.MAX_CLASS_SHARE = 0.75  # of the crop that one class may have, if ten draws allow; 1: any
+    cfg.INPUT.SEGMENTATION.PHOTOMETRIC = True  # brightness, contrast, saturation and hue are changed at random
     cfg.INPUT.LSJ = type(cfg)()
     cfg.INPUT.LSJ.ENABLED = True  # large-scale jitter, with which INPUT.MIN_SIZE_TRAIN and CROP stay unset
     cfg.INPUT.LSJ.IMAGE_SIZE = 1024  # pixels: side of the square crop
@@ -136,6 +142,8 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.IMAGE_FOLDERS = []  # [[name, folder], ...]: images without labels, flat or nested, for TRAIN to name
     cfg.DATASETS.CLASS_FOLDERS = []  # [[name, folder of classes or CSV file], ...]: images with a class each, for TRAIN
     # and TEST of a classifier to name; its DATASETS.CATEGORIES are [[0, name], [1, name], ...]
+    cfg.DATASETS.SEMANTIC = []  # [[name, image folder, mask folder, classes], ...]: images and masks with the number of
+    # a class at each pixel, classes being a list of names or a file with one a line, for TRAIN and TEST of a segmentor
     cfg.INPUT.PRETRAIN_CROP_SCALE = [0.2, 1.0]  # smallest and largest area of the crop, as shares of the image
 
 
@@ -155,6 +163,7 @@ def _add_solver(cfg: CfgNode) -> None:
     solver.REFERENCE_BATCH_SIZE = 16  # BASE_LR is for this many images and scales with IMS_PER_BATCH; 0: not scaled
     solver.BASE_LR = 1e-4
     solver.BASE_LR_END = 0.0  # WarmupCosineLR: the final rate
+    solver.POLY_POWER = 1.0  # WarmupPolyLR: the rate falls as the part of training that is left, to this power
     solver.OPTIMIZER = "AdamW"  # AdamW, or LARS with a momentum of 0.9, for linear probes on large batches
     solver.BETAS = [0.9, 0.999]  # AdamW
     solver.WEIGHT_DECAY = 0.1  # not on biases, norms, position tables and tokens
@@ -171,12 +180,14 @@ def _add_evaluation(cfg: CfgNode) -> None:
     test = cfg.TEST  # its EVAL_PERIOD, in iterations: 0 evaluates at the end alone
     test.EVAL_EPOCHS = 0.0  # evaluate after every so many passes over DATASETS.TRAIN; above 0 it wins over EVAL_PERIOD
     test.BEST_METRIC = ""  # chooses model_best.pth: bbox/AP50, ema/segm/AP, top1, ... of metrics.json; empty: mask
-    # (box) AP, and top1 of a classifier
+    # (box) AP, top1 of a classifier, and sem_seg/mIoU of a segmentor
     test.PRECISION = "trained"  # of evaluation and prediction: auto, float32, bfloat16, float16 (GPU), as for training,
     # or trained: what SOLVER.AMP means on this machine, but no type that it would have to emulate
     test.PROBE = []  # [[name, train, test], ...] folders of classes or CSV files that pretraining measures features on
     test.PROBE_EPOCHS = 0.0  # probe after every so many passes over DATASETS.TRAIN, and at the end; above 0, even
     # without PROBE, also rank the features of training images
+    test.SLIDING_WINDOW = 0  # pixels: side of the windows that a segmentor takes an image in; 0: it takes it whole
+    test.SLIDING_STRIDE = 341  # pixels from one window to the next; where they overlap, their logits are averaged
     test.PATIENCE = 0  # end training after this many evaluations in a row without a better BEST_METRIC; 0: never
 
 

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from torch import nn
 
-from ..config.architectures import is_classifier, is_detector
+from ..config.architectures import has_backbone, is_classifier
 from ..errors import InputError
 from .cards import Card
 from .gpu_step import Counts, count_step, list_tensors
@@ -83,11 +83,11 @@ def count_on_gpu(cfg: CfgNode, size: int, images: int, train: bool) -> Counts:
     shape = images, len(cfg.MODEL.PIXEL_MEAN), size, size
 
     def build() -> nn.Module:
-        return build_backbone(cfg) if is_detector(cfg) else META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+        return build_backbone(cfg) if has_backbone(cfg) else META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
 
     def run(model: nn.Module) -> torch.Tensor:
         batch = {"images": torch.empty(shape, dtype=torch.uint8)}
-        results = list_tensors(model(torch.empty(shape) if is_detector(cfg) else batch))
+        results = list_tensors(model(torch.empty(shape) if has_backbone(cfg) else batch))
         return torch.stack([result.float().mean() for result in results]).sum()
 
     return count_step(build, run, train)

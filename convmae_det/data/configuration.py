@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode, get_cfg
 
-from ..config.architectures import CLASS_KEYS, is_classifier
+from ..config.architectures import CLASS_KEYS, is_classifier, is_segmentor
 from ..config.defaults import add_convmae_config
 from ..config.device import find_available_device
 from ..config.keys import AUTO, set_keys
 from .classification.data_sets import find_class_categories
 from .detection.categories import find_detector_categories
 from .detection.coco_format import register_coco_format
+from .segmentation.data_sets import find_segmentor_categories
 
 
 def read_config(config_file: str, pairs: Sequence[str] = (), source: str = "the command line") -> CfgNode:
@@ -52,9 +53,15 @@ def _set_classes(cfg: CfgNode, given: set[str]) -> None:
     register_coco_format(cfg.DATASETS.COCO_FORMAT, missing_ok=bool(cfg.DATASETS.CATEGORIES) or key is None)
     if key is None:
         return
-    cfg.DATASETS.CATEGORIES = find_class_categories(cfg) if is_classifier(cfg) else find_detector_categories(cfg)
+    cfg.DATASETS.CATEGORIES = _find_categories(cfg)
     if cfg.DATASETS.CATEGORIES and key not in given:
         cfg.merge_from_list([key, len(cfg.DATASETS.CATEGORIES)])
+
+
+def _find_categories(cfg: CfgNode) -> list[list]:
+    if is_classifier(cfg):
+        return find_class_categories(cfg)
+    return find_segmentor_categories(cfg) if is_segmentor(cfg) else find_detector_categories(cfg)
 
 
 def read_tool_config(

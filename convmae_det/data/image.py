@@ -113,7 +113,7 @@ def read_size(path: str | os.PathLike, decoding: Decoding = DEFAULT) -> tuple[in
     Raises:
         InputError: see `read_image`.
     """
-    with _report_errors(path), _open(path, decoding) as image:
+    with report_errors(path), open_image(path, decoding) as image:
         return _compute_upright_size(image, _find_orientation(image, decoding))
 
 
@@ -148,21 +148,21 @@ def read_crop(
     if format not in CHANNELS:
         check_format(format)  # raises
     if is_array_file(path, format):
-        with _report_errors(path):
+        with report_errors(path):
             pixels = array_to_pixels(_read_array(path, decoding), format, decoding, path)
         return _crop(pixels, choose)
-    with _report_errors(path):
-        image = _open(path, decoding, page)
+    with report_errors(path):
+        image = open_image(path, decoding, page)
     with image:
         if decoding.white_level and has_wide_colour(image):
-            with _report_errors(path):
+            with report_errors(path):
                 pixels = array_to_pixels(_read_wide_colour(path, image, decoding, page), format, decoding, path)
             return _crop(pixels, choose)
-        with _report_errors(path):
+        with report_errors(path):
             orientation = _find_orientation(image, decoding)
         height, width = _compute_upright_size(image, orientation)
         part = choose(height, width)
-        with _report_errors(path):
+        with report_errors(path):
             scale = _reduce(image, min(part[2:]) // enough if enough else 1)
             upright = image if orientation == 1 else _turn(image)
             return to_pixels(upright, format, _scale_corners(part, scale), decoding, path), (height, width)
@@ -174,10 +174,10 @@ def read_values(path: str | os.PathLike, format: str, decoding: Decoding, page: 
     Raises:
         InputError: see `read_image`.
     """
-    with _report_errors(path):
+    with report_errors(path):
         if is_array_file(path, format):
             return _read_array(path, decoding)
-        with _open(path, decoding, page) as image:
+        with open_image(path, decoding, page) as image:
             return _read_wide_colour(path, image, decoding, page) if has_wide_colour(image) else np.asarray(image)
 
 
@@ -260,7 +260,8 @@ def _check_is_file(path: str | os.PathLike) -> None:
         raise ValueError("it is no file")
 
 
-def _open(path: str | os.PathLike, decoding: Decoding, page: int = 0) -> ImageFile:
+def open_image(path: str | os.PathLike, decoding: Decoding, page: int = 0) -> ImageFile:
+    """Opens a file that Pillow decodes, unless it is too large; within :func:`report_errors`."""
     _check_is_file(path)
     if decoding.max_pixels > MAX_PIXELS and Image.MAX_IMAGE_PIXELS:  # Pillow's own limit
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, decoding.max_pixels)
@@ -275,7 +276,8 @@ def _open(path: str | os.PathLike, decoding: Decoding, page: int = 0) -> ImageFi
 
 
 @contextlib.contextmanager
-def _report_errors(path: str | os.PathLike) -> Iterator[None]:
+def report_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Makes an InputError that names the file of whatever goes wrong with it."""
     try:
         yield
     except InputError:

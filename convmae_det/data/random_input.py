@@ -6,13 +6,13 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 
-from ..config.architectures import is_classifier, is_detector
+from ..config.architectures import is_classifier, is_detector, is_segmentor
 
 LEAST_SIDE = 8  # pixels, of an object
 
 
 def make_random_input(cfg: CfgNode, size: int, objects: int = 0) -> dict:
-    """Makes an image as a mapper returns it, square and uint8; with a class, for a classifier.
+    """Makes an image as a mapper returns it, square and uint8; with the class, or mask, of its network.
 
     Args:
         cfg: of the network; masks have the form of INPUT.MASK_FORMAT
@@ -22,6 +22,8 @@ def make_random_input(cfg: CfgNode, size: int, objects: int = 0) -> dict:
     entry: dict[str, Any] = {"image": torch.randint(0, 256, (len(cfg.MODEL.PIXEL_MEAN), size, size), dtype=torch.uint8)}
     if is_classifier(cfg):
         return entry | {"label": 0}
+    if is_segmentor(cfg):
+        return entry | {"sem_seg": torch.zeros(size, size, dtype=torch.int64)}
     if not objects or not is_detector(cfg):
         return entry
     corners = torch.rand(objects, 2, 2).sort(dim=1).values * (size - LEAST_SIDE)

@@ -1,4 +1,4 @@
-"""A small instance segmentation data set of drawn shapes, for the quickstart and as an example of the format.
+"""A small segmentation data set of drawn shapes, for the quickstart and as an example of the formats.
 
     convmae-det shapes [DIR] [--train N] [--val N] [--size PIXELS] [--seed S]
 
@@ -8,6 +8,8 @@ writes ellipses, rectangles, triangles and stars on textured backgrounds in COCO
     DIR/annotations/instances_train.json    DIR/train/000000000001.png ...
     DIR/annotations/instances_val.json      DIR/val/000000000001.png ...
 
+and masks that hold the number of a class at each pixel, 0 for the background, as DIR/masks/train/000000000001.png ...
+
 Later shapes cover earlier ones; each annotation describes the pixels that stay visible, and every shape in an image is
 annotated. Image i of a split depends on the seed, the split and i alone. The images are PNG, not JPEG: lossless, so the
 pixels don't depend on the version of a decoder.
@@ -16,6 +18,7 @@ S: side of the square image in pixels; F: `OVERSAMPLING`; P: points of an outlin
 """
 
 import colorsys
+import functools
 import itertools
 import json
 import os
@@ -35,7 +38,8 @@ from ..errors import InputError
 # Corners of each category's outline, and the radius of every second corner where the others have radius 1.
 OUTLINES = {"ellipse": (48, 1.0), "rectangle": (4, 1.0), "triangle": (3, 1.0), "star": (10, 0.5)}
 CATEGORIES = tuple(OUTLINES)
-SPLITS = ("train", "val")
+SEMANTIC_CLASSES = ("background", *CATEGORIES)  # of the masks
+SPLITS, MASKS = ("train", "val"), "masks"  # folders
 
 OVERSAMPLING = 4  # shapes are drawn at 4 times the resolution and averaged
 MAX_SHAPES = 5
@@ -51,7 +55,7 @@ MUTED, VIVID = ((0.05, 0.45), (0.25, 0.95)), ((0.5, 1.0), (0.5, 1.0))  # saturat
 
 FINE, WIDE = (8, 24), (24, 64)  # pixels; periods of the patterns of shapes and backgrounds
 
-VERSION = "1.1"  # increase it with every change of the drawings: data sets on disk are then drawn again
+VERSION = "1.2"  # increase it with every change of the drawings: data sets on disk are then drawn again
 GENERATOR = "convmae_det.data.shapes"
 
 
@@ -205,6 +209,22 @@ def build_annotation(shape: Shape, coverage: np.ndarray) -> dict:
     }
 
 
+def build_mask(shapes: list[Shape], coverage: np.ndarray) -> Image.Image:
+    """Builds the mask of an image: the number of its class at each pixel, with colours to look at.
+
+    Args:
+        shapes: the shapes of the image
+        coverage: (len(shapes), S, S)
+    """
+    numbers = np.zeros(coverage.shape[1:], np.uint8)
+    for shape, share in zip(shapes, coverage, strict=True):
+        numbers[share > 0.5] = SEMANTIC_CLASSES.index(shape.category)
+    mask = Image.fromarray(numbers)
+    colours = (colorsys.hsv_to_rgb(i / len(CATEGORIES), 0.8, 0.9) for i in range(len(CATEGORIES)))
+    mask.putpalette([0, 0, 0, *(round(255 * value) for colour in colours for value in colour)])
+    return mask
+
+
 def get_annotation_path(root: Path, split: str) -> Path:
     """Returns the path of a split's annotation file."""
     return root / "annotations" / f"instances_{split}.json"
@@ -214,11 +234,13 @@ def write_split(root: Path, split: str, info: dict) -> None:
     """Draws the images of a split into ``root/split`` and writes its annotation file, which contains ``info``."""
     count, size, seed = (info["parameters"][name] for name in (split, "size", "seed"))
     images, annotations = [], []
-    (root / split).mkdir(parents=True)
+    for folder in (root / split, root / MASKS / split):
+        folder.mkdir(parents=True)
     for image_id in tqdm(range(1, count + 1), desc=f"Drawing {split}", unit="image", disable=None):
         pixels, shapes, coverage = draw_image(np.random.default_rng((seed, SPLITS.index(split), image_id)), size)
         file_name = f"{image_id:012d}.png"
         Image.fromarray(pixels).save(root / split / file_name)
+        build_mask(shapes, coverage).save(root / MASKS / split / file_name)
         images.append({"id": image_id, "file_name": file_name, "width": size, "height": size, "license": 1})
         for shape, share in zip(shapes, coverage, strict=True):
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **build_annotation(shape, share)})
@@ -248,7 +270,8 @@ def is_complete(root: Path, info: dict) -> bool:
         content = read_annotations(get_annotation_path(root, split))
         if content.get("info") != info:
             return False
-        if not all((root / split / image["file_name"]).is_file() for image in content["images"]):
+        names = [image["file_name"] for image in content["images"]]
+        if not all((folder / split / name).is_file() for folder in (root, root / MASKS) for name in names):
             return False
     return True
 
@@ -261,7 +284,7 @@ def check_replaceable(root: Path) -> None:
     """
     if root.exists() and not root.is_dir():
         raise InputError(f"{root} is a file, but the shapes need a folder; name another one.")
-    layout = re.compile(r"(train|val)/\d{12}\.png|annotations/instances_(train|val)\.json")
+    layout = re.compile(rf"({MASKS}/)?(train|val)/\d{{12}}\.png|annotations/instances_(train|val)\.json")
     ours = any(read_annotations(get_annotation_path(root, split)) for split in SPLITS)
     for path in root.rglob("*"):
         name = path.relative_to(root).as_posix()
@@ -320,13 +343,15 @@ def write_shapes(
 
 
 def register_shapes(root: str | Path | None = None) -> None:
-    """Registers ``shapes_train`` and ``shapes_val`` with Detectron2; their files need not exist yet.
+    """Registers ``shapes_train`` and ``shapes_val``, and the same with masks, ``shapes_semantic_train`` and so on.
+
+    Their files need not exist yet.
 
     Args:
         root: the data set's folder; None for what :func:`find_default_root` returns now. It replaces an earlier one.
     """
     from detectron2.data import DatasetCatalog, MetadataCatalog  # drawing needs no Detectron2
-    from detectron2.data.datasets import register_coco_instances
+    from detectron2.data.datasets import load_sem_seg, register_coco_instances
 
     root = Path(root or find_default_root()).expanduser()
     for split in SPLITS:
@@ -341,6 +366,12 @@ def register_shapes(root: str | Path | None = None) -> None:
             "thing_dataset_id_to_contiguous_id": {i + 1: i for i in range(len(CATEGORIES))},
         }
         register_coco_instances(name, metadata, json_file, image_root)
+        semantic, masks = f"shapes_semantic_{split}", str(root / MASKS / split)
+        DatasetCatalog.pop(semantic, None)
+        MetadataCatalog.pop(semantic, None)
+        DatasetCatalog.register(semantic, functools.partial(load_sem_seg, masks, image_root, "png", "png"))
+        metadata = {"stuff_classes": list(SEMANTIC_CLASSES), "ignore_label": 255, "evaluator_type": "sem_seg"}
+        MetadataCatalog.get(semantic).set(image_root=image_root, sem_seg_root=masks, **metadata)
 
 
 if __name__ == "__main__":  # python -m convmae_det.data.shapes

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Sequence
 
-import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch import nn
@@ -17,6 +16,7 @@ from ..inference.predictor import read_classes
 from ..visualization.confusion import draw_confusion
 from ..visualization.sheet import save_png
 from .evaluated_trainer import EvaluatedTrainer
+from .parallel import share_norm_statistics
 from .skipped_images import SkippedImageRecorder, report_skipped_images
 
 CONFUSION = "confusion.png"
@@ -49,10 +49,7 @@ class ClassificationTrainer(EvaluatedTrainer):
     @classmethod
     def prepare_model(cls, cfg: CfgNode, model: nn.Module) -> nn.Module:
         """Gives all processes the statistics of a probe's batch norm that the main one has, and checkpoints hold."""
-        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
-        for norm in norms if comm.get_world_size() > 1 else ():
-            for statistic in norm.buffers():
-                dist.broadcast(statistic, 0)
+        share_norm_statistics(model)
         return model
 
     @classmethod

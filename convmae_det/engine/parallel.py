@@ -3,9 +3,11 @@
 import math
 
 import torch
+import torch.distributed as dist
 from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..precision import is_gpu
 from .step import Batch, compute_losses
@@ -41,3 +43,11 @@ def parallelise(model: nn.Module, device: str, static_graph: bool) -> nn.Module:
     wrapped = LossModel(model) if comm.get_world_size() > 1 else model
     buckets = {"gradient_as_bucket_view": True, "static_graph": static_graph}
     return create_ddp_model(wrapped, broadcast_buffers=False, **buckets, **devices)
+
+
+def share_norm_statistics(model: nn.Module) -> None:
+    """Gives all processes the statistics of batch norms that the main one has, and checkpoints hold."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    for norm in norms if comm.get_world_size() > 1 else ():
+        for statistic in norm.buffers():
+            dist.broadcast(statistic, 0)

@@ -18,7 +18,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ..config.architectures import is_detector
+from ..config.architectures import is_detector, is_segmentor, needs_pairs
 from ..data.random_input import make_random_input
 from ..errors import InputError
 from ..precision import describe_device, is_gpu
@@ -136,7 +136,9 @@ def count_lasting(optimizer: torch.optim.Optimizer) -> int:
 
 def make_trial_batch(cfg: CfgNode, images: int) -> list[dict]:
     """Makes random images of the size of training; those of a detector with as many objects as it trains on in one."""
-    if not is_detector(cfg):
+    if is_segmentor(cfg):
+        size, objects, images = cfg.INPUT.SEGMENTATION.CROP_SIZE, 0, max(images, 2 if needs_pairs(cfg) else 1)
+    elif not is_detector(cfg):
         size, objects = cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE, 0
     else:
         size = cfg.INPUT.LSJ.IMAGE_SIZE if cfg.INPUT.LSJ.ENABLED else cfg.INPUT.MAX_SIZE_TRAIN

@@ -2,12 +2,15 @@
 
 from detectron2.config import CfgNode
 
-from ..config.architectures import is_classifier
+from ..config.architectures import is_classifier, is_segmentor
 from .classification import ClassificationTrainer
 from .detection import DetectionTrainer
 from .evaluated_trainer import EvaluatedTrainer
+from .segmentation import SegmentationTrainer
 
 
 def choose_trainer(cfg: CfgNode) -> type[EvaluatedTrainer]:
     """Chooses the trainer; one that refuses the configuration says what it needs instead."""
+    if is_segmentor(cfg):
+        return SegmentationTrainer
     return ClassificationTrainer if is_classifier(cfg) else DetectionTrainer

@@ -19,6 +19,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage, EventWriter, JSONWriter, TensorboardXWriter
 from fvcore.common.history_buffer import HistoryBuffer
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..checkpoint.checkpointer import Checkpointer
 from ..checkpoint.class_names import describe_classes
@@ -34,7 +35,7 @@ from ..files import atomic_write, remove_temporary_files
 from ..inference.model import build_model
 from ..precision import choose_training_precision, log_precision
 from ..solver.optimizer import build_gradient_clipper, build_optimizer
-from ..solver.schedule import build_run_config, limit_passes, resolve_schedule
+from ..solver.schedule import build_lr_scheduler, build_run_config, limit_passes, resolve_schedule
 from .hooks.average import AverageSavingHook, build_average
 from .hooks.best import BestCheckpoint, TrainingStopped
 from .hooks.evaluation import EvaluationHook
@@ -135,6 +136,10 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        return build_lr_scheduler(cfg, optimizer)
 
     @property
     def evaluation_period(self) -> int:

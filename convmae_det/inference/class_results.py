@@ -2,35 +2,32 @@
 
 import csv
 import io
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from ..errors import InputError
 from ..files import atomic_write
 from ..visualization.classes import draw_classes
-from ..visualization.predictions import draw_overview
-from ..visualization.sheet import save_png
 from .class_predictor import ClassPredictor
 from .inputs import Input
-from .results import OVERVIEW, make_folder
+from .picture_results import PictureResults
 
 FEW = 5  # classes of an image in the table,
 DRAWN = 3  # and in a picture
 TABLE = "results.csv"
 
 
-class ClassResults:
+class ClassResults(PictureResults):
     """The classes that are found, and the folder that they are written to.
 
     Attributes:
         rows: of the table
-        failures: number of inputs that could not be read
     """
+
+    title = "classes and scores"
 
     def __init__(self, folder: str | Path, predictor: ClassPredictor, pictures: bool = True):
         """Makes the folder.
@@ -38,12 +35,10 @@ class ClassResults:
         Raises:
             InputError: it can't be made.
         """
-        self.folder, self.predictor, self.pictures = Path(folder), predictor, pictures
+        super().__init__(folder, pictures)
+        self.predictor = predictor
         self.few = min(FEW, len(predictor.class_names))
         self.rows: list[list[str]] = []
-        self.failures = 0
-        self._panels, self._names = [], []  # of the overview
-        make_folder(self.folder)
 
     def add(self, entry: Input, scores: torch.Tensor) -> None:
         """Records the scores of an image, (classes,), and draws those that are highest."""
@@ -55,18 +50,7 @@ class ClassResults:
         if not self.pictures:
             return
         drawn = draw_classes(self.predictor.load_visible(str(entry.source)), found[:DRAWN])
-        path = self.folder / f"{entry.output_name}.jpg"
-        make_folder(path.parent)
-        with atomic_write(path) as file:
-            Image.fromarray(drawn).save(file, format="JPEG", quality=92, subsampling=0)
-        if len(self._panels) < OVERVIEW:
-            self._panels.append([drawn])
-            self._names.append(entry.file_name)
-
-    def skip(self, error: InputError) -> None:
-        """Counts an input that is left out, and prints why."""
-        tqdm.write(f"skipped: {error}", file=sys.stderr)
-        self.failures += 1
+        self.save_picture(entry, drawn)
 
     def write(self) -> str:
         """Writes TABLE and, if pictures were drawn, overview.png.
@@ -79,12 +63,7 @@ class ClassResults:
         csv.writer(text, lineterminator="\n").writerows([["path", "class", "score", *others], *self.rows])
         with atomic_write(self.folder / TABLE) as file:
             file.write(text.getvalue().encode("utf-8", "surrogateescape"))
-        told = f"{len(self.rows):,} images: {self.folder / TABLE}"
-        if self._panels:
-            overview = self.folder / "overview.png"
-            save_png(draw_overview(self._panels, self._names, ("classes and scores",)), overview)
-            told += f"\nDrawn in {self.folder}, the first {len(self._panels)} on {overview}"
-        return told
+        return f"{len(self.rows):,} images: {self.folder / TABLE}" + self.write_overview()
 
 
 def predict_classes(inputs: Sequence[Input], results: ClassResults, batch_size: int = 1) -> None:

@@ -21,7 +21,7 @@ from ..checkpoint.fitting import Strictness
 from ..checkpoint.formats import OFFICIAL
 from ..checkpoint.loading import assign_weights
 from ..checkpoint.weights import Weights, read_weights
-from ..config.architectures import is_detector
+from ..config.architectures import has_backbone
 from ..config.building import build_encoder_arguments, build_window_arguments, choose_norm_eps, crops_position
 from ..config.checks.model import check_windows
 from ..config.presets import PRESETS
@@ -222,7 +222,7 @@ def find_run_config(path: str | Path | None, weights: Weights) -> CfgNode | None
             return None
         raise
     fits = has_same_widths(weights.shape, build_encoder_arguments(cfg)) and (
-        is_detector(cfg) or not is_of_detector(weights)
+        has_backbone(cfg) or not is_of_detector(weights)
     )
     if path and not fits:
         raise InputError(

@@ -21,7 +21,7 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from PIL import Image, ImageOps
 
-from ..config.architectures import CLASS_KEYS, is_classifier
+from ..config.architectures import CLASS_KEYS, is_classifier, is_segmentor
 from ..config.checks.data import BANDS
 from ..data.configuration import read_tool_config
 from ..data.detection.jitter import build_augmentations
@@ -97,6 +97,10 @@ class Predictor:
         self.cfg = read_tool_config(str(config_file), pairs, device)
         if is_classifier(self.cfg):
             raise InputError(f"{config_file} describes a classifier: ClassPredictor and convmae-det predict take it")
+        if is_segmentor(self.cfg):
+            raise InputError(
+                f"{config_file} describes a segmentor: SegmentationPredictor and convmae-det predict take it"
+            )
         self.precision = choose_evaluation_precision(self.cfg)
         log_precision(self.precision)
         self.class_names, self.category_ids = read_classes(self.cfg)

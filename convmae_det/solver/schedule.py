@@ -3,8 +3,13 @@
 import logging
 import math
 
+import detectron2.solver
+import torch
 from detectron2.config import CfgNode
+from detectron2.solver.lr_scheduler import LRMultiplier, WarmupParamScheduler
 from detectron2.utils import comm
+from fvcore.common.param_scheduler import PolynomialDecayParamScheduler
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..config.architectures import needs_pairs
 from ..config.checks.training import check_batch, check_solver
@@ -61,6 +66,22 @@ def resolve_schedule(cfg: CfgNode, num_images: int) -> CfgNode:
     if cfg.is_frozen():
         resolved.freeze()
     return resolved
+
+
+def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+    """Builds SOLVER.LR_SCHEDULER_NAME: Detectron2's schedules, or WarmupPolyLR."""
+    solver = cfg.SOLVER
+    if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":
+        return detectron2.solver.build_lr_scheduler(cfg, optimizer)
+    warmup = min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0)
+    multiplier = WarmupParamScheduler(
+        PolynomialDecayParamScheduler(1.0, solver.POLY_POWER),
+        solver.WARMUP_FACTOR,
+        warmup,
+        solver.WARMUP_METHOD,
+        solver.RESCALE_INTERVAL,
+    )
+    return LRMultiplier(optimizer, multiplier=multiplier, max_iter=solver.MAX_ITER)
 
 
 def count_iterations(solver: CfgNode, epochs: float) -> int:
@@ -130,6 +151,8 @@ def _describe_schedule(given: CfgNode, solver: CfgNode) -> str:
         course = f"× {solver.GAMMA:g} at iterations {steps}"
     else:
         course = f"cosine to {solver.BASE_LR_END:.6g}"
+    if solver.LR_SCHEDULER_NAME == "WarmupPolyLR":
+        course = f"to 0 with the power {solver.POLY_POWER:g} of what is left"
     recorded = " (SOLVER.IMAGES_PER_EPOCH)" if given.IMAGES_PER_EPOCH else ""
     lines = {
         "length": f"{solver.MAX_ITER} iterations, {solver.MAX_ITER / per_epoch:.4g} epochs",

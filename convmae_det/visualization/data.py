@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from torch.utils.data import ConcatDataset
 
-from ..config.architectures import is_autoencoder, is_classifier
+from ..config.architectures import is_autoencoder, is_classifier, is_segmentor
 from ..config.checks.data import check_input, check_pretraining_input
 from ..data.classification.data_sets import list_data_set
 from ..data.classification.loader import build_train_dataset as build_classification_dataset
@@ -20,13 +20,26 @@ from ..data.detection.mapper import DetectionMapper
 from ..data.image import make_visible, read_visible
 from ..data.pretraining.loader import build_pretraining_dataset
 from ..data.pretraining.mapper import PretrainingMapper
+from ..data.segmentation.data_sets import list_data_set as list_segmented_images
+from ..data.segmentation.data_sets import list_training_images
+from ..data.segmentation.mapper import EvaluationMapper as SegmentationEvaluationMapper
+from ..data.segmentation.mapper import TrainingMapper as SegmentationTrainingMapper
+from ..data.segmentation.masks import read_mask
 from ..data.stream import SampleStream
 from ..data.survey import resolve_white_level
 from ..errors import InputError
 from .predictions import build_ground_truth, draw_instances
+from .segmentation import draw_segmentation
 from .sheet import draw_sheet, save_png
 
-Mapper = PretrainingMapper | DetectionMapper | TrainingMapper | EvaluationMapper
+Mapper = (
+    PretrainingMapper
+    | DetectionMapper
+    | TrainingMapper
+    | EvaluationMapper
+    | SegmentationTrainingMapper
+    | SegmentationEvaluationMapper
+)
 
 SPLITS = ("train", "test")
 TITLES = ("image", "what the network sees")
@@ -48,7 +61,7 @@ def stream_panels(cfg: CfgNode, split: str, seed: int) -> tuple[SampleStream, in
     images, mapper = _build_training_data(cfg) if split == "train" else _build_test_data(cfg)
     names = cfg.DATASETS.TRAIN if split == "train" else cfg.DATASETS.TEST
     metadata = MetadataCatalog.get(names[0])
-    if is_classifier(cfg):
+    if is_classifier(cfg) or is_segmentor(cfg):
         metadata = Metadata(name=names[0], thing_classes=[str(name) for _, name in cfg.DATASETS.CATEGORIES])
     return SampleStream(images, _Pairs(mapper, cfg.INPUT.FORMAT, metadata), seed), len(images)
 
@@ -84,6 +97,9 @@ def _build_training_data(cfg: CfgNode) -> tuple[Sequence[dict] | ConcatDataset, 
     if is_classifier(cfg):
         images = build_classification_dataset(cfg)
         return images, TrainingMapper(resolve_white_level(cfg, images))
+    if is_segmentor(cfg):
+        images = list_training_images(cfg)
+        return images, SegmentationTrainingMapper(resolve_white_level(cfg, images))
     if is_autoencoder(cfg):
         check_pretraining_input(cfg)
         images = build_pretraining_dataset(cfg)
@@ -97,6 +113,8 @@ def _build_test_data(cfg: CfgNode) -> tuple[Sequence[dict], Mapper]:
     """Builds those of evaluation, which are resized as they are then, and keep their annotations."""
     if is_classifier(cfg):
         return list_data_set(cfg, cfg.DATASETS.TEST[0]), EvaluationMapper(cfg)
+    if is_segmentor(cfg):
+        return list_segmented_images(cfg, cfg.DATASETS.TEST[0]), SegmentationEvaluationMapper(cfg)
     if is_autoencoder(cfg):
         raise InputError("--split test: pretraining has no test data; leave it out to see the training data")
     resize = build_augmentations(cfg, False)
@@ -118,6 +136,11 @@ class _Pairs:
         caption = f"{os.path.basename(image['file_name'])}, {before.shape[1]}×{before.shape[0]} pixels"
         if "label" in sample:
             caption += f", {self.metadata.thing_classes[image['label']]}"
+        if "sem_seg_file_name" in image:
+            names = self.metadata.thing_classes
+            truth = read_mask(image["sem_seg_file_name"], self.mapper.decoding)
+            before = draw_segmentation(before, truth, names)
+            after = draw_segmentation(after, sample["sem_seg"].numpy(), names) if "sem_seg" in sample else after
         if "instances" in sample:
             truth = build_ground_truth(image["annotations"], before.shape[:2])
             caption += f", {len(truth)} objects; beside it {after.shape[1]}×{after.shape[0]} pixels, "

@@ -76,13 +76,18 @@ def test_it_is_described(path):
     assert facts["classes"] == "5: a, b, c, d, e" and facts["relative position"] == "blocks: 8×8"
 
 
-def test_its_classes_are_known(path, segmentor_config):
+def test_its_classes_are_known(path, segmentor_config, caplog, tmp_path):
+    """Others have their own names for the same classes, so that a difference is only said."""
     model = build_model(segmentor_config())
     model.class_names = list("abcde")
     load_weights(model, path, strictness=Strictness.WHOLE)
+    assert "trained on the classes" not in caplog.text
     model.class_names = list("vwxyz")
+    load_weights(model, path, strictness=Strictness.WHOLE)
+    assert "trained on the classes a, b, c, d, e: are these, in this order, v, w, x, y, z?" in caplog.text
+    torch.save({"model": model.state_dict(), "class_names": list("abcde")}, tmp_path / "ours.pth")
     with pytest.raises(InputError, match="trained on the classes a, b, c, d, e"):
-        load_weights(model, path, strictness=Strictness.WHOLE)
+        load_weights(model, tmp_path / "ours.pth", strictness=Strictness.WHOLE)
 
 
 def test_another_number_of_classes_starts_anew(path, segmentor_config):

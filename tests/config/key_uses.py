@@ -85,6 +85,11 @@ OTHERS = {
         "INPUT.CLASSIFICATION": "CROP_SCALE RAND_AUGMENT RANDOM_ERASING TEST_CROP"
     },
     "convmae_det.data.classification.mixing": {"INPUT.CLASSIFICATION": "MIXUP CUTMIX"},
+    "convmae_det.data.segmentation.data_sets": {"DATASETS": "SEMANTIC"},
+    "convmae_det.data.segmentation.mapper": {
+        "INPUT.SEGMENTATION": "CROP_SIZE MIN_SCALE MAX_SCALE MAX_CLASS_SHARE PHOTOMETRIC"
+    },
+    "convmae_det.inference.sliding": {"TEST": "SLIDING_WINDOW SLIDING_STRIDE"},
     "convmae_det.data.image": {"INPUT": "WHITE_LEVEL IGNORE_EXIF MAX_PIXELS"},
     "convmae_det.data.detection.catalog": {
         "DATASETS": "COCO_FORMAT CROWD_AS_OBJECTS",
@@ -99,7 +104,7 @@ OTHERS = {
     "convmae_det.data.stream": {"DATALOADER": "NUM_WORKERS", "": "SEED"},
     "convmae_det.solver.schedule": {
         "SOLVER": "MAX_EPOCHS MAX_ITER IMAGES_PER_EPOCH STEP_FRACTIONS STEPS WARMUP_EPOCHS WARMUP_ITERS IMS_PER_BATCH "
-        "ACCUMULATION_STEPS MAX_IMS_PER_PASS REFERENCE_BATCH_SIZE",
+        "ACCUMULATION_STEPS MAX_IMS_PER_PASS REFERENCE_BATCH_SIZE POLY_POWER",
         "TEST": "EVAL_EPOCHS",
     },
     "convmae_det.solver.optimizer": {

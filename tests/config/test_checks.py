@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import transforms as T
-from detectron2.solver import build_lr_scheduler
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -29,7 +28,7 @@ from convmae_det.data.pretraining.mapper import PretrainingMapper
 from convmae_det.errors import InputError
 from convmae_det.precision import is_gpu
 from convmae_det.solver.optimizer import build_gradient_clipper
-from convmae_det.solver.schedule import resolve_schedule
+from convmae_det.solver.schedule import build_lr_scheduler, resolve_schedule
 
 NAN, INFINITE = float("nan"), float("inf")
 

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 import convmae_det.config
 from convmae_det.config import add_convmae_config
-from convmae_det.config.architectures import CLASS_KEYS, is_autoencoder, is_classifier, is_detector
+from convmae_det.config.architectures import CLASS_KEYS, is_autoencoder, is_classifier, is_detector, is_segmentor
 from convmae_det.config.reading import flatten_keys
 
 
@@ -38,7 +38,7 @@ def test_the_numbers_of_classes_are_keys():
     add_convmae_config(cfg)
     for architecture, key in CLASS_KEYS.items():
         cfg.MODEL.META_ARCHITECTURE = architecture
-        assert is_detector(cfg) != is_classifier(cfg) and key in dict(flatten_keys(cfg))
-        assert attrgetter(key)(cfg) == (80 if is_detector(cfg) else 1000)
+        assert is_detector(cfg) + is_classifier(cfg) + is_segmentor(cfg) == 1 and key in dict(flatten_keys(cfg))
+        assert attrgetter(key)(cfg) == (80 if is_detector(cfg) else 1000 if is_classifier(cfg) else 54)
     cfg.MODEL.META_ARCHITECTURE = "MaskedAutoencoder"
     assert is_autoencoder(cfg) and not is_detector(cfg) and not is_classifier(cfg)

@@ -66,7 +66,7 @@ def test_a_name_in_place_of_a_file():
         ("mask_rcnn_convmae_tiny", TINY),
         ("mask_rcnn_convmae_tiny_shapes.yaml", "quickstart/mask_rcnn_convmae_tiny_shapes.yaml"),
         ("configs/mask_rcnn_convmae_b.yaml", "mask_rcnn_convmae_b.yaml"),
-        ("qwertz", "pretrain_convmae_b.yaml"),
+        ("qwertz", "upernet_convmae_s.yaml"),
         ("", "pretrain_convmae_b.yaml"),
     ],
 )

@@ -5,7 +5,7 @@ from operator import attrgetter
 from yacs.config import CfgNode
 
 from ..presets import PRESETS, STRIDE
-from .rules import are_numbers, check_at_least, check_one_of, is_number, require
+from .rules import are_numbers, check_one_of, is_number, require
 
 RELATIVE_POSITIONS = ("shared", "blocks", "decomposed", "none")
 FEATURES = ("e1", "e2", "e3", "e4")
@@ -14,7 +14,6 @@ MASKINGS = ("block", "random")
 IMPOSSIBLE = {
     "MODEL.META_ARCHITECTURE": {
         "ProposalNetwork": "be a detector with classes, such as GeneralizedRCNN",
-        "SemanticSegmentor": "be a detector, such as PanopticFPN, which also labels regions",
     },
     "MODEL.PROPOSAL_GENERATOR.NAME": {
         "PrecomputedProposals": "be RPN, for proposals are not read from files",
@@ -132,15 +131,6 @@ def check_classifier(cfg: CfgNode) -> None:
     require(is_number(number) and number >= 2, "MODEL.CLASSIFIER.NUM_CLASSES", number, "be at least 2")
     holds = is_number(smoothing) and 0 <= smoothing < 1
     require(holds, "MODEL.CLASSIFIER.LABEL_SMOOTHING", smoothing, "be at least 0 and below 1, such as 0.1")
-
-
-def check_upernet(cfg: CfgNode) -> None:
-    """Checks MODEL.UPERNET, and what its head reads of MODEL.SEM_SEG_HEAD."""
-    check_at_least(cfg, "MODEL.UPERNET.AUXILIARY_DIM", 0, " channels; 0 is without an auxiliary head")
-    check_at_least(cfg, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 1, " channel")
-    features = cfg.MODEL.CONVMAE.OUT_FEATURES
-    must = "name all of e1, e2, e3 and e4 for MODEL.SEM_SEG_HEAD.NAME UPerHead"
-    require(set(features) == set(FEATURES), "MODEL.CONVMAE.OUT_FEATURES", features, must)
 
 
 def check_size(key: str, size: int) -> None:

@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 
 from ...errors import InputError
 from ...precision import AMP_DTYPES, DTYPES, TRAINED, require_gpu
-from ..architectures import is_autoencoder, is_classifier, is_detector
+from ..architectures import is_autoencoder, is_classifier, is_detector, is_segmentor
 from ..keys import AUTO
 from ..unused import list_unused
 from .data import (
@@ -22,8 +22,9 @@ from .data import (
 )
 from .model import check_architecture, check_classifier
 from .rules import are_numbers, check_above, check_at_least, check_one_of, is_number, is_rising, is_same, require
+from .segmentation import check_segmentation_input, check_segmentor
 
-SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR")
+SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupPolyLR")
 OPTIMIZERS = ("AdamW", "LARS")
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 CLIP_TYPES = ("value", "norm", "full_model")
@@ -63,6 +64,25 @@ def check_classification(cfg: CfgNode, processes: int) -> None:
     _check_evaluation(cfg)
     expected = cfg.TEST.EXPECTED_RESULTS
     require(not expected, "TEST.EXPECTED_RESULTS", expected, "be empty for a classifier: Detectron2 compares AP alone")
+
+
+def check_segmentation(cfg: CfgNode, processes: int) -> None:
+    """Checks everything about training a segmentor in `processes` that can be checked before reading data."""
+    must = "be SemanticSegmentor, as in configs/upernet_convmae_b.yaml"
+    require(is_segmentor(cfg), "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, must)
+    _check_training(cfg, processes)
+    check_segmentor(cfg)
+    check_names("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
+    check_segmentation_input(cfg, is_train=True)
+    images, least = cfg.SOLVER.IMS_PER_BATCH // (max(cfg.SOLVER.ACCUMULATION_STEPS, 1) * processes), 2
+    must = f"leave at least {least} images to each pass of a process, for the batch norms of UPerHead"
+    needed = cfg.MODEL.SEM_SEG_HEAD.NAME == "UPerHead"
+    require(not needed or images >= least, "SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, must)
+    _check_evaluation(cfg)
+    if cfg.DATASETS.TEST:
+        check_segmentation_input(cfg, is_train=False)
+    expected = cfg.TEST.EXPECTED_RESULTS
+    require(not expected, "TEST.EXPECTED_RESULTS", expected, "be empty for a segmentor: Detectron2 compares AP alone")
 
 
 def _check_training(cfg: CfgNode, processes: int) -> None:
@@ -139,6 +159,7 @@ def _check_rates(cfg: CfgNode) -> None:
     require(holds, "SOLVER.BASE_LR_END", end, f"lie between 0 and SOLVER.BASE_LR, {rate}")
     check_at_least(cfg, "SOLVER.REFERENCE_BATCH_SIZE", 0, "; 0 doesn't scale the learning rate")
     check_above(cfg, "SOLVER.GAMMA", 0)
+    check_above(cfg, "SOLVER.POLY_POWER", 0)
     betas, decay = cfg.SOLVER.BETAS, cfg.SOLVER.LAYER_DECAY
     holds = are_numbers(betas, 2) and all(0 <= beta < 1 for beta in betas)
     require(holds, "SOLVER.BETAS", betas, "be two numbers of at least 0 and below 1")

@@ -1,0 +1,61 @@
+"""The classes of an image's pixels, drawn over it in a colour each, with a legend."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .predictions import MIN_SIDE, choose_colour
+from .sheet import FONT
+
+OPACITY = 0.55  # of the colours
+LINE, TEXT, PAD = 22, 14, 6  # pixels: height of a line of the legend, of its letters, and what surrounds them
+WIDEST = 1024  # pixels of the longer side of an image, which is shrunk to it
+MOST = 20  # classes in the legend, those with most pixels
+
+
+def draw_segmentation(pixels: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Draws the classes over an image, which is enlarged if it is small, and a legend of those that occur below it.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB
+        labels: (H, W): the number of each pixel's class; others than those with a name are left as they are
+        names: of the classes, by number
+
+    Returns:
+        (h, w, 3) uint8 RGB
+    """
+    known = (labels >= 0) & (labels < len(names))
+    colours = np.array([choose_colour(number) for number in range(len(names))], np.float32)
+    mixed = pixels.astype(np.float32)
+    mixed[known] = (1 - OPACITY) * mixed[known] + OPACITY * colours[labels[known]]
+    image = Image.fromarray(mixed.round().astype(np.uint8))
+    image.thumbnail((WIDEST, WIDEST))
+    scale = -(-MIN_SIDE // max(image.size))
+    image = image.resize((scale * image.width, scale * image.height), Image.Resampling.NEAREST)
+    counts = np.bincount(labels[known].astype(np.int64), minlength=len(names))
+    shown = [number for number in np.argsort(-counts, kind="stable").tolist() if counts[number]][:MOST]
+    entries = [(number, f"{names[number]} {counts[number] / labels.size:.0%}") for number in shown]
+    return _add_legend(image, entries)
+
+
+def make_palette(number: int) -> list[int]:
+    """Makes the palette of a mask: the colours of so many classes, and black, as Pillow takes them."""
+    colours = [value for index in range(min(number, 256)) for value in choose_colour(index)]
+    return colours + [0] * (3 * 256 - len(colours))
+
+
+def _add_legend(image: Image.Image, entries: Sequence[tuple[int, str]]) -> np.ndarray:
+    """Writes (class, text) of each entry below an image, in as many columns as fit."""
+    font, width = ImageFont.truetype(FONT, TEXT), max(image.width, MIN_SIDE)
+    longest = max((round(font.getlength(text)) for _, text in entries), default=0) + LINE + 3 * PAD
+    columns = max(1, width // longest)
+    rows = -(-len(entries) // columns)
+    canvas = Image.new("RGB", (width, image.height + rows * LINE + 2 * PAD), "white")
+    canvas.paste(image, ((width - image.width) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    for place, (number, text) in enumerate(entries):
+        left, top = PAD + place % columns * longest, image.height + PAD + place // columns * LINE
+        draw.rectangle((left, top + 3, left + TEXT, top + 3 + TEXT), choose_colour(number), "dimgray")
+        draw.text((left + LINE, top + LINE / 2), text, "black", font, anchor="lm")
+    return np.asarray(canvas)
