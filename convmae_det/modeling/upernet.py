@@ -35,9 +35,9 @@ class ConvNormReLU(nn.Sequential):
 
 
 def build_classifier(channels: int, num_classes: int) -> nn.Conv2d:
-    """Builds the 1×1 convolution that gives the logits."""
+    """Builds the 1×1 convolution that gives the logits; it starts as Detectron2's: smaller weights learn much later."""
     classifier = nn.Conv2d(channels, num_classes, 1)
-    nn.init.normal_(classifier.weight, std=0.01)
+    nn.init.kaiming_normal_(classifier.weight, nonlinearity="linear")
     nn.init.constant_(classifier.get_parameter("bias"), 0.0)
     return classifier
 

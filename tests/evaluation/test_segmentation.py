@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 from reference.small import segmentor_cfg
-from scipy.ndimage import binary_erosion
 
 from convmae_det.errors import InputError
 from convmae_det.evaluation.segmentation import (
@@ -33,6 +32,15 @@ pairs = shapes.flatmap(
 )
 
 
+def peel(region):
+    """The pixels of a region with a neighbour outside, one by one."""
+    framed = np.pad(region, 1)
+    result = np.zeros_like(region)
+    for y, x in zip(*region.nonzero(), strict=True):
+        result[y, x] = not framed[y : y + 3, x : x + 3].all()
+    return result
+
+
 @settings(max_examples=60)
 @given(pair=pairs)
 def test_intersections_and_unions(pair):
@@ -44,7 +52,7 @@ def test_intersections_and_unions(pair):
         ours, theirs = counted & (truth == label), counted & (found == label)
         assert confusion[label, label] == (ours & theirs).sum()
         assert confusion[label].sum() == ours.sum() and confusion[:, label].sum() == theirs.sum()
-        near = [x & ~binary_erosion(x, np.ones((3, 3))) for x in (ours, theirs)]  # one step, in so small an image
+        near = [peel(region) for region in (ours, theirs)]  # one step, in so small an image
         assert outlines[:, label].tolist() == [(near[0] & near[1]).sum(), (near[0] | near[1]).sum()]
 
 
