@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from .predictions import MIN_SIDE, choose_colour
-from .sheet import FONT
+from .colours import class_colour
+from .fonts import write
+from .predictions import MIN_SIDE
 
 OPACITY = 0.55  # of the colours
 LINE, TEXT, PAD = 22, 14, 6  # pixels: height of a line of the legend, of its letters, and what surrounds them
@@ -26,7 +27,7 @@ def draw_segmentation(pixels: np.ndarray, labels: np.ndarray, names: Sequence[st
         (h, w, 3) uint8 RGB
     """
     known = (labels >= 0) & (labels < len(names))
-    colours = np.array([choose_colour(number) for number in range(len(names))], np.float32)
+    colours = np.array([class_colour(number) for number in range(len(names))], np.float32)
     mixed = pixels.astype(np.float32)
     mixed[known] = (1 - OPACITY) * mixed[known] + OPACITY * colours[labels[known]]
     image = Image.fromarray(mixed.round().astype(np.uint8))
@@ -41,21 +42,22 @@ def draw_segmentation(pixels: np.ndarray, labels: np.ndarray, names: Sequence[st
 
 def make_palette(number: int) -> list[int]:
     """Makes the palette of a mask: the colours of so many classes, and black, as Pillow takes them."""
-    colours = [value for index in range(min(number, 256)) for value in choose_colour(index)]
+    colours = [value for index in range(min(number, 256)) for value in class_colour(index)]
     return colours + [0] * (3 * 256 - len(colours))
 
 
 def _add_legend(image: Image.Image, entries: Sequence[tuple[int, str]]) -> np.ndarray:
     """Writes (class, text) of each entry below an image, in as many columns as fit."""
-    font, width = ImageFont.truetype(FONT, TEXT), max(image.width, MIN_SIDE)
-    longest = max((round(font.getlength(text)) for _, text in entries), default=0) + LINE + 3 * PAD
+    width = max(image.width, MIN_SIDE)
+    written = [(number, write(text, TEXT)) for number, text in entries]
+    longest = max((round(writing.width) for _, writing in written), default=0) + LINE + 3 * PAD
     columns = max(1, width // longest)
-    rows = -(-len(entries) // columns)
+    rows = -(-len(written) // columns)
     canvas = Image.new("RGB", (width, image.height + rows * LINE + 2 * PAD), "white")
     canvas.paste(image, ((width - image.width) // 2, 0))
     draw = ImageDraw.Draw(canvas)
-    for place, (number, text) in enumerate(entries):
+    for place, (number, writing) in enumerate(written):
         left, top = PAD + place % columns * longest, image.height + PAD + place // columns * LINE
-        draw.rectangle((left, top + 3, left + TEXT, top + 3 + TEXT), choose_colour(number), "dimgray")
-        draw.text((left + LINE, top + LINE / 2), text, "black", font, anchor="lm")
+        draw.rectangle((left, top + 3, left + TEXT, top + 3 + TEXT), class_colour(number), "dimgray")
+        draw.text((left + LINE, top + LINE / 2), writing.text, "black", writing.font, anchor="lm")
     return np.asarray(canvas)
