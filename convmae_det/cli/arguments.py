@@ -49,7 +49,9 @@ def parse_training(command: str, docstring: str, arguments: list[str] | None) ->
 
     parser = default_argument_parser()
     describe(parser, command, docstring)
-    (pairs,) = (action for action in parser._actions if action.dest == "opts")
+    options = {action.dest: action for action in parser._actions}
+    options["resume"].help = "go on from the last checkpoint in OUTPUT_DIR"
+    pairs = options["opts"]
     pairs.nargs, pairs.default, pairs.metavar, pairs.help = "*", [], "KEY VALUE", "settings of the configuration"
     return parser.parse_intermixed_args(arguments)
 
