@@ -8,7 +8,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from ..config.architectures import is_autoencoder, is_classifier
+from ..config.architectures import is_autoencoder, is_classifier, is_detector
 from ..config.reading import CONFIG
 from ..data.configuration import read_config
 from ..errors import InputError, shorten_error
@@ -144,7 +144,8 @@ def build_chapter(folder: Path, title: str, budget: Budget, cfg: CfgNode | None 
 def _describe(cfg: CfgNode | None) -> str:
     if cfg is None:
         return ""
-    kind = "Pretraining" if is_autoencoder(cfg) else "A classifier" if is_classifier(cfg) else "A detector"
+    kind = "Pretraining" if is_autoencoder(cfg) else "A classifier" if is_classifier(cfg) else "A segmentor"
+    kind = "A detector" if is_detector(cfg) else kind
     return f"{kind}, {cfg.MODEL.META_ARCHITECTURE}, encoder {cfg.MODEL.CONVMAE.ARCH}."
 
 
@@ -158,7 +159,7 @@ def _build_sections(folder: Path, cfg: CfgNode, curves: Mapping[str, Curve], bud
                 summary: Any = json.loads((place / CLASSIFICATION).read_bytes())
                 label = f"{name} ({weights})" if weights else name
                 yield from build_classifier_sections(label, summary, cfg, budget)
-    else:
+    elif is_detector(cfg):
         trends = find_trends(curves, list_tasks(cfg)[-1])
         for number, found in enumerate(read_detector_results(cfg, folder)):
             yield from build_detector_sections(found, cfg, budget, trends if number == 0 else ())

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from .colours import class_colour
 from .fonts import write
-from .predictions import MIN_SIDE
+from .predictions import MIN_SIDE, choose_scale
 
 OPACITY = 0.55  # of the colours
 LINE, TEXT, PAD = 22, 14, 6  # pixels: height of a line of the legend, of its letters, and what surrounds them
@@ -32,7 +32,7 @@ def draw_segmentation(pixels: np.ndarray, labels: np.ndarray, names: Sequence[st
     mixed[known] = (1 - OPACITY) * mixed[known] + OPACITY * colours[labels[known]]
     image = Image.fromarray(mixed.round().astype(np.uint8))
     image.thumbnail((WIDEST, WIDEST))
-    scale = -(-MIN_SIDE // max(image.size))
+    scale = choose_scale(*image.size)
     image = image.resize((scale * image.width, scale * image.height), Image.Resampling.NEAREST)
     counts = np.bincount(labels[known].astype(np.int64), minlength=len(names))
     shown = [number for number in np.argsort(-counts, kind="stable").tolist() if counts[number]][:MOST]
@@ -50,14 +50,14 @@ def _add_legend(image: Image.Image, entries: Sequence[tuple[int, str]]) -> np.nd
     """Writes (class, text) of each entry below an image, in as many columns as fit."""
     width = max(image.width, MIN_SIDE)
     written = [(number, write(text, TEXT)) for number, text in entries]
-    longest = max((round(writing.width) for _, writing in written), default=0) + LINE + 3 * PAD
+    longest = max((round(text.width) for _, text in written), default=0) + LINE + 3 * PAD
     columns = max(1, width // longest)
-    rows = -(-len(written) // columns)
+    rows = -(-len(entries) // columns)
     canvas = Image.new("RGB", (width, image.height + rows * LINE + 2 * PAD), "white")
     canvas.paste(image, ((width - image.width) // 2, 0))
     draw = ImageDraw.Draw(canvas)
-    for place, (number, writing) in enumerate(written):
+    for place, (number, text) in enumerate(written):
         left, top = PAD + place % columns * longest, image.height + PAD + place // columns * LINE
         draw.rectangle((left, top + 3, left + TEXT, top + 3 + TEXT), class_colour(number), "dimgray")
-        draw.text((left + LINE, top + LINE / 2), writing.text, "black", writing.font, anchor="lm")
+        draw.text((left + LINE, top + LINE / 2), text.text, "black", text.font, anchor="lm")
     return np.asarray(canvas)

@@ -71,10 +71,11 @@ def test_a_resumed_run_is_an_undisturbed_one(masks_cfg, tmp_path, head):
 
 
 def test_it_learns_what_is_easy(masks_cfg, tmp_path):
-    options = ("SOLVER.MAX_ITER", 40, "SOLVER.BASE_LR", 3e-3, "MODEL.CONVMAE.DROP_PATH_RATE", 0.0)
+    """Four images by heart, more of each class than of any other."""
+    options = (*FPN, "SOLVER.MAX_ITER", 40, "SOLVER.BASE_LR", 3e-3, "MODEL.CONVMAE.DROP_PATH_RATE", 0.0)
     cfg = masks_cfg(*options, "INPUT.SEGMENTATION.MIN_SCALE", 1.0, "INPUT.SEGMENTATION.MAX_SCALE", 1.0)
     cfg.INPUT.SEGMENTATION.PHOTOMETRIC, cfg.DATASETS.TEST = False, ("shapes_semantic_train",)
-    assert run(cfg)["sem_seg"]["pACC"] > 80
+    assert run(cfg)["sem_seg"]["mIoU"] > 40
 
 
 def test_windows_are_evaluated_by_their_keys(masks_cfg, tmp_path):

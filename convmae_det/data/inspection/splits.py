@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from ...config.architectures import is_autoencoder, is_classifier
+from ...config.architectures import is_autoencoder, is_classifier, is_segmentor
 from ...config.checks.data import BANDS
 from ...errors import InputError, make_printable
 from ..classification.data_sets import find_sources
@@ -100,6 +100,8 @@ def load_splits(cfg: CfgNode) -> list[Split]:
     Raises:
         InputError: none can be read; what is wrong with the first.
     """
+    if is_segmentor(cfg):
+        raise InputError("data with masks are checked by convmae-det train itself, before anything is trained")
     if is_autoencoder(cfg) and cfg.DATASETS.IMAGE_FOLDERS:
         register_image_folders(cfg.DATASETS.IMAGE_FOLDERS)
     names = [(name, TRAIN) for name in cfg.DATASETS.TRAIN]
