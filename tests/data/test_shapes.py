@@ -68,7 +68,8 @@ def drawings(count=40, size=128):
 
 def test_layout(root):
     expected = {f"annotations/instances_{split}.json" for split in SPLITS}
-    expected |= {f"{split}/{i:012d}.png" for split in SPLITS for i in range(1, DRAWN[split] + 1)}
+    names = [f"{split}/{i:012d}.png" for split in SPLITS for i in range(1, DRAWN[split] + 1)]
+    expected |= {*names, *(f"masks/{name}" for name in names)}
     assert set(files(root)) == expected
     assert list(root.parent.iterdir()) == [root]  # no temporary folder stays
 
@@ -89,9 +90,20 @@ def test_all_images_differ_between_and_within_splits_and_seeds(root, tmp_path):
     pixels = [
         np.asarray(Image.open(path)).tobytes()
         for folder in (root, tmp_path / "other")
-        for path in folder.rglob("*.png")
+        for split in SPLITS
+        for path in (folder / split).glob("*.png")
     ]
     assert len(pixels) == 2 * (DRAWN["train"] + DRAWN["val"]) == len(set(pixels))
+
+
+def test_masks_hold_the_classes_of_the_annotated_shapes(root):
+    for image in annotations(root)["images"]:
+        mask = np.asarray(Image.open(root / "masks" / "train" / image["file_name"]))
+        areas = Counter()
+        for annotation in annotations(root)["annotations"]:
+            if annotation["image_id"] == image["id"]:
+                areas[annotation["category_id"]] += annotation["area"]
+        assert Counter(mask[mask > 0].tolist()) == areas
 
 
 @pytest.mark.parametrize("split", SPLITS)
