@@ -46,7 +46,7 @@ MAX_SHAPES = 5
 MIN_DIAMETER = 24  # pixels
 MAX_DIAMETER = 0.7  # of the image's side
 MIN_VISIBLE_AREA = 30  # pixels; a shape with less visible area is not drawn,
-MIN_VISIBLE_FRACTION = 0.5  # nor is one that is covered or cut off further than this
+MIN_VISIBLE_FRACTION = 0.75  # nor is one of which less is seen: its class should be told at a glance
 PLACEMENT_TRIES = 20
 # for images smaller than 64 pixels the largest shape would hardly be larger than the smallest
 RANGES = {"train": (1, 10**6), "val": (1, 10**6), "size": (64, 1024), "seed": (0, 2**63)}
@@ -55,7 +55,7 @@ MUTED, VIVID = ((0.05, 0.45), (0.25, 0.95)), ((0.5, 1.0), (0.5, 1.0))  # saturat
 
 FINE, WIDE = (8, 24), (24, 64)  # pixels; periods of the patterns of shapes and backgrounds
 
-VERSION = "1.2"  # increase it with every change of the drawings: data sets on disk are then drawn again
+VERSION = "1.3"  # increase it with every change of the drawings: data sets on disk are then drawn again
 GENERATOR = "convmae_det.data.shapes"
 
 
