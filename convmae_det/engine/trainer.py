@@ -219,7 +219,7 @@ class Trainer(DefaultTrainer):
                 raise
             finally:  # the loader's workers end with its iterator; a process that waits for them at exit may hang
                 self._trainer._data_loader_iter_obj = None
-        report_run(self.cfg.OUTPUT_DIR)  # before the trackers end, which take it with them
+            report_run(self.cfg.OUTPUT_DIR)  # before the trackers end, which take it with them
         self._finish_trackers(complete=True)
         return getattr(self, "_last_eval_results", None)
 
@@ -268,7 +268,7 @@ class Trainer(DefaultTrainer):
         self.register_hooks([WritingHook(self.build_writers(), [LOG_PERIOD, self.evaluation_period])])
 
     def _evaluate_again(self) -> None:
-        """Repeats the final evaluation, which may have been interrupted, and what follows from it."""
+        """Repeats the final evaluation, which may have been interrupted, and what follows from it; none: nothing."""
         if not any(isinstance(hook, EvaluationHook) for hook in self._hooks):
             return
         if comm.is_main_process():
@@ -277,6 +277,7 @@ class Trainer(DefaultTrainer):
         with EventStorage(self.iter) as self.storage:
             self.before_train()
             self.after_train()
+        report_run(self.cfg.OUTPUT_DIR)
 
     def save_final(self) -> None:
         """Writes the averaged weights, if there are any, and then model_final.pth, which marks a run as complete."""

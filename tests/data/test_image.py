@@ -46,11 +46,21 @@ def test_colour_is_kept(tmp_path_factory, pixels):
     assert np.array_equal(read_image(path, "L")[..., 0], np.asarray(Image.fromarray(pixels).convert("L")))
 
 
+def is_readable(path) -> bool:
+    try:
+        Image.open(path).load()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"])
 @pytest.mark.parametrize("format", CHANNELS)
 def test_every_mode_gives_every_format(tmp_path, mode, format):
     image = Image.fromarray(GREY.astype(np.uint16)) if mode == "I;16" else Image.fromarray(RGB).convert(mode)
     path = saved(tmp_path, image, ".tif" if mode in ("PA", "CMYK", "YCbCr", "I", "F", "I;16") else ".png")
+    if mode == "YCbCr" and not is_readable(path):
+        pytest.skip("Pillow 12 can't read the TIFF that it has written")
     pixels = read_image(path, format)
     assert pixels.shape == (5, 7, CHANNELS[format]) and pixels.dtype == np.uint8
     assert pixels.flags.writeable and pixels.flags.c_contiguous

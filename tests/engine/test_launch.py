@@ -59,12 +59,19 @@ def test_a_dumped_configuration_loads_again(tmp_path):
     assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
 
 
-CONFIGURATIONS = sorted(set((ROOT / "configs").glob("**/*.yaml")) - set((ROOT / "configs/studies").glob("*")))
+PHOTOS = ROOT / "configs/quickstart/mask_rcnn_convmae_tiny_photos.yaml"  # of the user's
+CONFIGURATIONS = sorted(set((ROOT / "configs").glob("**/*.yaml")) - {PHOTOS, *(ROOT / "configs/studies").glob("*")})
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
 def test_the_configurations_that_come_with_the_project_load(path):
     load("--config-file", path)
+
+
+def test_photographs_that_are_missing_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="datasets/photos/train.json.* doesn't exist"):
+        load("--config-file", PHOTOS)
 
 
 def test_a_study_is_no_configuration():

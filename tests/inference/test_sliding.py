@@ -57,7 +57,7 @@ def test_one_window_is_the_model_itself():
     model = build_model(segmentor_cfg("TEST.SLIDING_WINDOW", 64, "TEST.SLIDING_STRIDE", 40)).eval()
     entry = {"image": torch.randint(0, 256, (3, 64, 50), dtype=torch.uint8), "height": 32, "width": 25}
     with torch.no_grad():
-        (found,) = slide_windows(segmentor_cfg("TEST.SLIDING_WINDOW", 64), model)([entry])
+        (found,) = slide_windows(segmentor_cfg("TEST.SLIDING_WINDOW", 64, "TEST.SLIDING_STRIDE", 43), model)([entry])
         (expected,) = model([entry])
     assert_near(found["sem_seg"], expected["sem_seg"], 1e-5)
     assert slide_windows(segmentor_cfg(), model) is model
