@@ -63,7 +63,7 @@ def check_output_file(option: str, path: str, example: str, inputs: Sequence[str
         option: as users type it
         path: what they have given; empty: no file
         example: a name for a file
-        inputs: files that are read, and not to be replaced
+        inputs: what is read, and not to be replaced; those that don't exist are no matter
 
     Raises:
         InputError: its folder doesn't exist, it is a folder, or one of the inputs.
@@ -74,8 +74,15 @@ def check_output_file(option: str, path: str, example: str, inputs: Sequence[str
         raise InputError(f"{option} {path} can't be written, for its folder doesn't exist: make it first")
     if os.path.isdir(path):
         raise InputError(f"{option} {path} is a folder: name a file in it, such as {example}")
-    if any(os.path.exists(path) and os.path.samefile(path, name) for name in inputs):
+    if any(is_same_file(path, name) for name in inputs):
         raise InputError(f"{option} {path} would replace what is read: name another file")
+
+
+def is_same_file(one: str, other: str) -> bool:
+    """Whether two paths lead to the same file, which need not exist yet."""
+    if os.path.exists(one) and os.path.exists(other):
+        return os.path.samefile(one, other)
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def check_number(option: str, number: int, least: int = 1) -> None:

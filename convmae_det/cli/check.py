@@ -15,15 +15,17 @@ warning, or if the data can't be read.
 
 import argparse
 import json
-from pathlib import Path
+
+from yacs.config import CfgNode
 
 from ..config.keys import split_pairs
 from ..data.inspection.account import encode_account, format_account, give_account
 from ..data.inspection.findings import Severity
 from ..data.inspection.inspection import inspect_data
 from ..data.inspection.request import read_request
+from ..errors import InputError
 from ..files import atomic_write
-from .arguments import check_number, command_parser
+from .arguments import check_number, check_output_file, command_parser, is_same_file
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     pairs, words = split_pairs([*args.dataset])
     test_pairs, test_words = split_pairs(args.test or [])
     cfg = read_request(args.config_file, words, test_words, [*pairs, *test_pairs], args.classes)
+    _check_output_files(args, cfg)
     data = inspect_data(cfg, bool(args.config_file), args.threads)
     account = give_account(data)
     print(format_account(account))
@@ -48,6 +51,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{args.html} written")
     least = Severity.WARNING if args.strict else Severity.ERROR
     return int(any(finding.severity >= least for finding in account.findings))
+
+
+def _check_output_files(args: argparse.Namespace, cfg: CfgNode) -> None:
+    """Checks that the results can be written, and replace nothing that is read, before images are."""
+    data = cfg.DATASETS
+    keys = (data.COCO_FORMAT, data.CLASS_FOLDERS, data.SEMANTIC)  # with what the command names; None is refused later
+    words = (word for key in keys for entry in key or () if isinstance(entry, (list, tuple)) for word in entry)
+    inputs = [word for word in (args.config_file, *words) if isinstance(word, str) and word]
+    check_output_file("--json", args.json, "check.json", inputs)
+    check_output_file("--html", args.html, "check.html", inputs)
+    if args.json and args.html and is_same_file(args.json, args.html):
+        raise InputError(f"--json and --html are both {args.html}: name two files")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -69,8 +84,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--classes", action="store_true", help="DATASET is a folder of classes or a CSV file")
     add("--threads", metavar="N", type=int, help="how many images are read at a time; by itself by the machine")
     add = parser.add_argument_group("result").add_argument
-    add("--json", metavar="FILE", type=Path, help="also write all findings, with every example")
-    add("--html", metavar="FILE", type=Path, help="also write a page with pictures")
+    add("--json", metavar="FILE", default="", help="also write all findings, with every example")
+    add("--html", metavar="FILE", default="", help="also write a page with pictures")
     add("--strict", action="store_true", help="end with status 1 for warnings, too")
     args = parser.parse_intermixed_args(arguments)
     if args.threads is not None:

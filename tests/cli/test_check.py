@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,3 +150,22 @@ def test_what_is_wrong_is_said(words, sentence, tmp_path, monkeypatch, capsys, c
     (tmp_path / "one.json").write_text("{}")
     assert main(["check", *words]) == 1
     assert sentence in capsys.readouterr().err
+
+
+def test_what_is_read_is_not_replaced(words, tmp_path, monkeypatch, capsys, catalog):
+    """Said before any image is read; the configuration of a run names its annotation files, too."""
+    monkeypatch.setattr("convmae_det.cli.check.inspect_data", lambda *_: pytest.fail("images are read"))
+    train, val = words[0], words[3]
+    config = tmp_path / "mine.yaml"
+    config.write_text(f"DATASETS:\n  COCO_FORMAT: [[mine, {train}, {words[1]}]]\n  TRAIN: [mine]\n  TEST: []\n")
+    before = [Path(path).read_bytes() for path in (train, val, config)]
+    named, both = ["check", *words], ["check", "--config-file", str(config)]
+    for command, output in ((named, train), (named, val), (both, train), (both, str(config))):
+        for option in ("--json", "--html"):
+            assert main([*command, option, output]) == 1
+            assert f"{option} {output} would replace what is read" in capsys.readouterr().err
+    assert [Path(path).read_bytes() for path in (train, val, config)] == before
+    assert main([*named, "--html", f"{tmp_path}/none/check.html"]) == 1
+    assert "its folder doesn't exist" in capsys.readouterr().err
+    assert main([*named, "--json", f"{tmp_path}/a", "--html", f"{tmp_path}/../{tmp_path.name}/a"]) == 1
+    assert "name two files" in capsys.readouterr().err
