@@ -28,8 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     check_output_file("--json", args.json, "evaluation.json", (args.annotations, args.results))
     check_output_file("--thresholds", args.thresholds, "thresholds.json", (args.annotations, args.results))
-    truth = read_ground_truth_file(args.annotations, args.crowd_as_objects)
-    results = read_results(args.results, truth)
+    truth = read_ground_truth_file(args.annotations, args.crowd_as_objects, args.boxes_only)
+    results = read_results(args.results, truth, args.boxes_only)
     tasks = ("bbox",) if args.boxes_only else list_tasks_of_results(results)
     if "segm" in tasks and not any(annotation.get("segmentation") for annotation in truth["annotations"]):
         print(f"{args.annotations} has no masks: those of the results are left out", file=sys.stderr)
@@ -55,7 +55,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "COCO's 100; by itself all")  # fmt: skip
     add("--crowd-as-objects", action="store_true", help="annotations with iscrowd 1 are objects, as CVAT's brush "
         "writes them (DATASETS.CROWD_AS_OBJECTS)")  # fmt: skip
-    add("--boxes-only", action="store_true", help="leaves out the masks of the results")
+    add("--boxes-only", action="store_true", help="leaves out masks")
     add = parser.add_argument_group("files").add_argument
     add("--json", metavar="FILE", default="", help="receives all numbers, and a verdict on each detection")
     add("--thresholds", metavar="FILE", default="", help="receives the best score threshold of each class, for "

@@ -18,7 +18,7 @@ from detectron2.utils import comm
 
 from ..data.detection.annotation_file import check_content, read_content
 from ..data.detection.outlines import compute_area
-from ..data.detection.variants import unify_content
+from ..data.detection.variants import leave_out_masks, unify_content
 from ..errors import InputError
 from ..files import atomic_write
 from .comparison import LIMIT
@@ -132,17 +132,20 @@ def read_ground_truth(dataset_name: str, crowd_as_objects: bool = False) -> dict
     return content
 
 
-def read_ground_truth_file(path: str, crowd_as_objects: bool = False) -> dict:
+def read_ground_truth_file(path: str, crowd_as_objects: bool = False, boxes_only: bool = False) -> dict:
     """Reads and checks an annotation file in COCO's format; returns as :func:`read_ground_truth`.
 
     Args:
         path: of the file
         crowd_as_objects: as DATASETS.CROWD_AS_OBJECTS
+        boxes_only: leaves masks out, whatever they are
 
     Raises:
         InputError: it can't be used, or has no object.
     """
     content = read_content(path)
+    if boxes_only and isinstance(content, dict):
+        leave_out_masks(content.get("annotations"))
     check_content(content, path, is_train=True)
     if computed := _complete(content, crowd_as_objects):
         logger.warning(f"{path}: {computed} {WITHOUT_AREA}")

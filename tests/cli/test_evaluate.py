@@ -115,6 +115,33 @@ def test_masks_may_be_left_out(files, capsys):
     assert capsys.readouterr().out.endswith("\nbox AP 100.000\n")
 
 
+def break_masks(truth, results):
+    """Each of another kind, and one of the annotations; one result has none."""
+    truth["annotations"][0]["segmentation"] = {"size": [4, 4], "counts": "0"}
+    truth["annotations"][1]["segmentation"] = ["?"]
+    results[0]["segmentation"], results[1]["segmentation"] = [], None
+    del results[2]["segmentation"]
+
+
+def break_one_mask(truth, results):
+    results[1]["segmentation"] = {"size": [4, 4], "counts": "0"}
+    del results[0]["bbox"]  # whose mask gives the box
+
+
+@pytest.mark.parametrize("change", [break_masks, break_one_mask])
+def test_masks_that_are_left_out_are_no_matter(files, capsys, change):
+    files(change)
+    run("--boxes-only")
+    assert capsys.readouterr().out.endswith("\nbox AP 100.000\n")
+
+
+@pytest.mark.parametrize("empty", [None, []])
+def test_masks_that_are_all_empty_are_none(files, capsys, empty):
+    files(lambda truth, results: [result.update(segmentation=empty) for result in results] and None)
+    run()
+    assert capsys.readouterr().out.endswith("\nbox AP 100.000\n")
+
+
 def test_masks_alone_have_boxes_around_them(files, capsys):
     files(lambda truth, results: [result.pop("bbox") for result in results] and None)
     run()
@@ -159,6 +186,8 @@ def set_result(**fields):
         (lambda truth, results: "[3]", "result 1 is '3', not an object"),
         (set_result(score="high"), "result 2 has the score 'high'"),
         (set_result(score=float("nan")), "result 2 has the score nan"),
+        (set_result(score=90.5), "result 2 has the score 90.5, but scores are 0 to 1: .* percent by dividing by 100"),
+        (set_result(score=-0.1), "result 2 has the score -0.1, but scores are 0 to 1"),
         (set_result(image_id=77), "result 2 is of image 77, which the annotations don't have"),
         (set_result(image_id=[1]), r"result 2 is of image \[1\]"),
         (set_result(category_id=77), "result 2 is of category 77"),
@@ -168,7 +197,10 @@ def set_result(**fields):
         (set_result(segmentation={"size": [96, 96], "counts": "0"}), "run lengths don't add up"),
         (set_result(segmentation=[]), "result 2 has a mask without outlines"),
         (set_result(segmentation=7), "result 2 has the mask 7"),
-        (lambda truth, results: results[1].pop("segmentation") and None, "result 2 has no mask, though others have"),
+        (
+            lambda truth, results: results[1].pop("segmentation") and None,
+            "result 2 has no mask, though others have: .*--boxes-only",
+        ),
         (lambda truth, results: truth.pop("annotations") and None, "truth.json: it has no field 'annotations'"),
         (lambda truth, results: truth["annotations"].clear(), "truth.json has no object: annotate some"),
     ],

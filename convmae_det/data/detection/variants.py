@@ -76,6 +76,13 @@ def convert_whole_number(value: Any) -> Any:
     return _convert_float(value)
 
 
+def leave_out_masks(entries: Any) -> None:
+    """Deletes the masks of annotations or results, in place; those that have no box keep theirs."""
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and "bbox" in entry:
+            entry.pop("segmentation", None)
+
+
 def is_outside_folder(file_name: str) -> bool:
     """Whether a name in an annotation file stands for a file outside the folder of images."""
     absolute = os.path.isabs(file_name) or bool(ntpath.splitdrive(file_name)[0])
