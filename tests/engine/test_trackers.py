@@ -169,8 +169,12 @@ def test_only_what_is_new_is_collected():
 
 
 def test_names_and_packages_are_checked(shapes_cfg, monkeypatch):
-    with pytest.raises(InputError, match=r"LOGGERS is \['wandbb'\]; it must be a list of tensorboard, wandb, mlflow"):
-        check_fine_tuning(shapes_cfg("LOGGERS", ["wandbb"]), 1)
+    cfg = shapes_cfg()
+    for names in (["wandbb"], [["a"]], None, ["wandb", "wandb"], [1]):
+        cfg.LOGGERS = names
+        with pytest.raises(InputError) as caught:
+            check_fine_tuning(cfg, 1)
+        assert str(caught.value).startswith(f"LOGGERS is {names}; it must be a list of tensorboard, wandb, mlflow")
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match="LOGGERS names wandb, which is not installed: run pip install"):
         check_fine_tuning(shapes_cfg("LOGGERS", ["wandb"]), 1)

@@ -97,7 +97,9 @@ def _check_training(cfg: CfgNode, processes: int) -> None:
 def _check_loggers(cfg: CfgNode) -> None:
     """Checks LOGGERS, and that what it names is installed."""
     names = cfg.LOGGERS
-    require(set(names) <= set(LOGGERS), "LOGGERS", names, f"be a list of {', '.join(LOGGERS)}, of any or none of them")
+    known = isinstance(names, (list, tuple)) and all(isinstance(name, str) and name in LOGGERS for name in names)
+    must = f"be a list of {', '.join(LOGGERS)}, of any or none of them, each once"
+    require(known and len(set(names)) == len(names), "LOGGERS", names, must)
     for name in names:
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:  # without one, it is the folder that its runs left here
