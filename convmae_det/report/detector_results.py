@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from ..data.detection.catalog import check_data_sets_exist
+from ..data.detection.categories import find_categories, read_stated_categories
 from ..errors import InputError
 from ..evaluation.coco import EXPLANATION, RESULTS, list_tasks, read_ground_truth
 from ..evaluation.explanation import explain_results
@@ -48,7 +49,7 @@ def read_detector_results(cfg: CfgNode, folder: Path) -> Iterator[DetectorResult
     """Reads and explains the results of each evaluation in a run's folder.
 
     Args:
-        cfg: of the run, its data sets registered
+        cfg: of the run
         folder: its OUTPUT_DIR
     """
     for name, weights, place in list_result_folders(cfg, folder):
@@ -66,6 +67,9 @@ def read_detector_results(cfg: CfgNode, folder: Path) -> Iterator[DetectorResult
 
 def _explain(cfg: CfgNode, name: str, label: str, path: Path) -> DetectorResults:
     check_data_sets_exist([name], cfg)
+    stated = read_stated_categories(cfg)
+    if stated and find_categories(name) not in ([], stated):
+        raise InputError(f"the categories of {name} are no longer those that the model was trained on")
     truth = read_ground_truth(name, cfg.DATASETS.CROWD_AS_OBJECTS)
     if "annotations" not in truth:
         raise InputError(f"{name} has no annotations")

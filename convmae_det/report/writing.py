@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 
 from ..config.architectures import is_autoencoder, is_classifier, is_detector
 from ..config.reading import CONFIG
-from ..data.configuration import read_config
+from ..data.configuration import read_keys
 from ..errors import InputError, shorten_error
 from ..evaluation.classification import RESULTS as CLASSIFICATION
 from ..evaluation.coco import list_tasks
@@ -127,7 +127,7 @@ def build_chapter(folder: Path, title: str, budget: Budget, cfg: CfgNode | None 
     own = cfg
     if cfg is None or (folder / CONFIG).is_file():
         try:
-            own = read_config(str(folder / CONFIG), source=str(folder / CONFIG))
+            own, _ = read_keys(str(folder / CONFIG))  # whatever has become of the data
         except InputError as error:
             problems.append(end_sentence(f"Without its configuration nothing more can be said of this run: {error}"))
     evaluated = cfg or own

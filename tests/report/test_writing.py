@@ -78,6 +78,11 @@ def test_images_that_have_moved_are_said_to_be_missing(moved_run, detector_run, 
     assert "Kinds of errors" in html and "Sizes of objects" in html
 
 
+def write_explanation(folder):
+    explanation = explain_results(*make_data(), ("bbox", "segm"), verdicts=False)
+    (folder / "inference" / "evaluation.json").write_text(json.dumps(explanation))
+
+
 def test_without_annotations_the_rest_remains(moved_run):
     folder = moved_run("truth.json", "gone.json")
     html = read(write_report(folder))
@@ -86,10 +91,20 @@ def test_without_annotations_the_rest_remains(moved_run):
 
 def test_without_annotations_the_numbers_of_the_evaluation_serve(moved_run):
     folder = moved_run("truth.json", "gone.json")
-    explanation = explain_results(*make_data(), ("bbox", "segm"), verdicts=False)
-    (folder / "inference" / "evaluation.json").write_text(json.dumps(explanation))
+    write_explanation(folder)
     html = read(write_report(folder))
     assert "There are no pictures: " in html and "Kinds of errors" in html and "Images with" not in html
+
+
+@pytest.mark.parametrize("categories, told", [("[]", "gone.json"), ("[[1, bird], [2, egg]]", "no longer those")])
+def test_changed_data_cost_neither_the_numbers_nor_the_run(moved_run, categories, told):
+    folder = moved_run("truth.json", "gone.json" if categories == "[]" else "truth.json")
+    path = folder / "config.yaml"
+    path.write_text(re.sub(r"CATEGORIES:\n(  +- .*\n)+", f"CATEGORIES: {categories}\n", path.read_text()))
+    write_explanation(folder)
+    html = read(write_report(folder))
+    assert told in html and list_titles(html)[-2:] == ["Training", "The run"]
+    assert "Kinds of errors" in html and "Images with" not in html
 
 
 def test_a_run_that_is_not_evaluated_yet(detector_run, tmp_path):
