@@ -1,6 +1,5 @@
 """What a detector's evaluations have left in a run's folder, together with the annotations they were made with."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +15,8 @@ from ..errors import InputError
 from ..evaluation.coco import EXPLANATION, RESULTS, list_tasks, read_ground_truth
 from ..evaluation.explanation import explain_results
 from ..evaluation.result_folders import list_result_folders
-from .page import end_sentence
+from ..evaluation.results_file import read_results
+from .reading import EVALUATE, describe_failure, read_object
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,9 @@ def read_detector_results(cfg: CfgNode, folder: Path) -> Iterator[DetectorResult
         label = f"{name} ({weights})" if weights else name
         try:
             yield _explain(cfg, name, label, path)
-        except InputError as error:
-            yield DetectorResults(
-                label, _read_explanation(place), problem=end_sentence(f"There are no pictures: {error}")
-            )
+        except Exception as error:  # whatever is in the files, the rest of the report is worth having
+            problem = f"There are no pictures: {describe_failure(error, place)}"
+            yield DetectorResults(label, _read_explanation(place), problem=problem)
 
 
 def _explain(cfg: CfgNode, name: str, label: str, path: Path) -> DetectorResults:
@@ -73,19 +72,15 @@ def _explain(cfg: CfgNode, name: str, label: str, path: Path) -> DetectorResults
     truth = read_ground_truth(name, cfg.DATASETS.CROWD_AS_OBJECTS)
     if "annotations" not in truth:
         raise InputError(f"{name} has no annotations")
-    results = _read_json(path)
+    results = read_results(path, truth)
     explanation = explain_results(truth, results, list_tasks(cfg), cfg.TEST.DETECTIONS_PER_IMAGE)
     return DetectorResults(label, explanation, truth, results, MetadataCatalog.get(name).get("image_root") or "")
 
 
 def _read_explanation(folder: Path) -> Mapping:
-    """Reads what the evaluation itself wrote beside its results; empty if it isn't there."""
-    path = folder / EXPLANATION
-    return _read_json(path) if path.is_file() else {}
-
-
-def _read_json(path: Path) -> Any:
+    """Reads what the evaluation itself wrote beside its results; empty if it isn't there, or can't be used."""
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} can't be read ({error}): evaluate again with --eval-only.") from error
+        explanation = read_object(folder / EXPLANATION, ("tasks", "images", "objects"), EVALUATE)
+    except InputError:
+        return {}
+    return explanation if explanation["tasks"] and isinstance(explanation["tasks"], dict) else {}

@@ -1,10 +1,8 @@
 """Writes the report on whatever a folder holds: a run, several runs, or a study."""
 
-import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 
@@ -23,6 +21,7 @@ from .findings import find_trends
 from .page import REPORT, Chapter, Section, end_sentence, render, render_page, save_page
 from .pictures import Budget
 from .pretraining import build_pretraining_sections
+from .reading import EVALUATE, STUDY_AGAIN, describe_failure, read_object
 from .run import build_run
 from .study import build_study_sections
 from .training import build_curves
@@ -117,8 +116,7 @@ def build_chapter(folder: Path, title: str, budget: Budget, cfg: CfgNode | None 
         cfg: as for :func:`write_report`
     """
     if (folder / STUDY).is_file():
-        result = json.loads((folder / STUDY).read_bytes())
-        return Chapter(title, list(build_study_sections(result)), f"A study: {result['study']}")
+        return _build_study(folder, title)
     problems, curves = [], {}
     try:
         curves = read_metrics(str(folder))
@@ -131,14 +129,42 @@ def build_chapter(folder: Path, title: str, budget: Budget, cfg: CfgNode | None 
         except InputError as error:
             problems.append(end_sentence(f"Without its configuration nothing more can be said of this run: {error}"))
     evaluated = cfg or own
-    sections = list(_build_sections(folder, evaluated, curves, budget)) if evaluated else []
+    sections: list[Section] = []
+    if evaluated:
+        sections += _collect(_build_sections(folder, evaluated, curves, budget), folder, problems)
+    sections += _collect(_build_record(own, folder, curves), folder, problems)
+    return Chapter(title, [*sections, *_tell(problems)], _describe(own))
+
+
+def _build_study(folder: Path, title: str) -> Chapter:
+    try:
+        result = read_object(folder / STUDY, ("study", "metrics", "runs", "table"), STUDY_AGAIN)
+    except InputError as error:
+        return Chapter(title, _tell([describe_failure(error, folder)]), "A study")
+    problems: list[str] = []
+    sections = [*_collect(build_study_sections(result), folder, problems)]
+    return Chapter(title, [*sections, *_tell(problems)], f"A study: {result['study']}")
+
+
+def _build_record(cfg: CfgNode | None, folder: Path, curves: Mapping[str, Curve]) -> Iterator[Section]:
+    """Builds the sections on how a run was made."""
     if curves:
-        sections.append(build_curves(curves))
-    if own:
-        sections.append(build_run(own, folder))
-    if problems:
-        sections.append(Section("What is missing", render("problems.html", problems=problems)))
-    return Chapter(title, sections, _describe(own))
+        yield build_curves(curves)
+    if cfg is not None:
+        yield build_run(cfg, folder)
+
+
+def _collect(sections: Iterator[Section], folder: Path, problems: list[str]) -> Iterator[Section]:
+    """Yields sections as far as the files of a folder allow; why they end before their end is added to `problems`."""
+    try:
+        yield from sections
+    except Exception as error:  # whatever is in the files, the rest of the report is worth having
+        logger.debug("A section of the report fails", exc_info=True)
+        problems.append(describe_failure(error, folder))
+
+
+def _tell(problems: Sequence[str]) -> list[Section]:
+    return [Section("What is missing", render("problems.html", problems=problems))] if problems else []
 
 
 def _describe(cfg: CfgNode | None) -> str:
@@ -156,7 +182,7 @@ def _build_sections(folder: Path, cfg: CfgNode, curves: Mapping[str, Curve], bud
     elif is_classifier(cfg):
         for name, weights, place in list_result_folders(cfg, folder):
             if (place / CLASSIFICATION).is_file():
-                summary: Any = json.loads((place / CLASSIFICATION).read_bytes())
+                summary = read_object(place / CLASSIFICATION, ("classes", "confusion"), EVALUATE)
                 label = f"{name} ({weights})" if weights else name
                 yield from build_classifier_sections(label, summary, cfg, budget)
     elif is_detector(cfg):

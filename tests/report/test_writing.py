@@ -107,6 +107,43 @@ def test_changed_data_cost_neither_the_numbers_nor_the_run(moved_run, categories
     assert "Kinds of errors" in html and "Images with" not in html
 
 
+@pytest.mark.parametrize("results", ['[{"image_id":1', '[{"image_id": 1}]', '{"images": []}', "[" * 100_000])
+@pytest.mark.parametrize("explanation", ['{"x', "[1]", '{"tasks": {}, "images": 1, "objects": 1}'])
+def test_half_written_results_cost_only_themselves(detector_run, tmp_path, results, explanation):
+    folder = shutil.copytree(detector_run, tmp_path / "half")
+    (folder / "inference" / "coco_instances_results.json").write_text(results)
+    (folder / "inference" / "evaluation.json").write_text(explanation)
+    html = read(write_report(folder))
+    assert list_titles(html) == ["Detector on cells", "Training", "The run"]
+    assert "coco_instances_results.json" in html
+
+
+def test_an_evaluation_of_another_layout_costs_only_itself(moved_run):
+    folder = moved_run("truth.json", "gone.json")
+    (folder / "inference" / "evaluation.json").write_text('{"tasks": {"bbox": {}}, "images": 1, "objects": 1}')
+    html = read(write_report(folder))
+    assert list_titles(html) == ["Training", "The run", "What is missing"] and "not as this version writes it" in html
+
+
+@pytest.mark.parametrize(
+    "study", ['{"study": "x"', '{"study": "x"}', '{"study": 1, "metrics": [1], "runs": 1, "table": 1}']
+)
+def test_a_half_written_study_leaves_the_other_runs(pretraining_run, study):
+    folder = pretraining_run.parent / "study"
+    folder.mkdir()
+    (folder / "study.json").write_text(study)
+    html = read(write_report(folder.parent))
+    assert "What is missing" in html and "Reconstructions" in html and str(folder) in html
+
+
+def test_a_half_written_classifier(tmp_path):
+    (tmp_path / "inference").mkdir()
+    write_config(tmp_path, "MODEL.META_ARCHITECTURE", "ImageClassifier", "DATASETS.TEST", ("insects",))
+    (tmp_path / "inference" / "classification_results.json").write_text('{"classes": [')
+    html = read(write_report(tmp_path))
+    assert list_titles(html) == ["The run", "What is missing"] and "evaluate again with --eval-only" in html
+
+
 def test_a_run_that_is_not_evaluated_yet(detector_run, tmp_path):
     folder = shutil.copytree(detector_run, tmp_path / "young", ignore=shutil.ignore_patterns("inference", "*.json"))
     html = read(write_report(folder))
