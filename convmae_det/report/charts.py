@@ -210,24 +210,22 @@ def draw_columns(title: str, names: Sequence[str], stacks: Sequence[Stack], x: s
     )
 
 
-def draw_matrix(title: str, rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequence[float]]) -> Markup:
-    """Draws a matrix of counts, each cell as dark as its share of its row, those of equal names in another colour.
+def draw_matrix(title: str, names: Sequence[str], counts: Sequence[Sequence[float]]) -> Markup:
+    """Draws a square matrix of counts, each cell as dark as its share of its row, the diagonal in another colour.
 
     Args:
         title: above the matrix
-        rows, columns: the names at its sides
+        names: of its rows, and of its columns
         counts: of each row
     """
-    margin = min(180, 8 + 7 * max(map(len, [*rows, *columns])))
+    margin = min(180, 8 + 7 * max(map(len, names)))
     cells = []
     for i, row in enumerate(counts):
         total = sum(row) or 1
         for j, value in enumerate(row):
             if value:
-                share, is_right = value / total, rows[i] == columns[j]
-                label = f"{rows[i]} → {columns[j]}: {value:,} ({share:.0%})"
+                share, is_right = value / total, i == j
+                label = f"{names[i]} → {names[j]}: {value:,} ({share:.0%})"
                 cells.append((margin + j * CELL, margin + i * CELL, share, is_right, label))
-    size = (margin + CELL * len(columns) + 12, margin + CELL * len(rows) + 8)
-    return render(
-        "matrix.html", title=title, rows=rows, columns=columns, cells=cells, size=size, margin=margin, cell=CELL
-    )
+    size = (margin + CELL * len(names) + 12, margin + CELL * len(names) + 8)
+    return render("matrix.html", title=title, names=names, cells=cells, size=size, margin=margin, cell=CELL)

@@ -79,7 +79,7 @@ def _build_matrix(summary: Mapping) -> Section:
         names, counts = [names[index] for index in kept], counts[np.ix_(kept, kept)]
         title += f" Of {len(summary['classes'])} classes, those with the most mistakes."
     explanation = "Each row says what the images of a class were taken for; what lies on the green diagonal is right."
-    return Section("Which classes are confused", draw_matrix(title, names, names, counts.tolist()), explanation)
+    return Section("Which classes are confused", draw_matrix(title, names, counts.tolist()), explanation)
 
 
 def _find_rival(summary: Mapping, entry: Mapping) -> Cell:

@@ -173,7 +173,7 @@ def _build_confusion(confusion: Mapping) -> Section:
     title = f"Rows: what is annotated. Columns: what was found there. Percent of a row.{note}"
     return Section(
         "Which classes are confused",
-        draw_matrix(title, names, names, counts.tolist()) + _list_confusions(confusion),
+        draw_matrix(title, names, counts.tolist()) + _list_confusions(confusion),
         "Each row says what became of the annotated objects of a class: found as such (green), as another class, or as "
         "nothing, that is, missed. The last row says what was found where nothing is annotated.",
         is_narrow=len(labels) <= FEW_CONFUSED,

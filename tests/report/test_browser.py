@@ -95,8 +95,8 @@ def test_a_curve_is_chosen(open_page):
     page = open_page()
     page.get_by_label("Show", exact=True).first.select_option("cell")
     figure = page.locator("figure.chart", has=page.get_by_label("Show", exact=True)).first
-    assert figure.locator('[data-line="cell"]').get_attribute("class") == "line strong"
-    assert "pale" in figure.locator('[data-line="all classes"]').get_attribute("class")
+    assert figure.locator("path.line", has_text="cell").first.get_attribute("class") == "line strong"
+    assert "pale" in figure.locator("path.line", has_text="all classes").get_attribute("class")
 
 
 def test_it_fits_a_telephone_and_the_dark(open_page):

@@ -78,6 +78,19 @@ def test_columns_are_as_high_as_their_values():
 
 
 def test_a_matrix_names_and_counts():
-    svg = draw_matrix("t", ["cat", "dog"], ["cat", "dog"], [[3, 1], [0, 0]])
+    svg = draw_matrix("t", ["cat", "dog"], [[3, 1], [0, 0]])
     assert re.findall(r"<title>(.*?)</title>", svg) == ["cat → cat: 3 (75%)", "cat → dog: 1 (25%)"]
     assert svg.count("cell right") == 1
+
+
+def test_only_the_diagonal_of_a_matrix_is_right():
+    svg = draw_matrix("t", ["nothing", "dog", "nothing"], [[3, 0, 2], [0, 1, 0], [4, 0, 0]])
+    assert svg.count("<title>") == 4 and svg.count("cell right") == 2
+
+
+def test_lines_of_equal_names_are_chosen_one_by_one():
+    lines = [Line(name, [(0, 1), (1, 2)]) for name in ("all classes", "a  b", "all classes")]
+    svg = draw_lines("t", lines, Axis("x"), Axis("y"), chosen=True)
+    options = re.findall(r'<option value="(.+?)">(.*?)</option>', svg)
+    assert options == list(zip(re.findall(r'data-line="(.*?)"', svg), (line.name for line in lines), strict=True))
+    assert len(set(options)) == 3
