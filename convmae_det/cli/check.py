@@ -34,6 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     test_pairs, test_words = split_pairs(args.test or [])
     cfg = read_request(args.config_file, words, test_words, [*pairs, *test_pairs], args.classes)
     _check_output_files(args, cfg)
+    if args.html:
+        from ..report.page import check_page_file  # which the text can do without
+
+        check_page_file(args.html, "--html")
     data = inspect_data(cfg, bool(args.config_file), args.threads)
     account = give_account(data)
     print(format_account(account))
@@ -44,10 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
             )
         print(f"{args.json} written")
     if args.html:
-        from ..report.data_check import render_data_check  # which the text can do without
+        from ..report.data_check import render_data_check
         from ..report.page import save_page
 
-        save_page(render_data_check(account, data.cfg), args.html)
+        save_page(render_data_check(account, data.cfg), args.html, "--html")
         print(f"{args.html} written")
     least = Severity.WARNING if args.strict else Severity.ERROR
     return int(any(finding.severity >= least for finding in account.findings))

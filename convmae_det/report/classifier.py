@@ -105,7 +105,7 @@ def _build_mistakes(summary: Mapping, cfg: CfgNode, budget: Budget) -> Section:
         text = f"taken for {names[mistake['found']]} ({mistake['score']:.0%}), is {names[mistake['label']]}"
         picture = encode_picture(pixels, PICTURE_SIDE)
         figure = render("mistake.html", name=path.name, text=text, picture=picture)
-        if budget.take(len(figure)):
+        if budget.take(figure):
             figures.append(figure)
     body = Markup('<div class="gallery small">{}</div>').format(join(figures)) if figures else Markup()
     return Section(

@@ -40,7 +40,7 @@ def build_gallery(found: DetectorResults, cfg: CfgNode, budget: Budget) -> tuple
         except InputError as error:
             unread.append(str(error))
             continue
-        if not budget.take(len(figure)):
+        if not budget.take(figure):
             problems.append(f"{len(figures)} pictures are shown: more would make this file too large to be sent.")
             break
         figures.append((_count_errors(image), figure))

@@ -96,15 +96,35 @@ def _read_template(name: str) -> str:
     return environment.loader.get_source(environment, name)[0]
 
 
-def save_page(html: str, path: str | Path) -> None:
+def check_page_file(path: str | Path, option: str = "--output") -> None:
+    """Checks, before long work, that no file but a page of ours would be replaced.
+
+    Args:
+        path: of the page to come
+        option: by which users name it
+
+    Raises:
+        InputError: it is a folder, or a file that holds something else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file in it by {option}, such as {path / 'page.html'}")
+    if path.exists() and not is_page(path):
+        raise InputError(f"{path} is no page of convmae-det and would be overwritten: give another name by {option}")
+
+
+def save_page(html: str, path: str | Path, option: str = "--output") -> None:
     """Writes a page whole or not at all; only a page of ours is replaced.
+
+    Args:
+        html: from :func:`render_page`
+        path: of the file
+        option: as for :func:`check_page_file`
 
     Raises:
         InputError: the file can't be written, or holds something else.
     """
-    path = Path(path)
-    if path.exists() and not is_page(path):
-        raise InputError(f"{path} is no page of convmae-det and would be overwritten: give another name by --output")
+    check_page_file(path, option)
     with atomic_write(path) as file:
         file.write(html.encode())
 

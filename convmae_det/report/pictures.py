@@ -16,8 +16,9 @@ class Budget:
     def __init__(self, size: int):
         self.left = size
 
-    def take(self, size: int) -> bool:
-        """Takes so many bytes, if they are there."""
+    def take(self, markup: str) -> bool:
+        """Takes the bytes of a piece of the page, if they are there."""
+        size = len(markup.encode())
         if size > self.left:
             return False
         self.left -= size

@@ -64,7 +64,7 @@ def _build_reconstructions(folder: Path, budget: Budget) -> Section:
         with Image.open(path) as picture:
             text = f"after {int(path.stem):,} iterations"
             figure = render("sheet.html", text=text, picture=encode_picture(picture, SHEET_SIDE))
-        if budget.take(len(figure)):
+        if budget.take(figure):
             figures.append(figure)
     return Section(
         title,

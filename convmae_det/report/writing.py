@@ -18,7 +18,7 @@ from .classifier import build_classifier_sections
 from .detector import build_detector_sections
 from .detector_results import read_detector_results
 from .findings import find_trends
-from .page import REPORT, Chapter, Section, end_sentence, render, render_page, save_page
+from .page import REPORT, Chapter, Section, check_page_file, end_sentence, render, render_page, save_page
 from .pictures import Budget
 from .pretraining import build_pretraining_sections
 from .reading import EVALUATE, STUDY_AGAIN, describe_failure, read_object
@@ -34,7 +34,7 @@ PICTURES = 8_000_000  # of them for pictures, at first
 
 
 def write_report(folder: str | Path, output: str | Path = "", cfg: CfgNode | None = None) -> Path:
-    """Writes the report on a folder, smaller than LARGEST.
+    """Writes the report on a folder, smaller than LARGEST; a warning says so if it is larger without a picture.
 
     Args:
         folder: OUTPUT_DIR of a run, or a folder of several, or of a study
@@ -51,14 +51,21 @@ def write_report(folder: str | Path, output: str | Path = "", cfg: CfgNode | Non
     path = Path(output) if output else folder / REPORT
     title = f"Report: {folder}"
     runs = [folder] if cfg is not None else find_runs(folder)
+    check_page_file(path)
     size = PICTURES
     while True:
         share = size // len(runs)
         chapters = [build_chapter(run, title if run == folder else run.name, Budget(share), cfg) for run in runs]
         html = render_page(title, chapters)
-        if len(html.encode()) < LARGEST or not size:
+        length = len(html.encode())
+        if length < LARGEST or not size:
             break
         size = size // 2 if size > PICTURES // 4 else 0
+    if length >= LARGEST:
+        logger.warning(
+            f"{path} has {length / 1e6:.1f} MB even without pictures, more than the {LARGEST / 1e6:.0f} MB that can be "
+            "mailed everywhere" + (": report on fewer runs at a time" if len(runs) > 1 else "")
+        )
     save_page(html, path)
     return path
 

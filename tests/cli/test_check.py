@@ -66,6 +66,12 @@ def test_the_page_escapes_and_loads_nothing(words, tmp_path):
     assert '<rect class="outline" x="10' in page and "data:image/jpeg;base64," in page
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_the_data_are_read(words, tmp_path, capsys):
+    assert main(["check", *words, "--html", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "is a folder: name a file in it by --html" in printed.err and not printed.out
+
+
 def test_names_that_cannot_be_printed(shapes, tmp_path, catalog, capsys):
     content = json.loads((shapes / "annotations" / "instances_train.json").read_text())
     content["images"][0]["file_name"] = "a\udcff\x1b[31m.png"

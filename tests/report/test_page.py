@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from convmae_det.errors import InputError
 from convmae_det.report.page import Chapter, Section, render_page, save_page
+from convmae_det.report.pictures import Budget
 from convmae_det.report.tables import Cell, render_facts, render_table, render_tiles
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
@@ -52,6 +53,19 @@ def test_only_pages_are_replaced(tmp_path):
     with pytest.raises(InputError, match="page.html is no page of convmae-det and would be overwritten"):
         save_page(make_page("three"), path)
     assert path.read_text() == "<html>mine</html>"
+
+
+@pytest.mark.parametrize("option", ["--output", "--html"])
+def test_a_refusal_names_the_option(tmp_path, option):
+    (tmp_path / "mine.html").write_text("mine")
+    with pytest.raises(InputError, match=f"mine.html is no page .* another name by {option}"):
+        save_page("", tmp_path / "mine.html", option)
+    with pytest.raises(InputError, match=f"is a folder: name a file in it by {option}, such as .*page.html"):
+        save_page("", tmp_path, option)
+
+
+def test_a_budget_counts_bytes():
+    assert Budget(6).take("äöü") and not Budget(5).take("äöü")
 
 
 def test_cells():

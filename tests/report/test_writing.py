@@ -57,6 +57,14 @@ def test_the_file_is_small_whatever_is_in_it(detector_run, tmp_path, monkeypatch
     assert "<image " not in html and "too large to be sent" in html
 
 
+def test_a_file_that_is_large_without_pictures_is_said_to_be(pretraining_run, monkeypatch, caplog):
+    write_report(pretraining_run)
+    assert not caplog.text
+    monkeypatch.setattr(writing, "LARGEST", 1000)
+    assert "<img " not in read(write_report(pretraining_run))
+    assert "MB even without pictures" in caplog.text
+
+
 @pytest.fixture
 def moved_run(detector_run, tmp_path):
     """``moved_run(text, other)``: a copy of the run, with a part of its configuration replaced."""
