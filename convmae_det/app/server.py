@@ -1,6 +1,7 @@
 """Serves a page on this machine until Ctrl-C."""
 
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 from ..errors import InputError
 
+HIGHEST_PORT = 65535
 HOST, PORT, TRIED = "127.0.0.1", 7860, 100  # ports tried, one after the other, if none is named
 PUBLIC = ("0.0.0.0", "::")
 # Gradio sends nothing anywhere, and asks nothing of its servers.
@@ -44,15 +46,17 @@ def find_port(host: str, port: int | None) -> int:
     """Finds a free port: `port`, or from PORT on the first.
 
     Raises:
-        InputError: it is taken, or this machine has no such address.
+        InputError: there is no such port, it is taken, or this machine has no such address.
     """
+    if port is not None and not 1 <= port <= HIGHEST_PORT:
+        raise InputError(f"--port is {port}; it must be 1 to {HIGHEST_PORT}, or left out, and a free one is found")
     for candidate in [port] if port is not None else range(PORT, PORT + TRIED):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, candidate))
             except OSError as error:
-                if not isinstance(error, PermissionError) and "in use" not in str(error):
+                if not isinstance(error, PermissionError) and error.errno != errno.EADDRINUSE:
                     raise InputError(f"--host {host} is no address of this machine: leave it out") from error
                 continue
             return candidate

@@ -14,8 +14,7 @@ unless --config-file names another. The page is for this machine alone, needs no
 import argparse
 import os
 
-from ..app.launch import build_page
-from ..app.server import HOST, PORT, import_gradio, keep_files_together, serve
+from ..app.server import HOST, PORT, find_port, import_gradio, keep_files_together, serve
 from ..config.keys import split_pairs
 from ..config.reading import CONFIG
 from ..errors import InputError
@@ -26,7 +25,10 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     config_file = args.config_file or _find_config(args.weights)
     with keep_files_together():
-        import_gradio()  # whose absence is said before the network is built
+        import_gradio()  # whose absence is said, as that of a free port, before what takes long
+        find_port(args.host, args.port)
+        from ..app.launch import build_page
+
         serve(build_page(config_file, args.weights, args.device, args.pairs, args.precision), args.host, args.port)
 
 

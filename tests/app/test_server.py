@@ -27,8 +27,18 @@ def test_a_port_that_is_taken(monkeypatch):
         find_port("203.0.113.1", None)
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "-1"])
+def test_a_port_that_does_not_exist(port, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("convmae_det.cli.serve.import_gradio", lambda: None)
+    monkeypatch.setitem(sys.modules, "convmae_det.app.launch", None)  # nothing heavy is imported before
+    (tmp_path / "config.yaml").touch()
+    assert main(["serve", str(tmp_path / "model_final.pth"), "--port", port]) == 1
+    assert capsys.readouterr().err.startswith(f"error: --port is {port}; it must be 1 to 65535")
+
+
 def test_without_gradio_it_is_named(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.setitem(sys.modules, "convmae_det.app.launch", None)
     (tmp_path / "config.yaml").touch()
     assert main(["serve", str(tmp_path / "model_final.pth")]) == 1
     assert capsys.readouterr().err == "error: the page needs gradio: pip install 'convmae_det[app]'\n"
