@@ -1,6 +1,7 @@
 """What the commands' parsers have in common: help from the module's docstring, with examples, and with defaults."""
 
 import argparse
+import itertools
 import os
 from collections.abc import Sequence
 
@@ -74,11 +75,28 @@ def check_output_file(option: str, path: str, example: str, inputs: Sequence[str
         raise InputError(f"{option} {path} can't be written, for its folder doesn't exist: make it first")
     if os.path.isdir(path):
         raise InputError(f"{option} {path} is a folder: name a file in it, such as {example}")
-    if any(is_same_file(path, name) for name in inputs):
+    if any(_is_same_file(path, name) for name in inputs):
         raise InputError(f"{option} {path} would replace what is read: name another file")
 
 
-def is_same_file(one: str, other: str) -> bool:
+def check_output_files(outputs: Sequence[tuple[str, str, str]], inputs: Sequence[str]) -> None:
+    """Checks several files as :func:`check_output_file` does, and that they are different.
+
+    Args:
+        outputs: option, path and example of each
+        inputs: as there
+
+    Raises:
+        InputError: as there, or two are the same.
+    """
+    for option, path, example in outputs:
+        check_output_file(option, path, example, inputs)
+    for (one, path, _), (other, second, _) in itertools.combinations(outputs, 2):
+        if path and second and _is_same_file(path, second):
+            raise InputError(f"{one} and {other} are both {path}: name two files")
+
+
+def _is_same_file(one: str, other: str) -> bool:
     """Whether two paths lead to the same file, which need not exist yet."""
     if os.path.exists(one) and os.path.exists(other):
         return os.path.samefile(one, other)

@@ -23,9 +23,8 @@ from ..data.inspection.account import encode_account, format_account, give_accou
 from ..data.inspection.findings import Severity
 from ..data.inspection.inspection import inspect_data
 from ..data.inspection.request import read_request
-from ..errors import InputError
 from ..files import atomic_write
-from .arguments import check_number, check_output_file, command_parser, is_same_file
+from .arguments import check_number, check_output_files, command_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,10 +62,7 @@ def _check_output_files(args: argparse.Namespace, cfg: CfgNode) -> None:
     keys = (data.COCO_FORMAT, data.CLASS_FOLDERS, data.SEMANTIC)  # with what the command names; None is refused later
     words = (word for key in keys for entry in key or () if isinstance(entry, (list, tuple)) for word in entry)
     inputs = [word for word in (args.config_file, *words) if isinstance(word, str) and word]
-    check_output_file("--json", args.json, "check.json", inputs)
-    check_output_file("--html", args.html, "check.html", inputs)
-    if args.json and args.html and is_same_file(args.json, args.html):
-        raise InputError(f"--json and --html are both {args.html}: name two files")
+    check_output_files([("--json", args.json, "check.json"), ("--html", args.html, "check.html")], inputs)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

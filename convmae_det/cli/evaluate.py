@@ -15,19 +15,20 @@ import argparse
 import sys
 
 from ..data.detection.annotation_file import check_masks
+from ..errors import InputError
 from ..evaluation.coco import read_ground_truth_file, write_json
 from ..evaluation.comparison import LIMIT
 from ..evaluation.explanation import explain_results
 from ..evaluation.results_file import count_most, list_tasks_of_results, read_results
 from ..evaluation.text import format_explanation, format_last_lines
 from ..evaluation.thresholds import list_chosen_thresholds
-from .arguments import check_number, check_output_file, command_parser
+from .arguments import check_number, check_output_files, command_parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
-    check_output_file("--json", args.json, "evaluation.json", (args.annotations, args.results))
-    check_output_file("--thresholds", args.thresholds, "thresholds.json", (args.annotations, args.results))
+    outputs = [("--json", args.json, "evaluation.json"), ("--thresholds", args.thresholds, "thresholds.json")]
+    check_output_files(outputs, (args.annotations, args.results))
     truth = read_ground_truth_file(args.annotations, args.crowd_as_objects, args.boxes_only)
     results = read_results(args.results, truth, args.boxes_only)
     tasks = ("bbox",) if args.boxes_only else list_tasks_of_results(results)
@@ -39,11 +40,18 @@ def main(arguments: list[str] | None = None) -> None:
     limit = args.max_detections or max(LIMIT, count_most(results))
     explanation = explain_results(truth, results, tasks, limit, verdicts=bool(args.json))
     print(format_explanation(explanation))
-    for path, content in ((args.json, explanation), (args.thresholds, list_chosen_thresholds(explanation))):
+    thresholds = list_chosen_thresholds(explanation)
+    found = thresholds["overall"] is not None
+    for path, content in ((args.json, explanation), (args.thresholds if found else "", thresholds)):
         if path:
             write_json(path, content)
             print(f"{path} written")
     print(format_last_lines(explanation))
+    if args.thresholds and not found:
+        raise InputError(
+            f"--thresholds {args.thresholds} is not written, for nothing was found that is right: leave it out, or "
+            "evaluate the results of a detector that has been trained for longer"
+        )
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -62,5 +70,5 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "`convmae-det predict --thresholds`")  # fmt: skip
     args = parser.parse_args(arguments)
     if args.max_detections is not None:
-        check_number("--max-detections", args.max_detections)
+        check_number("--max-detections", args.max_detections, least=LIMIT)
     return args

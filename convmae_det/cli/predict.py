@@ -126,7 +126,10 @@ def _finish(results: Results | PictureResults, inputs: Sequence[Input], predict:
 
 
 def _convert_threshold(text: str) -> float | str:
-    return text if text == AUTO else float(text)
+    try:
+        return text if text == AUTO else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 to 1 nor {AUTO}") from error
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -5,6 +5,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from ..errors import make_printable
 from .error_kinds import FALSE_NEGATIVES, FALSE_POSITIVES, MISSED
 from .explanation import list_scores
 from .metrics import MEASURES, format_metrics
@@ -29,7 +30,7 @@ def format_explanation(explanation: Mapping) -> str:
     for task, scores in list_scores(explanation).items():
         described = explanation["tasks"][task]
         parts += [TITLES[task], format_metrics(scores), _format_classes(described), _format_errors(described)]
-        parts += [_format_calibration(described)]
+        parts += _format_calibration(described)
     return "\n\n".join(parts)
 
 
@@ -44,7 +45,10 @@ def format_last_lines(explanation: Mapping) -> str:
 
 def _format_classes(described: Mapping) -> str:
     columns = ["objects", "detections", "AP", "AP50", "AR", "threshold", "precision", "recall", "F1"]
-    rows = [[entry["name"], *(_format(entry[name], name) for name in columns)] for entry in described["classes"]]
+    rows = [
+        [_format_name(entry["name"]), *(_format(entry[name], name) for name in columns)]
+        for entry in described["classes"]
+    ]
     total = {name: sum(entry[name] for entry in described["classes"]) for name in columns[:2]}
     scores = {name: described["metrics"][name] for name in MEASURES} | described["overall"] | total
     rows.append(["all, one threshold", *(_format(scores[name], name) for name in columns)])
@@ -60,9 +64,14 @@ def _format_errors(described: Mapping) -> str:
     return _tabulate(rows, ["error", "at the thresholds", "AP50 to gain"])
 
 
-def _format_calibration(described: Mapping) -> str:
-    error = described["calibration"]["error"]
-    return f"Calibration error: scores and precision differ by {_format(error)} % on average"
+def _format_calibration(described: Mapping) -> list[str]:
+    error = described["calibration"]["error"]  # None without detections
+    sentence = f"Calibration error: scores and precision differ by {_format(error)} % on average"
+    return [] if error is None else [sentence]
+
+
+def _format_name(name: str) -> str:
+    return make_printable(name).replace("\n", "\\n")
 
 
 def _tabulate(rows: list, headers: list[str]) -> str:

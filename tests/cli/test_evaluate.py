@@ -1,5 +1,6 @@
 """`convmae-det evaluate`: annotations and results of any tool to numbers, or to a sentence on what is wrong."""
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -105,6 +106,42 @@ def test_crowds_that_are_objects(files, capsys):
         run()
     run("--crowd-as-objects")
     assert capsys.readouterr().out.endswith("\nbox AP 100.000\nmask AP 100.000\n")
+
+
+def test_without_detections_there_is_no_threshold(files, capsys):
+    files(lambda truth, results: results.clear())
+    Path("thresholds.json").write_text("before")
+    with pytest.raises(InputError, match="--thresholds thresholds.json is not written, for nothing was found"):
+        run("--thresholds", "thresholds.json", "--json", "all.json")
+    said = capsys.readouterr().out
+    assert said.endswith("\nbox AP 0.000\n") and "Calibration" not in said and Path("all.json").exists()
+    assert Path("thresholds.json").read_text() == "before"
+
+
+def test_names_stay_in_their_row(files, capsys):
+    files(lambda truth, results: truth["categories"][0].update(name="a\nb\x1b[31m\ud800"))
+    run()
+    assert "| a\\nb\\x1b[31m\\ud800 " in capsys.readouterr().out
+
+
+def test_results_that_are_packed(files):
+    files()
+    Path("results.json").write_bytes(gzip.compress(Path("results.json").read_bytes()))
+    with pytest.raises(InputError, match="results.json is packed by gzip: unpack it"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--json", "a.json", "--thresholds", "./a.json"], "--json and --thresholds are both a.json: name two files"),
+        (["--max-detections", "99"], "--max-detections is 99; it must be at least 100"),
+    ],
+)
+def test_options_that_make_no_sense(files, words, sentence):
+    files()
+    with pytest.raises(InputError, match=sentence):
+        run(*words)
 
 
 def test_masks_may_be_left_out(files, capsys):

@@ -245,6 +245,11 @@ def test_the_command_ends_with_the_sentence(folder, capsys):
     assert capsys.readouterr().err.startswith("error: nothing.png")
 
 
+def test_a_threshold_that_is_no_number(capsys):
+    assert main(["predict", "--config-file", "x", "--weights", "x", "--output", "o", "--score-threshold", "Auto"]) == 2
+    assert "'Auto' is neither a number from 0 to 1 nor auto" in capsys.readouterr().err
+
+
 def test_a_video_that_is_cut_short_is_named(run, folder, capsys):
     writer = cv2.VideoWriter("a.avi", cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter_fourcc(*"MJPG"), 12, (64, 48))
     for frame in np.random.default_rng(0).integers(0, 256, (20, 48, 64, 3), dtype=np.uint8):

@@ -19,6 +19,7 @@ from .variants import distinguish_names, is_outside_folder, unify_content
 # Coordinates may lie outside the image, but no further than this many times its longer side: drawing an outline costs
 # memory and time in proportion to its length.
 MAX_DISTANCE = 10
+GZIP = b"\x1f\x8b"  # the first bytes of what it has packed
 
 SECTIONS = {
     "images": ("id", "file_name", "height", "width"),
@@ -106,9 +107,11 @@ def read_json(path: str | os.PathLike) -> Any:
     Raises:
         InputError: it can't be read, or is not JSON.
     """
+    content = b""
     try:
         with open(path, "rb") as file:
-            return json.loads(file.read())  # which finds out about byte order marks
+            content = file.read()
+        return json.loads(content)  # which finds out about byte order marks
     except OSError as error:
         raise InputError(
             f"{path} can't be read ({error.strerror}); it must be a readable file in COCO's format."
@@ -116,6 +119,8 @@ def read_json(path: str | os.PathLike) -> Any:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}: {error.msg}"
     except (ValueError, RecursionError) as error:  # not text, a number of thousands of digits, endless brackets
+        if content.startswith(GZIP):
+            raise InputError(f"{path} is packed by gzip: unpack it, and name the file that comes out") from error
         place = str(error)
     raise InputError(f"{path} is not JSON ({place}); restore the file, which must be in COCO's format.")
 
