@@ -189,10 +189,18 @@ def _build_sections(folder: Path, cfg: CfgNode, curves: Mapping[str, Curve], bud
     elif is_classifier(cfg):
         for name, weights, place in list_result_folders(cfg, folder):
             if (place / CLASSIFICATION).is_file():
-                summary = read_object(place / CLASSIFICATION, ("classes", "confusion"), EVALUATE)
                 label = f"{name} ({weights})" if weights else name
-                yield from build_classifier_sections(label, summary, cfg, budget)
+                yield from _build_classifier(label, place / CLASSIFICATION, cfg, budget)
     elif is_detector(cfg):
         trends = find_trends(curves, list_tasks(cfg)[-1])
         for number, found in enumerate(read_detector_results(cfg, folder)):
             yield from build_detector_sections(found, cfg, budget, trends if number == 0 else ())
+
+
+def _build_classifier(label: str, path: Path, cfg: CfgNode, budget: Budget) -> Iterator[Section]:
+    try:
+        summary = read_object(path, ("classes", "confusion"), EVALUATE)
+    except InputError as error:  # other data sets may have theirs
+        yield Section(f"Classifier on {label}", render("problems.html", problems=[end_sentence(str(error))]))
+    else:
+        yield from build_classifier_sections(label, summary, cfg, budget)

@@ -145,11 +145,13 @@ def test_a_half_written_study_leaves_the_other_runs(pretraining_run, study):
 
 
 def test_a_half_written_classifier(tmp_path):
-    (tmp_path / "inference").mkdir()
-    write_config(tmp_path, "MODEL.META_ARCHITECTURE", "ImageClassifier", "DATASETS.TEST", ("insects",))
-    (tmp_path / "inference" / "classification_results.json").write_text('{"classes": [')
+    write_config(tmp_path, "MODEL.META_ARCHITECTURE", "ImageClassifier", "DATASETS.TEST", ("bees", "wasps"))
+    for name in ("bees", "wasps"):
+        (tmp_path / "inference" / name).mkdir(parents=True)
+        (tmp_path / "inference" / name / "classification_results.json").write_text('{"classes": [')
     html = read(write_report(tmp_path))
-    assert list_titles(html) == ["The run", "What is missing"] and "evaluate again with --eval-only" in html
+    assert list_titles(html)[:3] == ["Classifier on bees", "Classifier on wasps", "The run"]
+    assert html.count("evaluate again with --eval-only") == 2
 
 
 def test_a_run_that_is_not_evaluated_yet(detector_run, tmp_path):
