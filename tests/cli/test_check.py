@@ -67,9 +67,10 @@ def test_the_page_escapes_and_loads_nothing(words, tmp_path):
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_the_data_are_read(words, tmp_path, capsys):
-    assert main(["check", *words, "--html", str(tmp_path)]) == 1
+    (tmp_path / "mine.html").write_text("mine")
+    assert main(["check", *words, "--html", f"{tmp_path}/mine.html"]) == 1
     printed = capsys.readouterr()
-    assert "is a folder: name a file in it by --html" in printed.err and not printed.out
+    assert "would be overwritten: give another name by --html" in printed.err and not printed.out
 
 
 def test_names_that_cannot_be_printed(shapes, tmp_path, catalog, capsys):
