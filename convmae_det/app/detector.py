@@ -1,11 +1,13 @@
 """A page to try a detector on: what it finds in an image, by threshold and class, and what its encoder sees."""
 
+import hashlib
 import html
 import json
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,11 +87,14 @@ class DetectorView:
         return f'<div class="said"><b>{what}</b> of {len(chosen)} found &nbsp; {"".join(chips)}</div>'
 
     def write(self, found: Found, chosen: torch.Tensor) -> str:
-        """Writes the chosen objects in COCO's results format. Returns the path."""
-        path = os.path.join(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")), f"{describe(found.name)}.json")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump([found.entries[index] for index in chosen.nonzero()[:, 0].tolist()], file)
-        return path
+        """Writes the chosen objects in COCO's results format. Returns the path, which is that of the same before."""
+        content = json.dumps([found.entries[index] for index in chosen.nonzero()[:, 0].tolist()]).encode()
+        folder = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.mkdtemp(), hashlib.sha256(content).hexdigest())
+        path = folder / f"{describe(found.name)}.json"
+        if not path.exists():
+            folder.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        return str(path)
 
 
 def _draw_chip(index: int, text: str) -> str:

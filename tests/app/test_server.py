@@ -1,12 +1,15 @@
+import json
 import socket
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from convmae_det.app import server
+from convmae_det.app.detector import DetectorView, Found
 from convmae_det.app.features import FeatureDrawer
 from convmae_det.app.server import find_port, import_gradio, keep_files_together, serve
 from convmae_det.cli.main import main
@@ -105,3 +108,13 @@ def test_features_are_those_of_the_encoder(tmp_path):
     drawer.extractor = Extractor()
     assert drawer(torch.full((3, 64, 64), 255, dtype=torch.uint8), (64, 64)).shape == (384, 384, 3)
     torch.testing.assert_close(inputs[0], torch.full((1, 3, 64, 64), 2.0))
+
+
+def test_what_was_written_before_is_not_written_again(tmp_path, monkeypatch):
+    """As the slider moves, which chooses the same objects at many places."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    view = DetectorView(None, None)
+    found = Found("deep/photo.png", None, None, None, [{"score": 0.1}, {"score": 0.9}])
+    paths = [view.write(found, torch.tensor(chosen)) for chosen in ([True, True], [False, True], [True, True])]
+    assert paths[0] == paths[2] != paths[1] and len(list(tmp_path.rglob("*.json"))) == 2
+    assert Path(paths[1]).name == "photo.json" and json.loads(Path(paths[1]).read_text()) == found.entries[1:]
