@@ -33,10 +33,6 @@ def main(arguments: list[str] | None = None) -> int:
     test_pairs, test_words = split_pairs(args.test or [])
     cfg = read_request(args.config_file, words, test_words, [*pairs, *test_pairs], args.classes)
     _check_output_files(args, cfg)
-    if args.html:
-        from ..report.page import check_page_file  # which the text can do without
-
-        check_page_file(args.html, "--html")
     data = inspect_data(cfg, bool(args.config_file), args.threads)
     account = give_account(data)
     print(format_account(account))
@@ -63,6 +59,10 @@ def _check_output_files(args: argparse.Namespace, cfg: CfgNode) -> None:
     words = (word for key in keys for entry in key or () if isinstance(entry, (list, tuple)) for word in entry)
     inputs = [word for word in (args.config_file, *words) if isinstance(word, str) and word]
     check_output_files([("--json", args.json, "check.json"), ("--html", args.html, "check.html")], inputs)
+    if args.html:
+        from ..report.page import check_page_file  # which the text can do without
+
+        check_page_file(args.html, "--html")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -68,9 +68,11 @@ def test_the_page_escapes_and_loads_nothing(words, tmp_path):
 
 def test_a_page_that_cannot_be_written_is_refused_before_the_data_are_read(words, tmp_path, capsys):
     (tmp_path / "mine.html").write_text("mine")
-    assert main(["check", *words, "--html", f"{tmp_path}/mine.html"]) == 1
-    printed = capsys.readouterr()
-    assert "would be overwritten: give another name by --html" in printed.err and not printed.out
+    for name, sentence in ((".", "is a folder: name a file in it"), ("mine.html", "give another name by --html")):
+        assert main(["check", *words, "--html", f"{tmp_path}/{name}"]) == 1
+        printed = capsys.readouterr()
+        assert sentence in printed.err and not printed.out
+    assert (tmp_path / "mine.html").read_text() == "mine"
 
 
 def test_names_that_cannot_be_printed(shapes, tmp_path, catalog, capsys):
