@@ -44,23 +44,20 @@ DEMO := output/quickstart
 SHAPES := datasets/shapes
 demo: export DETECTRON2_DATASETS := datasets
 demo: $(READY) ## draw a small data set, pretrain on it, train the tiny detector from that, look at it (6 to 10 minutes)
-	@echo "1/7 Drawing the shapes data set into $(SHAPES)"
+	@echo "1/6 Drawing the shapes data set into $(SHAPES)"
 	@$(RUN) -m convmae_det shapes
-	@echo "2/7 Pretraining the tiny encoder in $(DEMO)/pretrain"
+	@echo "2/6 Pretraining the tiny encoder in $(DEMO)/pretrain"
 	@$(RUN) -m convmae_det pretrain --config-file configs/quickstart/pretrain_convmae_tiny_shapes.yaml --resume OUTPUT_DIR $(DEMO)/pretrain
-	@echo "3/7 Drawing what it reconstructs of images that it has not seen"
+	@echo "3/6 Drawing what it reconstructs of images that it has not seen"
 	@$(RUN) -m convmae_det reconstruct --config-file $(DEMO)/pretrain/config.yaml \
 	  --weights $(DEMO)/pretrain/model_final.pth --output $(DEMO)/reconstructions.png $(SHAPES)/val
-	@echo "4/7 Handing the encoder to the detector"
-	@$(RUN) -m convmae_det convert $(DEMO)/pretrain/model_final.pth $(DEMO)/handed_over.pth \
-	  --config-file configs/quickstart/mask_rcnn_convmae_tiny_shapes.yaml
-	@echo "5/7 Training the tiny detector from it in $(DEMO)/mask_rcnn, and evaluating it"
+	@echo "4/6 Training the tiny detector from it in $(DEMO)/mask_rcnn, and evaluating it"
 	@$(RUN) -m convmae_det train --config-file configs/quickstart/mask_rcnn_convmae_tiny_shapes.yaml --resume \
-	  MODEL.WEIGHTS $(DEMO)/handed_over.pth OUTPUT_DIR $(DEMO)/mask_rcnn
-	@echo "6/7 Drawing its predictions"
+	  MODEL.WEIGHTS $(DEMO)/pretrain/model_final.pth OUTPUT_DIR $(DEMO)/mask_rcnn
+	@echo "5/6 Drawing its predictions"
 	@$(RUN) -m convmae_det predict --config-file $(DEMO)/mask_rcnn/config.yaml --weights $(DEMO)/mask_rcnn/model_final.pth \
 	  --annotations $(SHAPES)/annotations/instances_val.json --output $(DEMO)/predictions $(SHAPES)/val
-	@echo "7/7 Writing the report of both trainings"
+	@echo "6/6 Writing the report of both trainings"
 	@$(RUN) -m convmae_det report $(DEMO)
 	@$(RUN) -m convmae_det demo-summary $(DEMO)
 
