@@ -43,7 +43,7 @@ docs: $(READY) ## build the site of the documentation into output/docs
 DEMO := output/quickstart
 SHAPES := datasets/shapes
 demo: export DETECTRON2_DATASETS := datasets
-demo: $(READY) ## draw a small data set, pretrain on it, train the tiny detector from that, look at it (6 to 10 minutes)
+demo: $(READY) ## draw a small data set, pretrain on it, train the tiny detector from that, look at it (7 to 12 minutes)
 	@echo "1/6 Drawing the shapes data set into $(SHAPES)"
 	@$(RUN) -m convmae_det shapes
 	@echo "2/6 Pretraining the tiny encoder in $(DEMO)/pretrain"
