@@ -47,8 +47,8 @@ if __name__ == "__main__":
 import torch
 
 from benchmarks import attention, count, data, evaluate, forms, kernels, peers, steps
-from convmae_det.costs.measuring import write_json
 from convmae_det.errors import InputError
+from convmae_det.files import write_json
 from convmae_det.precision import DTYPES, choose_precision, format_dtype, log_precision
 
 
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     result = args.measure(args)
     args.report(result)
     if args.json:
-        write_json(result, args.json)
+        write_json(args.json, result, indent=2)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

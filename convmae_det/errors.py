@@ -1,4 +1,6 @@
-"""The two exceptions whose message is all that a user needs to see, and how other errors are shortened to one line."""
+"""The two exceptions whose message is all that a user needs to see; other errors and lists shortened for a sentence."""
+
+from collections.abc import Sequence
 
 
 class PrintableError(Exception):
@@ -32,3 +34,8 @@ def shorten_error(error: Exception | str) -> str:
     """Returns the first sentence of `error`, without a full stop or colon at its end, at most 120 characters."""
     line = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".: ")
     return line[:120] or type(error).__name__
+
+
+def shorten_list(values: Sequence[object], shown: int = 5) -> str:
+    """Lists the first few values for a sentence."""
+    return ", ".join(map(str, values[:shown])) + (", …" if len(values) > shown else "")

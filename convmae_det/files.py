@@ -1,13 +1,14 @@
 """Files that are written whole or not at all: under a temporary name, then renamed. And folders that are not there."""
 
 import contextlib
+import json
 import os
 import re
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .errors import InputError
 
@@ -67,3 +68,19 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def write_json(path: str | Path, content: Any, indent: int | None = None) -> None:
+    """Writes content as JSON, whole or not at all.
+
+    Args:
+        path: of the file
+        content: what JSON can hold
+        indent: for people, who also see letters as they are; None: one line in ASCII, which any program reads
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    text = json.dumps(content, indent=indent, ensure_ascii=indent is None) + ("" if indent is None else "\n")
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))  # names that aren't UTF-8 become JSON's own escapes

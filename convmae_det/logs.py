@@ -8,9 +8,8 @@ import sys
 from termcolor import colored
 from tqdm import tqdm
 
-OWN = (
-    "convmae_det"  # what lies below INFO goes to log.txt alone: long tables, and lines in place of which there is a bar
-)
+# What lies below INFO goes to log.txt alone: long tables, and lines in place of which there is a bar.
+OWN = "convmae_det"
 LIBRARIES = ("detectron2", "fvcore")  # below warnings they speak to their own developers
 COLOURS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 

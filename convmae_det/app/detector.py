@@ -17,7 +17,7 @@ from detectron2.structures import Instances
 from ..inference.predictor import Predictor
 from ..visualization.colours import class_colour, text_colour
 from .features import FeatureDrawer
-from .page import SILENT, WORKING, add_picture, add_source, describe, explain
+from .page import SILENT, WORKING, add_picture, add_source, explain
 from .server import import_gradio
 
 OBJECTS, FEATURES = "objects", "features"
@@ -90,7 +90,7 @@ class DetectorView:
         """Writes the chosen objects in COCO's results format. Returns the path, which is that of the same before."""
         content = json.dumps([found.entries[index] for index in chosen.nonzero()[:, 0].tolist()]).encode()
         folder = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.mkdtemp(), hashlib.sha256(content).hexdigest())
-        path = folder / f"{describe(found.name)}.json"
+        path = folder / f"{Path(found.name).stem}.json"
         if not path.exists():
             folder.mkdir(exist_ok=True)
             path.write_bytes(content)

@@ -94,8 +94,3 @@ def add_features(path: Any, look: Callable[[str | None], np.ndarray | None]) -> 
         features = add_picture("Features", "features")
     path.change(lambda: None, None, features, **SILENT)
     ask.click(explain(look), path, features, **WORKING)
-
-
-def describe(path: str) -> str:
-    """The name of an image without its folder and suffix."""
-    return os.path.splitext(os.path.basename(path))[0]

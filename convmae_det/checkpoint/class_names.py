@@ -4,18 +4,17 @@ A model has them as the attribute ``class_names``, a list of str in the order of
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, shorten_list
 from .fitting import Strictness
 
 logger = logging.getLogger(__name__)
 
 KEY = "class_names"
-SHOWN = 5  # names in a sentence
 
 
 def describe_classes(model: nn.Module) -> dict[str, list[str]]:
@@ -64,8 +63,3 @@ def check_class_names(model: nn.Module, entries: Mapping[str, Any], path: Any, s
     if strictness == Strictness.EXACT:
         advice = "resume it with data of its classes, or begin a new run with it as MODEL.WEIGHTS"
     raise InputError(f"{trained}, but the configuration names {shorten_list(ours)}: {advice}")
-
-
-def shorten_list(names: Sequence[str]) -> str:
-    """Formats the first few names."""
-    return ", ".join(map(str, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")

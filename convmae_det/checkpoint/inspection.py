@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from .class_names import read_class_names, shorten_list
+from ..errors import shorten_list
+from .class_names import read_class_names
 from .conversion import CLASSIFIER
 from .encoder_shape import EncoderShape, count_blocks
 from .weights import Weights, read_weights

@@ -22,10 +22,11 @@ import itertools
 
 from ..costs.bounds import compute_bounds
 from ..costs.cards import CARDS
-from ..costs.measuring import print_peak, write_json
+from ..costs.measuring import print_peak
 from ..costs.network import Workload, analyze
 from ..costs.tables import format_bounds, format_costs
 from ..errors import InputError
+from ..files import write_json
 from ..visualization.costs import draw_costs
 from ..visualization.sheet import check_png, save_png
 from .arguments import command_parser
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         result = analyze(workload, args.sizes, args.repeats)
         print(format_costs(result))
     if args.json:
-        write_json(result, args.json)
+        write_json(args.json, result, indent=2)
     if args.output:
         save_png(draw_costs(result), args.output)
         print(f"{args.output} written")

@@ -14,7 +14,6 @@ warning, or if the data can't be read.
 """
 
 import argparse
-import json
 
 from yacs.config import CfgNode
 
@@ -23,7 +22,7 @@ from ..data.inspection.account import encode_account, format_account, give_accou
 from ..data.inspection.findings import Severity
 from ..data.inspection.inspection import inspect_data
 from ..data.inspection.request import read_request
-from ..files import atomic_write
+from ..files import write_json
 from .arguments import check_number, check_output_files, command_parser
 
 
@@ -37,10 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     account = give_account(data)
     print(format_account(account))
     if args.json:
-        with atomic_write(args.json) as file:
-            file.write(
-                json.dumps(encode_account(account), indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
-            )
+        write_json(args.json, encode_account(account), indent=1)
         print(f"{args.json} written")
     if args.html:
         from ..report.data_check import render_data_check

@@ -12,7 +12,6 @@ rectangles and polygons are objects, or parts of one if they have the same group
 """
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from ..data.detection.foreign_formats.labelme import convert_labelme
 from ..data.detection.foreign_formats.voc import convert_voc
 from ..data.detection.foreign_formats.yolo import convert_yolo
 from ..data.image import Decoding
-from ..files import atomic_write
+from ..files import write_json
 from .arguments import HelpFormatter, command_parser
 
 
@@ -32,8 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         convert = convert_voc if args.format == "voc" else convert_labelme
         content = convert(args.images, args.labels, args.categories, args.list, decoding=decoding)
-    with atomic_write(args.output) as file:
-        file.write(json.dumps(content).encode())
+    write_json(args.output, content)
     report(content, args)
 
 

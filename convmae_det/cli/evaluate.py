@@ -16,12 +16,13 @@ import sys
 
 from ..data.detection.annotation_file import check_masks
 from ..errors import InputError
-from ..evaluation.coco import read_ground_truth_file, write_json
+from ..evaluation.coco import read_ground_truth_file
 from ..evaluation.comparison import LIMIT
 from ..evaluation.explanation import explain_results
 from ..evaluation.results_file import count_most, list_tasks_of_results, read_results
 from ..evaluation.text import format_explanation, format_last_lines
 from ..evaluation.thresholds import list_chosen_thresholds
+from ..files import write_json
 from .arguments import check_number, check_output_files, command_parser
 
 

@@ -15,7 +15,6 @@ mean), which is 1 where all images give the same. Files that can't be read are n
 """
 
 import argparse
-import json
 import os
 import sys
 
@@ -23,7 +22,7 @@ import torch
 
 from ..config.checks.data import BANDS
 from ..config.device import find_available_device
-from ..files import atomic_write
+from ..files import write_json
 from ..inference.pooled_features import SCALES, load_pooler
 from ..inference.probe import list_probe_data, probe_encoder
 from .arguments import check_number, check_output_file, command_parser
@@ -45,8 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{name} is left out: it {reason}", file=sys.stderr)
     if args.output:
         settings = {name: getattr(args, name) for name in ("weights", "train", "test", "features")}
-        with atomic_write(args.output) as file:
-            file.write(json.dumps(settings | {"size": pooler.size} | result, indent=1).encode())
+        write_json(args.output, settings | {"size": pooler.size} | result, indent=1)
         print(f"{args.output} written")
     knn, linear, rank = (result[name] for name in ("knn_top1", "linear_top1", "rank"))
     print(f"k-NN top-1 {knn:.2f}, linear top-1 {linear:.2f}, rank {rank:.1f}")

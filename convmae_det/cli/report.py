@@ -14,11 +14,12 @@ how they were trained. Trainings write it at their end, with numbers of their la
 import argparse
 
 from ..report.writing import write_report
-from .arguments import command_parser
+from .arguments import check_output_file, command_parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
+    check_output_file("--output", args.output, "report.html")
     path = write_report(args.folder, args.output)
     print(f"{path} written, {path.stat().st_size / 1e6:.1f} MB")
 

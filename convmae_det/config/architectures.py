@@ -2,10 +2,9 @@
 
 from yacs.config import CfgNode
 
+# All architectures but these are detectors.
 AUTOENCODER, CLASSIFIER, SEGMENTOR = "MaskedAutoencoder", "ImageClassifier", "SemanticSegmentor"
 DETECTORS = ("GeneralizedRCNN", "PanopticFPN", "RetinaNet")
-
-# All other architectures are detectors.
 
 # Where each architecture looks for its number of classes.
 CLASS_KEYS = {

@@ -1,6 +1,5 @@
 """Measures time and memory of functions that run alternately."""
 
-import json
 import statistics
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import torch
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..files import atomic_write
 from ..installation import find_processor_name
 
 MATMUL_SIZE = {"cpu": 3072, "cuda": 8192}
@@ -110,13 +108,3 @@ def describe_machine(device: str) -> dict:
         else f"{find_processor_name()}, {capability}, {threads} threads"
     )
     return {"device": name, "torch": torch.__version__}
-
-
-def write_json(result: dict, path: str) -> None:
-    """Writes a result as indented JSON.
-
-    Raises:
-        InputError: the file can't be written.
-    """
-    with atomic_write(path) as file:
-        file.write(json.dumps(result, indent=2).encode() + b"\n")

@@ -7,7 +7,7 @@ a run can resume from any step as if it had never stopped.
 
 `SampleStream` returns the samples, `StepPositionSampler` the positions of this process. Workers return `InputError`s as
 values: `ErrorReturningMapper` catches them, `ErrorRaisingLoader` raises them in the main process. `build_stream_loader`
-combines all of these, for any data set and mapper.
+combines all of these, for any data set and mapper; `build_share_loader` is for evaluation.
 """
 
 import atexit
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader
 from detectron2.utils import comm
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler, get_worker_info
 
@@ -316,4 +317,22 @@ def build_stream_loader(
         worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # each iterator draws a seed for its workers, not from the model's generator
     )
+    return ErrorRaisingLoader(loader)
+
+
+def build_share_loader(cfg: CfgNode, dataset: Sequence, mapper: Callable) -> ErrorRaisingLoader:
+    """Builds a loader of this process's share of a data set, in its order, in batches of one sample.
+
+    Args:
+        cfg: uses DATALOADER.NUM_WORKERS
+        dataset: items for the mapper; no item is in two shares
+        mapper: makes a sample of an item
+
+    Raises:
+        InputError: a key out of range. While iterating: errors of the mapper.
+    """
+    check_loader(cfg)
+    workers, checked = count_workers(cfg), ErrorReturningMapper(mapper)
+    loader = build_detection_test_loader(dataset, mapper=checked, num_workers=workers, collate_fn=pack_batch)
+    loader.worker_init_fn = ignore_signals
     return ErrorRaisingLoader(loader)

@@ -62,7 +62,7 @@ class EvaluatedTrainer(Trainer):
 
     @classmethod
     def check_test_data(cls, cfg: CfgNode) -> None:
-        """Reads a part of each of DATASETS.TEST, so that no error waits until after training."""
+        """Checks each of DATASETS.TEST, and reads an image of it, so that no error waits until after training."""
         raise NotImplementedError
 
     @classmethod

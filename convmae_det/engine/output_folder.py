@@ -11,6 +11,7 @@ from ..checkpoint.record import RECORD, has_record, is_recorded
 from ..errors import InputError
 from ..report.page import REPORT, is_page
 from ..report.run_record import RECORD as RUN_RECORD
+from .trackers.process import RECORD as TRACKER_RECORD
 
 logger = logging.getLogger(__name__)
 
@@ -20,12 +21,7 @@ WEIGHTS = (FINAL, FINAL_AVERAGE, BEST, NUMBERED)  # the run's own are in its rec
 
 # What else a run leaves in OUTPUT_DIR that another run would overwrite or append to; the folder's, if it has a record.
 RUN_FILES = ("last_checkpoint", "metrics.json", "config.yaml", "skipped_images.log")
-RUN_FILES += (
-    RUN_RECORD,
-    "reconstructions/" + "[0-9]" * 7 + ".png",
-    "tracker_wandb.json",
-    "tracker_mlflow.json",
-)
+RUN_FILES += (RUN_RECORD, TRACKER_RECORD.format("*"), "reconstructions/" + "[0-9]" * 7 + ".png")
 WHOLE = (*WEIGHTS, "last_checkpoint", "config.yaml", RUN_RECORD)  # written under a temporary name first
 KEPT = ("events.out.tfevents.*", RECORD)  # with an earlier run's; no other run writes them
 

@@ -29,13 +29,13 @@ def open_bar(title: str, total: int, start: int = 0, leave: bool = True) -> tqdm
         start: steps made already
         leave: whether it stays on the terminal once it is closed
     """
+    width = shutil.get_terminal_size().columns  # 80 of a terminal that doesn't say, where tqdm would show nothing
     return tqdm(
         desc=title,
         total=total,
         initial=start,
         leave=leave,
-        ncols=shutil.get_terminal_size().columns
-        - 1,  # 80 of a terminal that doesn't say, where tqdm would show nothing
+        ncols=width - 1,
         disable=not shows_bars(),
     )
 

@@ -268,7 +268,7 @@ class Trainer(DefaultTrainer):
         self.register_hooks([WritingHook(self.build_writers(), [LOG_PERIOD, self.evaluation_period])])
 
     def _evaluate_again(self) -> None:
-        """Repeats the final evaluation, which may have been interrupted, and what follows from it; none: nothing."""
+        """Repeats the final evaluation, if the run has any: it may have been interrupted, or what follows from it."""
         if not any(isinstance(hook, EvaluationHook) for hook in self._hooks):
             return
         if comm.is_main_process():

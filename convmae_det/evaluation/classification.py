@@ -1,7 +1,6 @@
 """Accuracy of a classifier in percent: top-1, top-5, by class; and which classes it takes for which."""
 
 import itertools
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,8 @@ from tabulate import tabulate
 
 from ..config.checks.rules import require
 from ..errors import InputError
-from ..files import atomic_write
+from ..files import write_json
+from .result_folders import list_prefixes
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +39,8 @@ def choose_best_metric(cfg: CfgNode) -> str:
     Raises:
         InputError: a name that is not computed.
     """
-    names = cfg.DATASETS.TEST
-    prefixes = [f"{name}/" for name in names] if len(names) > 1 else [""] * len(names)
-    metrics = [prefix + measure for prefix in prefixes for measure in list_measures(cfg.MODEL.CLASSIFIER.NUM_CLASSES)]
-    if cfg.SOLVER.EMA.DECAY:
-        metrics += [f"ema/{metric}" for metric in metrics]
+    measures = list_measures(cfg.MODEL.CLASSIFIER.NUM_CLASSES)
+    metrics = [prefix + measure for prefix in list_prefixes(cfg) for measure in measures]
     wanted = cfg.TEST.BEST_METRIC
     must = f"be one of {', '.join(metrics)}" if metrics else "be empty without DATASETS.TEST"
     require(not wanted or wanted in metrics, "TEST.BEST_METRIC", wanted, must)
@@ -121,8 +118,7 @@ class ClassificationEvaluator(DatasetEvaluator):
     def write(self, summary: dict) -> None:
         """Writes RESULTS to the folder."""
         os.makedirs(self.folder, exist_ok=True)
-        with atomic_write(os.path.join(self.folder, RESULTS)) as file:
-            file.write(json.dumps(summary, ensure_ascii=False).encode())
+        write_json(os.path.join(self.folder, RESULTS), summary)
 
 
 def choose_surest(mistakes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,11 +2,9 @@
 
 import contextlib
 import itertools
-import json
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -20,7 +18,7 @@ from ..data.detection.annotation_file import check_content, read_content
 from ..data.detection.outlines import compute_area
 from ..data.detection.variants import leave_out_masks, unify_content
 from ..errors import InputError
-from ..files import atomic_write
+from ..files import write_json
 from .comparison import LIMIT
 from .explanation import explain_results, list_scores
 from .metrics import format_table
@@ -102,12 +100,6 @@ class Evaluator(DatasetEvaluator):
         for task, measures in scores.items():
             logger.info(f"{self.dataset_name}, {task}:\n{format_table(measures)}")
         return scores
-
-
-def write_json(path: str, content: Any) -> None:
-    """Writes a file whole or not at all."""
-    with atomic_write(path) as file:
-        file.write(json.dumps(content).encode())
 
 
 def read_ground_truth(dataset_name: str, crowd_as_objects: bool = False) -> dict:

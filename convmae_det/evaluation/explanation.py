@@ -106,9 +106,7 @@ def describe_classes(comparison: Comparison, categories: Sequence[Mapping], poin
     found = np.bincount(comparison.detections.category, minlength=len(categories)).tolist()
     classes = []
     for k, (category, point) in enumerate(zip(categories, points, strict=True)):
-        scores = {}
-        for index, limit in enumerate(comparison.limits):
-            scores |= average(comparison, slice(k, k + 1), index, "" if limit == LIMIT else f"@{limit}")
+        scores = average(comparison, slice(k, k + 1))
         entry = {"id": category["id"], "name": category["name"], "objects": int(comparison.positives[k])}
         classes.append(entry | {"detections": found[k]} | _clean(scores) | describe_point(point))
     return classes

@@ -37,24 +37,31 @@ def evaluate_results(
 
 def summarize(comparison: Comparison) -> dict[str, float]:
     """Computes the measures of :func:`evaluate_results`."""
-    scores = {}
-    for index, limit in enumerate(comparison.limits):
-        scores |= average(comparison, slice(None), index, "" if limit == LIMIT else f"@{limit}")
+    scores = average(comparison, slice(None))
     if len(comparison.names) > 1:
         average_precision = comparison.precision[:, :, :, 0, 0]
         scores |= {f"AP-{name}": _average(average_precision[:, :, k]) for k, name in enumerate(comparison.names)}
     return scores
 
 
-def average(comparison: Comparison, classes: slice, limit: int = 0, suffix: str = "") -> dict[str, float]:
-    """Computes MEASURES, each name with the suffix, of some classes, at one of the comparison's limits by its place."""
-    precision, recall = comparison.precision[:, :, classes, :, limit], comparison.recall[:, classes, :, limit]
+def average(comparison: Comparison, classes: slice) -> dict[str, float]:
+    """Computes MEASURES of some classes, and at more detections than COCO's 100 with their number in the names."""
+    scores = {}
+    for place, limit in enumerate(comparison.limits):
+        names = [name if limit == LIMIT else f"{name}@{limit}" for name in MEASURES]
+        scores |= dict(zip(names, _average_at(comparison, classes, place), strict=True))
+    return scores
+
+
+def _average_at(comparison: Comparison, classes: slice, place: int) -> list[float]:
+    """Computes the values of MEASURES at one of the comparison's limits."""
+    precision, recall = comparison.precision[:, :, classes, :, place], comparison.recall[:, classes, :, place]
     overlaps, areas = np.round(IOUS, 2).tolist(), list(AREAS)
     parts = [precision[:, :, :, 0]]
     parts += [precision[overlaps.index(overlap), :, :, 0] for overlap in (0.5, 0.75)]
     parts += [precision[:, :, :, areas.index(size)] for size in ("small", "medium", "large")]
     parts.append(recall[:, :, 0])
-    return {f"{name}{suffix}": _average(part) for name, part in zip(MEASURES, parts, strict=True)}
+    return [_average(part) for part in parts]
 
 
 def _average(values: np.ndarray) -> float:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..data.detection.annotation_file import find_geometry_problems, read_json
+from ..data.detection.annotation_file import find_geometry_problems, is_one_of, read_json
 from ..data.detection.outlines import encode_outline
 from ..data.detection.variants import convert_whole_number, leave_out_masks
 from ..errors import InputError
@@ -81,12 +81,12 @@ def _find_problems(results: Any, images: Mapping, categories: set, masks: bool) 
                 f"result {number} has the score {result['score']!r}, but scores are 0 to 1: convert all of them, those "
                 "in percent by dividing by 100"
             )
-        if not _is_one_of(images, result["image_id"]):
+        if not is_one_of(images, result["image_id"]):
             yield (
                 f"result {number} is of image {result['image_id']!r}, which the annotations don't have: evaluate it "
                 "with the annotations of its images"
             )
-        if not _is_one_of(categories, result["category_id"]):
+        if not is_one_of(categories, result["category_id"]):
             yield f"result {number} is of category {result['category_id']!r}, which the annotations don't have"
         if "segmentation" not in result and (masks or "bbox" not in result):
             advice = "give all results one" + (", or leave them out by --boxes-only" if masks else "")
@@ -109,7 +109,3 @@ def _find_shape_problems(result: Mapping, image: Mapping) -> Iterator[str]:
 
 def _is_finite(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
-
-
-def _is_one_of(ids: Any, key: object) -> bool:
-    return isinstance(key, (int, str)) and key in ids

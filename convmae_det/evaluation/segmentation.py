@@ -3,7 +3,6 @@
 K classes. What has no class in the mask doesn't count, in truth or prediction.
 """
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,8 @@ from ..config.checks.rules import require
 from ..data.image import DEFAULT, Decoding
 from ..data.segmentation.masks import check_size, check_values, read_mask
 from ..errors import InputError
-from ..files import atomic_write
+from ..files import write_json
+from .result_folders import list_prefixes
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +40,11 @@ def choose_best_metric(cfg: CfgNode) -> str:
     Raises:
         InputError: a name that is not computed.
     """
-    names = cfg.DATASETS.TEST
-    prefixes = [f"{name}/{TASK}/" for name in names] if len(names) > 1 else [f"{TASK}/"] * len(names)
+    prefixes = [f"{prefix}{TASK}/" for prefix in list_prefixes(cfg)]
     classes = [f"IoU-{name}" for _, name in cfg.DATASETS.CATEGORIES]
-    wanted, averages = cfg.TEST.BEST_METRIC, ["", "ema/"] if cfg.SOLVER.EMA.DECAY else [""]
-    metrics = [average + prefix + measure for average in averages for prefix in prefixes for measure in MEASURES]
-    others = [average + prefix + measure for average in averages for prefix in prefixes for measure in classes]
+    wanted = cfg.TEST.BEST_METRIC
+    metrics = [prefix + measure for prefix in prefixes for measure in MEASURES]
+    others = [prefix + measure for prefix in prefixes for measure in classes]
     must = f"be one of {', '.join(metrics)}, or end in IoU-NAME" if metrics else "be empty without DATASETS.TEST"
     require(not wanted or wanted in metrics + others, "TEST.BEST_METRIC", wanted, must)
     return wanted or next(iter(metrics), "")
@@ -117,8 +116,7 @@ class SegmentationEvaluator(DatasetEvaluator):
         summary: dict[str, Any] = {"images": images} | summarize(confusion, outlines, self.classes)
         if self.folder:
             os.makedirs(self.folder, exist_ok=True)
-            with atomic_write(os.path.join(self.folder, RESULTS)) as file:
-                file.write(json.dumps(summary, ensure_ascii=False).encode())
+            write_json(os.path.join(self.folder, RESULTS), summary)
         logger.info(f"{self.dataset_name}, {images} images:\n{format_classes(summary)}")
         by_class = {f"IoU-{entry['name']}": entry["IoU"] for entry in summary["classes"] if entry["IoU"] is not None}
         return {TASK: {name: summary[name] for name in MEASURES} | by_class}

@@ -10,7 +10,8 @@ from .error_kinds import FALSE_NEGATIVES, FALSE_POSITIVES, MISSED
 from .explanation import list_scores
 from .metrics import MEASURES, format_metrics
 
-TASKS, TITLES = {"bbox": "box", "segm": "mask"}, {"bbox": "Boxes", "segm": "Masks"}
+TASKS = {"bbox": "box", "segm": "mask"}  # what COCO's tasks are about, as in "box AP"
+OUTLINES = {"bbox": "boxes", "segm": "masks"}  # the same, as in "AP of boxes"
 EXPLAINED = {
     "class": "on an object of another class",
     "localisation": "on an object of its class, but overlapping too little (IoU 0.1 to 0.5)",
@@ -29,7 +30,12 @@ def format_explanation(explanation: Mapping) -> str:
     parts = [counts + f"{explanation['detections']:,} detections"]
     for task, scores in list_scores(explanation).items():
         described = explanation["tasks"][task]
-        parts += [TITLES[task], format_metrics(scores), _format_classes(described), _format_errors(described)]
+        parts += [
+            OUTLINES[task].capitalize(),
+            format_metrics(scores),
+            _format_classes(described),
+            _format_errors(described),
+        ]
         parts += _format_calibration(described)
     return "\n\n".join(parts)
 

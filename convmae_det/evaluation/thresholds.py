@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.detection.annotation_file import read_json
-from ..errors import InputError
+from ..errors import InputError, shorten_list
 from .comparison import Comparison
 from .curves import split_by_class
 
@@ -133,8 +133,8 @@ def read_thresholds(path: str | os.PathLike, names: Sequence[str]) -> list[float
         raise InputError(f"{path} holds no thresholds: name the thresholds.json that an evaluation wrote")
     if classes.keys() != set(names):
         raise InputError(
-            f"{path} has thresholds of {_shorten_list(list(classes))}, but the detector's classes are "
-            f"{_shorten_list(names)}: name the thresholds.json of an evaluation of this detector"
+            f"{path} has thresholds of {shorten_list(list(classes))}, but the detector's classes are "
+            f"{shorten_list(names)}: name the thresholds.json of an evaluation of this detector"
         )
     thresholds = [classes[name] for name in names]
     if None in thresholds:
@@ -142,7 +142,3 @@ def read_thresholds(path: str | os.PathLike, names: Sequence[str]) -> list[float
     if not all(type(threshold) in (int, float) and 0 <= threshold <= 1 for threshold in thresholds):
         raise InputError(f"{path} has thresholds that are no numbers from 0 to 1: write it again with an evaluation")
     return thresholds
-
-
-def _shorten_list(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

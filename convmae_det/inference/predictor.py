@@ -105,10 +105,13 @@ class Predictor:
         log_precision(self.precision)
         self.class_names, self.category_ids = read_classes(self.cfg)
         self.metadata = Metadata(name="predictor", thing_classes=self.class_names)
-        self.thresholds_file = find_thresholds(thresholds, weights, config_file) if score_threshold == AUTO else None
-        self.score_thresholds = None if score_threshold is None else [score_threshold] * len(self.class_names)
-        if self.thresholds_file:
+        self.thresholds_file: str | None = None
+        self.score_thresholds: list[float] | None = None
+        if score_threshold == AUTO:
+            self.thresholds_file = find_thresholds(thresholds, weights, config_file)
             self.score_thresholds = read_thresholds(self.thresholds_file, self.class_names)
+        elif score_threshold is not None:
+            self.score_thresholds = [float(score_threshold)] * len(self.class_names)
         self.drawn_from = DRAWN_FROM if self.score_thresholds is None else min(self.score_thresholds)
         self.batch_size = batch_size
         self.decoding = Decoding.from_config(self.cfg)
@@ -195,10 +198,11 @@ class Predictor:
         entries = instances_to_coco_json(instances, image_id)
         for entry in entries:
             entry["category_id"] = self.category_ids[entry["category_id"]]
-        tracks = instances.track_ids.tolist() if instances.has("track_ids") else [-1] * len(entries)
-        return [
-            entry | ({"track_id": track} if track >= 0 else {}) for entry, track in zip(entries, tracks, strict=True)
-        ]
+        tracks = instances.track_ids.tolist() if instances.has("track_ids") else []
+        for entry, track in zip(entries, tracks, strict=False):
+            if track >= 0:
+                entry["track_id"] = track
+        return entries
 
     def describe_threshold(self) -> str:
         """Says from which score on objects are drawn."""

@@ -1,7 +1,6 @@
 """Runs a detector on files: all objects in COCO's results format, and pictures of them, in a folder."""
 
 import itertools
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from ..data.survey import LOOKED_AT, describe_pages, look_at_files, spread_indices
 from ..errors import InputError
 from ..evaluation.thresholds import THRESHOLDS
-from ..files import atomic_write
+from ..files import atomic_write, write_json
 from ..visualization import video
 from ..visualization.predictions import draw_overview
 from ..visualization.sheet import draw_sheet, save_png
@@ -112,13 +111,11 @@ class Results:
             What to print for the user.
         """
         path = self.folder / "results.json"
-        with atomic_write(path) as file:
-            file.write(json.dumps(self.objects).encode())
+        write_json(path, self.objects)
         predictor = self.predictor
         if predictor.score_thresholds and predictor.thresholds_file:
             used = dict(zip(predictor.class_names, predictor.score_thresholds, strict=True))
-            with atomic_write(self.folder / THRESHOLDS) as file:
-                file.write(json.dumps({"source": predictor.thresholds_file, "classes": used}).encode())
+            write_json(self.folder / THRESHOLDS, {"source": predictor.thresholds_file, "classes": used})
         told = f"{len(self.objects):,} objects in {self.images:,} images: {path}"
         if self._panels:
             overview = self.folder / "overview.png"

@@ -7,59 +7,31 @@ predictor = SegmentationPredictor("output/segment/config.yaml", "output/segment/
 print(predictor.class_names[labels[0, 0]])
 """
 
-import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from ..config.architectures import is_segmentor
-from ..data.configuration import read_tool_config
-from ..data.image import Decoding
 from ..data.segmentation.mapper import EvaluationMapper
-from ..errors import InputError
-from ..precision import autocast, choose_evaluation_precision, log_precision
+from ..precision import autocast
 from ..visualization.segmentation import draw_segmentation
-from .model import build_trained_model
-from .predictor import Picture, load_pixels, load_visible, read_classes
+from .picture_predictor import PicturePredictor
+from .predictor import Picture, load_pixels
 from .sliding import slide_windows
 
 
-class SegmentationPredictor:
-    """Finds the class of each pixel, exactly as evaluation does.
+class SegmentationPredictor(PicturePredictor):
+    """Finds the class of each pixel, exactly as evaluation does."""
 
-    Attributes:
-        class_names: list of str, by number
-        cfg: the configuration of Detectron2
-        model: on the device and in evaluation mode
-        precision: the precision.Precision that the model runs in
-    """
+    fits, lack, build_mapper = staticmethod(is_segmentor), "labels no pixels", staticmethod(EvaluationMapper)
 
-    def __init__(
-        self,
-        config_file: str | os.PathLike,
-        weights: str | os.PathLike,
-        device: str = "auto",
-        pairs: Sequence[str] = (),
-        precision: str | None = None,
-    ):
-        """Builds the segmentor and loads its weights; the arguments are those of `Predictor`.
-
-        Raises:
-            InputError: a file that can't be read, an invalid key or value, a configuration that isn't a segmentor's, or
-                weights that lack a part of it.
-        """
-        pairs = pairs if precision is None else [*pairs, "TEST.PRECISION", precision]
-        self.cfg = read_tool_config(str(config_file), pairs, device)
-        if not is_segmentor(self.cfg):
-            raise InputError(f"{config_file} describes a {self.cfg.MODEL.META_ARCHITECTURE}, which labels no pixels")
-        self.precision = choose_evaluation_precision(self.cfg)
-        log_precision(self.precision)
-        self.class_names, _ = read_classes(self.cfg)
-        self.decoding = Decoding.from_config(self.cfg)
-        self.mapper = EvaluationMapper(self.cfg)
-        self.model = slide_windows(self.cfg, build_trained_model(self.cfg, str(weights)).eval())
+    def __init__(self, *args: Any, **options: Any):
+        """Takes the arguments of `PicturePredictor`; large images are taken as TEST.SLIDING_WINDOW says."""
+        super().__init__(*args, **options)
+        self.model = slide_windows(self.cfg, self.model)
 
     def __call__(self, images: Sequence[Picture]) -> list[torch.Tensor]:
         """Finds the classes in images, one by one.
@@ -91,5 +63,5 @@ class SegmentationPredictor:
 
     def draw(self, image: Picture, labels: torch.Tensor) -> Image.Image:
         """Draws the classes found over an image, with a legend."""
-        visible = load_visible(image, self.cfg.INPUT.FORMAT, self.decoding)
+        visible = self.load_visible(image)
         return Image.fromarray(draw_segmentation(visible, np.asarray(labels), self.class_names))

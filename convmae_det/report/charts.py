@@ -149,16 +149,6 @@ def thin_out(points: Sequence[Point], most: int = MOST_POINTS) -> Sequence[Point
     return [(float(x), float(y)) for x, y in (part.mean(axis=0) for part in parts)]
 
 
-def smooth(points: Sequence[Point], share: int = 40) -> Sequence[Point]:
-    """Computes a moving average over 1/`share` of the points; as they are, if that is one or two."""
-    window = len(points) // share
-    if window < 3:
-        return points
-    kernel = np.full(window, 1 / window)
-    x, y = (np.convolve(values, kernel, "valid") for values in np.asarray(points, dtype=float).T)
-    return list(zip(x.tolist(), y.tolist(), strict=True))
-
-
 def format_number(value: float) -> str:
     """Formats a number for an axis: short, large ones with k or M."""
     if value == 0 or not math.isfinite(value):
@@ -208,6 +198,13 @@ def draw_columns(title: str, names: Sequence[str], stacks: Sequence[Stack], x: s
         plane=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
         y_ticks=[(up(tick), format_number(tick)) for tick in up.ticks],
     )
+
+
+def choose_most_confused(counts: np.ndarray, most: int, always: Sequence[int] = ()) -> list[int]:
+    """Chooses the rows of a square matrix of counts that have most off its diagonal, and those `always` shown."""
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    wrong[list(always)] = wrong.max() + 1
+    return sorted(np.argsort(-wrong, kind="stable")[:most].tolist())
 
 
 def draw_matrix(title: str, names: Sequence[str], counts: Sequence[Sequence[float]]) -> Markup:

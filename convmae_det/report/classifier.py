@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ..data.image import Decoding, read_visible
 from ..errors import InputError
-from .charts import draw_matrix
+from .charts import choose_most_confused, draw_matrix
 from .page import Section, join, render
 from .pictures import Budget, encode_picture
 from .tables import Cell, render_table, render_tiles
@@ -74,8 +74,7 @@ def _build_matrix(summary: Mapping) -> Section:
     names, counts = [entry["name"] for entry in summary["classes"]], np.array(summary["confusion"])
     title = "Rows: the class of the images. Columns: what they were taken for. Percent of a row."
     if len(names) > MOST_CONFUSED:
-        wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
-        kept = sorted(np.argsort(-wrong, kind="stable")[:MOST_CONFUSED].tolist())
+        kept = choose_most_confused(counts, MOST_CONFUSED)
         names, counts = [names[index] for index in kept], counts[np.ix_(kept, kept)]
         title += f" Of {len(summary['classes'])} classes, those with the most mistakes."
     explanation = "Each row says what the images of a class were taken for; what lies on the green diagonal is right."

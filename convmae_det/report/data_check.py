@@ -13,7 +13,7 @@ from ..data.inspection.image_files import read_small
 from ..data.inspection.splits import Split
 from ..errors import InputError, make_printable
 from .charts import Stack, draw_columns
-from .page import Chapter, Section, render, render_page
+from .page import Chapter, Section, join, render, render_page
 from .pictures import encode_picture
 from .tables import render_table, render_tiles
 
@@ -131,7 +131,7 @@ def _draw_histograms(account: Account) -> Markup:
         for kind, _, what in [histogram.title.partition(", ")]
         for name, counts in histogram.counts.items()
     ]
-    return Markup('<div class="charts">{}</div>').format(Markup("").join(charts))
+    return Markup('<div class="charts">{}</div>').format(join(charts))
 
 
 def _render_classes(splits: Sequence[Split]) -> Markup:

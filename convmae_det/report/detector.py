@@ -7,11 +7,12 @@ import numpy as np
 from detectron2.config import CfgNode
 from markupsafe import Markup, escape
 
-from ..evaluation.error_kinds import CORRECT
+from ..evaluation.error_kinds import CORRECT, FALSE_NEGATIVES, FALSE_POSITIVES
+from ..evaluation.text import OUTLINES, TASKS
 from ..visualization.colours import class_colour
-from .charts import Axis, Bar, Line, Stack, draw_bars, draw_columns, draw_lines, draw_matrix
+from .charts import Axis, Bar, Line, Stack, choose_most_confused, draw_bars, draw_columns, draw_lines, draw_matrix
 from .detector_results import DetectorResults
-from .errors import KINDS, OUTLINES, TASKS
+from .errors import KINDS
 from .findings import find_faults, rank_errors
 from .gallery import build_gallery
 from .page import Section, join, render
@@ -101,7 +102,7 @@ def _draw_errors(task: str, numbers: Mapping) -> Markup:
         kind, error = KINDS[name], numbers["errors"][name]
         detail = f"{kind.letter} – {error['count']:,}: {kind.meaning}"
         bars.append(Bar(kind.title, error["gain"] or 0.0, kind.colour, detail))
-    parts = [("false_positives", "all that is found wrongly"), ("false_negatives", "all that isn't found")]
+    parts = [(FALSE_POSITIVES, "all that is found wrongly"), (FALSE_NEGATIVES, "all that isn't found")]
     sums = ", ".join(f"{numbers['errors'][name]['gain'] or 0:.1f} without {what}" for name, what in parts)
     return draw_bars(bars, f"AP50 of {OUTLINES[task]}: points to gain by mending each kind. Together: {sums}.")
 
@@ -145,28 +146,21 @@ def _draw_precision(task: str, numbers: Mapping) -> Markup:
     lines = [
         Line(name, list(zip(curves["recall"], curve, strict=True)), find_colour(index))
         for index in sorted(chosen)
-        if (curve := to_numbers(curves["precision"].get(name := classes[index]["name"])))
+        if (curve := curves["precision"].get(name := classes[index]["name"]))
     ]
     if len(lines) > 1:
-        points = list(zip(curves["recall"], to_numbers(curves["overall"]["precision"]), strict=True))
+        points = list(zip(curves["recall"], curves["overall"]["precision"], strict=True))
         lines.append(Line("all classes", points, "var(--ink)", "strong"))
     title = OUTLINES[task].capitalize()
     axes = Axis("recall, %", 0, 100), Axis("precision, %", 0, 100)
     return draw_lines(title, lines, *axes, chosen=len(lines) > 2, legend=True)
 
 
-def to_numbers(values: Sequence[float | None] | None) -> list[float]:
-    """Turns what JSON has no number for into NaN."""
-    return [math.nan if value is None else value for value in values or ()]
-
-
 def _build_confusion(confusion: Mapping) -> Section:
     labels, counts = list(confusion["labels"]), np.array(confusion["matrix"])
     note = ""
     if len(labels) > MOST_CONFUSED:
-        wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
-        wrong[-1] = wrong.max() + 1  # background stays
-        kept = sorted(np.argsort(-wrong, kind="stable")[:MOST_CONFUSED].tolist())
+        kept = choose_most_confused(counts, MOST_CONFUSED, always=[len(labels) - 1])  # background stays
         counts, labels = counts[np.ix_(kept, kept)], [labels[index] for index in kept]
         note = f" Of {len(confusion['labels']) - 1} classes, those with the most errors."
     names = [*labels[:-1], "nothing"]

@@ -71,5 +71,3 @@ KINDS = {
         ),
     )
 }
-TASKS = {"bbox": "box", "segm": "mask"}  # what COCO's tasks are about, as in "box AP"
-OUTLINES = {"bbox": "boxes", "segm": "masks"}  # the same, as in "AP of boxes"

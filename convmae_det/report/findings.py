@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ..evaluation.metrics_file import Curve
-from .errors import KINDS, TASKS
+from ..evaluation.text import TASKS
+from .errors import KINDS
 
 FEW = 3  # classes that are named
 RARE = 20  # objects of a class, below which its numbers say little

@@ -5,13 +5,13 @@ Marks are in pixels of the annotated image, so that they fit a picture of any si
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from pycocotools import mask as run_lengths
 
-from ..evaluation.error_kinds import CORRECT, IGNORED
+from ..data.detection.outlines import encode_outline
+from ..evaluation.error_kinds import CORRECT, IGNORED, MISSED
 from .errors import KINDS
 
 DETAIL, TOLERANCE = 640, 0.9  # outlines are drawn at so many pixels of the longer side, and may be off by so many
@@ -54,7 +54,7 @@ def make_marks(
     marks = []
     for entry in annotated:
         annotation = annotations[entry]
-        kind = "missed" if entry in image["missed"] else ""
+        kind = MISSED if entry in image["missed"] else ""
         name, index = label(annotation), str(indices[annotation["category_id"]])
         text = f"{name}: {KINDS[kind].title if kind else 'annotated'}"
         marks.append(_make_mark(annotation, name, text, index, kind, size, is_truth=True))
@@ -89,7 +89,7 @@ def _make_mark(
 def _find_box(entry: Mapping, size: tuple[int, int]) -> Box:
     if "bbox" in entry:
         return entry["bbox"]
-    return run_lengths.toBbox(_encode(entry["segmentation"], size)).tolist()
+    return run_lengths.toBbox(encode_outline(entry["segmentation"], *size)).tolist()
 
 
 def draw_outline(mask: object, size: tuple[int, int]) -> Iterator[str]:
@@ -103,7 +103,7 @@ def draw_outline(mask: object, size: tuple[int, int]) -> Iterator[str]:
     if isinstance(mask, list):
         contours = [np.asarray(polygon, dtype=np.float32).reshape(-1, 2) for polygon in mask]
     elif isinstance(mask, dict):
-        pixels = 255 * run_lengths.decode(_encode(mask, size))
+        pixels = 255 * run_lengths.decode(encode_outline(mask, *size))
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         resized = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=way) > 127
         found, _ = cv2.findContours(resized.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -115,13 +115,3 @@ def draw_outline(mask: object, size: tuple[int, int]) -> Iterator[str]:
         corners = cv2.approxPolyDP(contour, TOLERANCE / scale, closed=True)[:, 0]
         if len(corners) > 2:
             yield "M" + "L".join(f"{x:.{digits}f} {y:.{digits}f}" for x, y in corners) + "Z"
-
-
-def _encode(mask: Any, size: tuple[int, int]) -> Any:
-    """Encodes a mask of COCO's format in run lengths as pycocotools takes them."""
-    if isinstance(mask, list):
-        return run_lengths.merge(run_lengths.frPyObjects(mask, *size))
-    if isinstance(mask["counts"], list):
-        return run_lengths.frPyObjects(mask, *size)
-    counts = mask["counts"]
-    return mask | {"counts": counts.encode() if isinstance(counts, str) else counts}

@@ -11,7 +11,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from ..files import atomic_write
+from ..files import write_json
 from ..installation import DETECTRON2, ROOT, find_processor_name, find_version, read_output
 from ..precision import is_gpu
 
@@ -35,8 +35,7 @@ def write_sessions(folder: str | Path, sessions: list[dict[str, Any]]) -> None:
     Raises:
         InputError: the file can't be written.
     """
-    with atomic_write(Path(folder, RECORD)) as file:
-        file.write(json.dumps({"sessions": sessions}, indent=2, ensure_ascii=False).encode() + b"\n")
+    write_json(Path(folder, RECORD), {"sessions": sessions}, indent=2)
 
 
 def begin_session(cfg: CfgNode, iteration: int, images: int) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from ..evaluation.metrics_file import Curve
-from ..visualization.curves import choose_titles
-from .charts import Axis, Line, draw_lines, format_number, smooth
+from ..visualization.curves import choose_titles, smooth
+from .charts import Axis, Line, draw_lines, format_number
 from .page import Section, join
 
 EXPLANATION = (
@@ -22,12 +22,12 @@ def build_curves(curves: Mapping[str, Curve]) -> Section:
     Args:
         curves: of `read_metrics`
     """
-    charts = [_draw(title, curves[name]) for name, title in choose_titles(curves).items()]
+    charts = [_draw(name, title, curves[name]) for name, title in choose_titles(curves).items()]
     return Section("Training", Markup('<div class="charts">{}</div>').format(join(charts)), EXPLANATION)
 
 
-def _draw(title: str, curve: Curve) -> Markup:
+def _draw(name: str, title: str, curve: Curve) -> Markup:
     lines = [Line("", curve, dots=len(curve) < FEW)]
-    if len(averaged := smooth(curve)) < len(curve) and title != "learning rate":
+    if name != "lr" and (averaged := smooth(curve)) is not curve:
         lines = [Line("", curve, style="pale"), Line("", averaged)]
     return draw_lines(title, lines, Axis("iteration", lowest=0), Axis(""), note=format_number(curve[-1][1]))

@@ -149,10 +149,10 @@ def _describe_schedule(given: CfgNode, solver: CfgNode) -> str:
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
         steps = ", ".join(map(str, solver.STEPS)) or "none"
         course = f"× {solver.GAMMA:g} at iterations {steps}"
+    elif solver.LR_SCHEDULER_NAME == "WarmupPolyLR":
+        course = f"to 0 with the power {solver.POLY_POWER:g} of what is left"
     else:
         course = f"cosine to {solver.BASE_LR_END:.6g}"
-    if solver.LR_SCHEDULER_NAME == "WarmupPolyLR":
-        course = f"to 0 with the power {solver.POLY_POWER:g} of what is left"
     recorded = " (SOLVER.IMAGES_PER_EPOCH)" if given.IMAGES_PER_EPOCH else ""
     lines = {
         "length": f"{solver.MAX_ITER} iterations, {solver.MAX_ITER / per_epoch:.4g} epochs",

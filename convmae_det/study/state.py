@@ -8,7 +8,7 @@ from ..checkpoint.record import compute_fingerprint
 from ..config.checks.rules import is_same
 from ..config.reading import CONFIG, flatten_keys, read_plain_yaml
 from ..errors import InputError
-from ..files import atomic_write
+from ..files import write_json
 from .plan import OUTPUT, WEIGHTS, Run
 
 STATE = "study_run.json"
@@ -43,8 +43,7 @@ def read_state(run: Run) -> State:
 
 
 def write_state(run: Run, state: State) -> None:
-    with atomic_write(run.folder / STATE) as file:
-        file.write(json.dumps(state._asdict(), indent=2).encode() + b"\n")
+    write_json(run.folder / STATE, state._asdict(), indent=2)
 
 
 def compute_weights_fingerprint(run: Run) -> str:

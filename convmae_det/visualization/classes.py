@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from .colours import class_colour
 from .fonts import write
-from .predictions import MIN_SIDE, choose_scale
+from .predictions import add_room, choose_scale
 
 LINE, TEXT, PAD = 24, 15, 6  # pixels: height of a line, of its letters, and what surrounds them
 WIDEST = 1024  # pixels of the longer side of an image, which is shrunk to it
@@ -28,9 +28,8 @@ def draw_classes(pixels: np.ndarray, found: Sequence[tuple[int, str, float]]) ->
     image.thumbnail((WIDEST, WIDEST))
     scale = choose_scale(*image.size)
     image = image.resize((scale * image.width, scale * image.height), Image.Resampling.BICUBIC)
-    width = max(image.width, MIN_SIDE)
-    canvas = Image.new("RGB", (width, image.height + LINE * len(found) + 2 * PAD), "white")
-    canvas.paste(image, ((width - image.width) // 2, 0))
+    canvas = add_room(image, LINE * len(found) + 2 * PAD)
+    width = canvas.width
     draw = ImageDraw.Draw(canvas)
     for row, (index, name, score) in enumerate(found):
         top = image.height + PAD + row * LINE

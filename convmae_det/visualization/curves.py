@@ -56,7 +56,7 @@ def draw_curves(runs: Mapping[str, Mapping[str, Curve]]) -> Image.Image:
     last = max((curves[name][-1][0] for curves in runs.values() for name in titles if curves.get(name)), default=1)
     for ax, (name, title) in zip(axes, titles.items(), strict=False):
         lines = [
-            _draw(ax, curves.get(name, []), f"C{number % 10}", smooth=name != "lr")
+            _draw(ax, curves.get(name, []), f"C{number % 10}", is_smoothed=name != "lr")
             for number, curves in enumerate(runs.values())
         ]
         ax.set_title(title, fontsize=10)
@@ -78,14 +78,22 @@ def rasterise(figure: Figure) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def _draw(ax: Axes, curve: Curve, colour: str, smooth: bool) -> Line2D:
+def smooth(curve: Curve) -> Curve:
+    """Computes a moving average over 1/SMOOTHING of a curve's points; itself, if that is one point."""
+    window = len(curve) // SMOOTHING
+    if window < 2:
+        return curve
+    kernel = np.full(window, 1 / window)
+    iterations, values = (np.convolve(column, kernel, "valid").tolist() for column in np.array(curve, dtype=float).T)
+    return list(zip(iterations, values, strict=True))
+
+
+def _draw(ax: Axes, curve: Curve, colour: str, is_smoothed: bool) -> Line2D:
     """Draws a curve, if it has many points as a moving average over its pale self; returns the line for the legend."""
     iterations, values = np.array(curve, dtype=float).reshape(-1, 2).T
-    window = len(values) // SMOOTHING if smooth else 0
     marker = "." if len(values) < SMOOTHING else None  # a point alone draws no line
     (line,) = ax.plot(iterations, values, color=colour, linewidth=1.3, marker=marker)
-    if window > 1:
+    if is_smoothed and (averaged := smooth(curve)) is not curve:
         line.set(alpha=0.3, linewidth=1)
-        centres, means = (np.convolve(v, np.full(window, 1 / window), "valid") for v in (iterations, values))
-        (line,) = ax.plot(centres, means, color=colour, linewidth=1.3)
+        (line,) = ax.plot(*zip(*averaged, strict=True), color=colour, linewidth=1.3)
     return line

@@ -13,7 +13,7 @@ from PIL import ImageFont
 FONT = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 UNFIT = ("LastResort", "Color")  # in names of fonts: those that draw a box for any letter, or bitmaps
 PLAIN = ("Sans", "Regular")  # in names of fonts that are tried before others
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Writing(NamedTuple):
@@ -57,7 +57,7 @@ def choose_font(text: str) -> tuple[str, str]:
     if not missing:
         return text, path
     romanised = "".join(_romanise(letter) if ord(letter) in missing else letter for letter in text)
-    LOGGER.warning(
+    logger.warning(
         f"no font here has all letters of “{text}”, which pictures write as “{romanised}”: install one that has them, "
         "such as the package fonts-noto-cjk for Chinese, Japanese and Korean"
     )

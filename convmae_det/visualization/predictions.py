@@ -96,6 +96,13 @@ def choose_scale(height: int, width: int) -> int:
     return -(-MIN_SIDE // max(height, width))
 
 
+def add_room(image: Image.Image, height: int) -> Image.Image:
+    """Puts an image on a white canvas of MIN_SIDE pixels' width at least, with room below it."""
+    canvas = Image.new("RGB", (max(image.width, MIN_SIDE), image.height + height), "white")
+    canvas.paste(image, ((canvas.width - image.width) // 2, 0))
+    return canvas
+
+
 def _read_objects(instances: Instances, names: Sequence[str], scale: int) -> tuple[list[Label], list[Outline]]:
     """Reads predictions or ground truth, enlarged: small ones last and so on top; without masks, no outlines."""
     fields = {name.removeprefix("gt_").removeprefix("pred_"): field for name, field in instances.get_fields().items()}

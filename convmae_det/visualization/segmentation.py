@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from .colours import class_colour
 from .fonts import write
-from .predictions import MIN_SIDE, choose_scale
+from .predictions import MIN_SIDE, add_room, choose_scale
 
 OPACITY = 0.55  # of the colours
 LINE, TEXT, PAD = 22, 14, 6  # pixels: height of a line of the legend, of its letters, and what surrounds them
@@ -48,13 +48,11 @@ def make_palette(number: int) -> list[int]:
 
 def _add_legend(image: Image.Image, entries: Sequence[tuple[int, str]]) -> np.ndarray:
     """Writes (class, text) of each entry below an image, in as many columns as fit."""
-    width = max(image.width, MIN_SIDE)
     written = [(number, write(text, TEXT)) for number, text in entries]
     longest = max((round(text.width) for _, text in written), default=0) + LINE + 3 * PAD
-    columns = max(1, width // longest)
+    columns = max(1, max(image.width, MIN_SIDE) // longest)
     rows = -(-len(entries) // columns)
-    canvas = Image.new("RGB", (width, image.height + rows * LINE + 2 * PAD), "white")
-    canvas.paste(image, ((width - image.width) // 2, 0))
+    canvas = add_room(image, rows * LINE + 2 * PAD)
     draw = ImageDraw.Draw(canvas)
     for place, (number, text) in enumerate(written):
         left, top = PAD + place % columns * longest, image.height + PAD + place // columns * LINE

@@ -21,7 +21,7 @@ FRAME_RATE = 25.0  # frames a second where a source doesn't tell
 ENCODERS = ("libx264", "libopenh264")
 QUALITY = "21"  # constant rate factor of libx264, by which what is drawn stays sharp
 BITS = 0.15  # of each pixel of each frame, with other encoders
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Video:
@@ -136,7 +136,7 @@ def find_encoder() -> str:
         with contextlib.suppress(av.codec.codec.UnknownCodecError):
             av.codec.Codec(name, "w")
             return name
-    LOGGER.warning(
+    logger.warning(
         "this build of PyAV has no encoder of H.264: videos are MPEG-4, which players show but browsers don't; "
         "pip install --force-reinstall --only-binary av av brings one that has"
     )

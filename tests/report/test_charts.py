@@ -15,9 +15,9 @@ from convmae_det.report.charts import (
     draw_lines,
     draw_matrix,
     format_number,
-    smooth,
     thin_out,
 )
+from convmae_det.visualization.curves import smooth
 
 
 def list_points(svg):

@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 
 from ...errors import InputError
 from ...precision import AMP_DTYPES, DTYPES, TRAINED, require_gpu
-from ..architectures import is_autoencoder, is_classifier, is_detector, is_segmentor
+from ..architectures import is_autoencoder, is_classifier, is_detector, is_segmentor, needs_pairs
 from ..keys import AUTO
 from ..unused import list_unused
 from .data import (
@@ -74,10 +74,9 @@ def check_segmentation(cfg: CfgNode, processes: int) -> None:
     check_segmentor(cfg)
     check_names("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
     check_segmentation_input(cfg, is_train=True)
-    images, least = cfg.SOLVER.IMS_PER_BATCH // (max(cfg.SOLVER.ACCUMULATION_STEPS, 1) * processes), 2
-    must = f"leave at least {least} images to each pass of a process, for the batch norms of UPerHead"
-    needed = cfg.MODEL.SEM_SEG_HEAD.NAME == "UPerHead"
-    require(not needed or images >= least, "SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, must)
+    images = cfg.SOLVER.IMS_PER_BATCH // (max(cfg.SOLVER.ACCUMULATION_STEPS, 1) * processes)
+    must = "leave at least 2 images to each pass of a process, for the batch norms of UPerHead"
+    require(not needs_pairs(cfg) or images >= 2, "SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, must)
     _check_evaluation(cfg)
     if cfg.DATASETS.TEST:
         check_segmentation_input(cfg, is_train=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import InputError, shorten_list
 from .variants import distinguish_names, is_outside_folder, unify_content
 
 # Coordinates may lie outside the image, but no further than this many times its longer side: drawing an outline costs
@@ -143,8 +143,8 @@ def _find_problems(
     known = None if class_names is None else distinguish_names(list(itertools.zip_longest(ids, class_names)))
     if class_names is not None and names != known:
         yield (
-            f"its {len(names)} categories ({_shorten_list(names)}) are not the {len(class_names)} "
-            f"({_shorten_list(class_names)}) that the data set is registered with"
+            f"its {len(names)} categories ({shorten_list(names, 3)}) are not the {len(class_names)} "
+            f"({shorten_list(class_names, 3)}) that the data set is registered with"
         )
     images = {image["id"]: image for image in content["images"]}
     for annotation in content.get("annotations", []):
@@ -209,9 +209,9 @@ def find_annotation_problems(annotation: dict, images: dict, categories: dict) -
         images: entries of "images", by id
         categories: with the ids of "categories" as keys
     """
-    if not _is_one_of(images, annotation["image_id"]):
+    if not is_one_of(images, annotation["image_id"]):
         yield f"belongs to image {annotation['image_id']!r}, which is not in 'images'"
-    if not _is_one_of(categories, annotation["category_id"]):
+    if not is_one_of(categories, annotation["category_id"]):
         yield f"has the category {annotation['category_id']!r}, which is not in 'categories'"
     if annotation.get("ignore"):
         yield "is marked 'ignore', which Detectron2 doesn't support"
@@ -292,13 +292,10 @@ def _are_finite(numbers: Any) -> bool:
         return False
 
 
-def _is_one_of(ids: dict, key: object) -> bool:
+def is_one_of(ids: Any, key: object) -> bool:
+    """Whether a value, of any kind, is one of the ids."""
     return isinstance(key, (int, str)) and key in ids
 
 
 def _format_id(entry: dict) -> str:
     return f" (id {entry['id']!r})" if "id" in entry else ""
-
-
-def _shorten_list(names: Sequence[str]) -> str:
-    return ", ".join(map(str, names[:3])) + (", …" if len(names) > 3 else "")

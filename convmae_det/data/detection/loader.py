@@ -4,20 +4,12 @@ import logging
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, MetadataCatalog, build_detection_test_loader
+from detectron2.data import DatasetFromList, MetadataCatalog
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
 
 from ...config.checks.data import REPEATED, check_loader, check_order
-from ..stream import (
-    ErrorRaisingLoader,
-    ErrorReturningMapper,
-    RepeatedDataset,
-    build_stream_loader,
-    count_workers,
-    ignore_signals,
-    pack_batch,
-)
+from ..stream import ErrorRaisingLoader, RepeatedDataset, build_share_loader, build_stream_loader
 from .catalog import check_any_object, check_classes, load_dataset_dicts
 from .mapper import DetectionMapper
 
@@ -101,8 +93,4 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> ErrorRaisingLoader:
     check_loader(cfg)
     dicts = load_dataset_dicts([dataset_name], is_train=False, cfg=cfg)
     check_classes(cfg, [dataset_name])
-    mapper = ErrorReturningMapper(DetectionMapper(cfg, False))
-    workers = count_workers(cfg)
-    loader = build_detection_test_loader(dicts, mapper=mapper, num_workers=workers, collate_fn=pack_batch)
-    loader.worker_init_fn = ignore_signals
-    return ErrorRaisingLoader(loader)
+    return build_share_loader(cfg, dicts, DetectionMapper(cfg, False))

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from .inspection import Inspection
 from .splits import TRAIN, Objects, Split
 
-SIDES = (8, 16, 32, 64, 128, 256, 512)  # pixels, between bins; 32 and 96 are COCO's limits in the file's own pixels
+SIDES = (8, 16, 32, 64, 128, 256, 512)  # pixels, between bins
 RATIOS = (1 / 5, 1 / 2, 1, 2, 5)  # width : height, between bins
 IMAGE_SIDES = (256, 512, 768, 1024, 2048, 4096)  # pixels, between bins
 

@@ -1,6 +1,5 @@
 """The data sets of a segmentor: those of DATASETS.SEMANTIC and Detectron2's that TRAIN and TEST name; their classes."""
 
-import functools
 import hashlib
 import os
 from collections import Counter
@@ -188,5 +187,5 @@ def _list_registered(name: str) -> SegmentedImages:
 
 def list_training_images(cfg: CfgNode) -> ConcatDataset:
     """Lists the images of DATASETS.TRAIN, one data set after the other."""
-    parts: list[Any] = list(map(functools.partial(list_data_set, cfg), cfg.DATASETS.TRAIN))
+    parts: list[Any] = [list_data_set(cfg, name) for name in cfg.DATASETS.TRAIN]
     return ConcatDataset(parts)

@@ -5,21 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader
 from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 
-from ...config.checks.data import check_loader
 from ..agreement import find_in_all_processes, list_in_all_processes
 from ..image import Decoding
-from ..stream import (
-    ErrorRaisingLoader,
-    ErrorReturningMapper,
-    build_stream_loader,
-    count_workers,
-    ignore_signals,
-    pack_batch,
-)
+from ..stream import ErrorRaisingLoader, build_share_loader, build_stream_loader
 from .data_sets import list_data_set, list_training_images
 from .mapper import EvaluationMapper, TrainingMapper
 from .masks import count_pixels, describe_counts
@@ -86,12 +77,4 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> ErrorRaisingLoader:
     Raises:
         InputError: see `list_data_set`.
     """
-    check_loader(cfg)
-    loader = build_detection_test_loader(
-        list_data_set(cfg, dataset_name),
-        mapper=ErrorReturningMapper(EvaluationMapper(cfg)),
-        num_workers=count_workers(cfg),
-        collate_fn=pack_batch,
-    )
-    loader.worker_init_fn = ignore_signals
-    return ErrorRaisingLoader(loader)
+    return build_share_loader(cfg, list_data_set(cfg, dataset_name), EvaluationMapper(cfg))

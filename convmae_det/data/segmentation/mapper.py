@@ -111,7 +111,7 @@ class TrainingMapper:
         labels[:height, :width] = augmented.sem_seg
         canvas = np.empty((self.crop_size, self.crop_size, pixels.shape[2]), np.uint8)
         canvas[:] = self.level
-        crop = torch.from_numpy(np.ascontiguousarray(augmented.image)).permute(2, 0, 1)
+        crop = torch.from_numpy(augmented.image.copy()).permute(2, 0, 1)
         canvas[:height, :width] = self._distort(crop).permute(1, 2, 0)
         tensor = torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1)))
         return image | {"image": tensor, "sem_seg": torch.from_numpy(labels)}

@@ -8,14 +8,13 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from ...errors import InputError
+from ...errors import InputError, shorten_list
 from ..image import Decoding, open_image, read_size, report_errors
 
 logger = logging.getLogger(__name__)
 
 NUMBERS = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")  # Pillow's modes of one number a pixel
 THREADS = 8  # that decode masks
-SHOWN = 5  # values in a sentence
 
 
 def read_mask(path: str, decoding: Decoding) -> np.ndarray:
@@ -62,7 +61,7 @@ def check_values(mask_file: str, mask: np.ndarray, classes: int, ignore_value: i
     known = (values >= 0) & (values < classes)
     others = values[~known & (values != ignore_value)].tolist()
     if others:
-        shown = ", ".join(map(str, others[:SHOWN])) + (", …" if len(others) > SHOWN else "")
+        shown = shorten_list(others)
         raise InputError(
             f"{mask_file} holds {shown}, but its {classes} classes are 0 to {classes - 1}, and what has none is "
             f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE {ignore_value}: correct the mask, the classes or that key."

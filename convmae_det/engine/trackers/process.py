@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from ...errors import shorten_error
-from ...files import atomic_write
+from ...files import write_json
 
 SERVICES = {"wandb": "wandb_service", "mlflow": "mlflow_service"}  # modules beside this one, each with a class Service
 PROJECT = "convmae_det"  # that runs belong to where the library's environment variables name no other
@@ -79,12 +79,12 @@ def _track(name: str, service: Service, requests: BinaryIO, answer: Callable[...
             run_id, place = service.begin(os.path.normpath(folder), config, known.get("id", ""))
             same = run_id == known.get("id")
             record = {"id": run_id, "iteration": known["iteration"] if same else -1}
-            _write_record(path, record)
+            write_json(path, record)
             answer(begun=f"{'goes on with' if same else 'begins'} the run {place}")
         elif kind == "log" and arguments[0] > record["iteration"]:  # what a resumed run repeats is there already
             service.log(*arguments)
             record["iteration"] = arguments[0]
-            _write_record(path, record)
+            write_json(path, record)
         elif kind == "finish":
             service.finish(*arguments)
             answer(finished="")
@@ -108,11 +108,6 @@ def _read_record(path: str) -> dict[str, Any]:
         return record if isinstance(record["id"], str) and isinstance(record["iteration"], int) else {}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
-
-
-def _write_record(path: str, record: Mapping[str, Any]) -> None:
-    with atomic_write(path) as file:
-        file.write(json.dumps(record).encode())
 
 
 def main(name: str) -> None:

@@ -1,0 +1,59 @@
+"""What the predictors of classifiers and segmentors have in common: the trained model, and how it takes pictures."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+
+from ..data.configuration import read_tool_config
+from ..data.image import Decoding
+from ..errors import InputError
+from ..precision import choose_evaluation_precision, log_precision
+from .model import build_trained_model
+from .predictor import Picture, load_visible, read_classes
+
+
+class PicturePredictor:
+    """A trained model that takes pictures, exactly as evaluation does.
+
+    Attributes:
+        class_names: list of str, by number
+        cfg: the configuration of Detectron2
+        model: on the device and in evaluation mode
+        precision: the precision.Precision that the model runs in
+    """
+
+    fits: Callable[[CfgNode], bool]  # whether a configuration describes such a model,
+    lack: str  # and what others don't do
+    build_mapper: Callable[[CfgNode], Any]
+
+    def __init__(
+        self,
+        config_file: str | os.PathLike,
+        weights: str | os.PathLike,
+        device: str = "auto",
+        pairs: Sequence[str] = (),
+        precision: str | None = None,
+    ):
+        """Builds the model and loads its weights; the arguments are those of `Predictor`.
+
+        Raises:
+            InputError: a file that can't be read, an invalid key or value, a configuration of another kind of model, or
+                weights that lack a part of it.
+        """
+        pairs = pairs if precision is None else [*pairs, "TEST.PRECISION", precision]
+        self.cfg = read_tool_config(str(config_file), pairs, device)
+        if not self.fits(self.cfg):
+            raise InputError(f"{config_file} describes a {self.cfg.MODEL.META_ARCHITECTURE}, which {self.lack}")
+        self.precision = choose_evaluation_precision(self.cfg)
+        log_precision(self.precision)
+        self.class_names, _ = read_classes(self.cfg)
+        self.decoding = Decoding.from_config(self.cfg)
+        self.mapper = self.build_mapper(self.cfg)
+        self.model = build_trained_model(self.cfg, str(weights)).eval()
+
+    def load_visible(self, image: Picture) -> np.ndarray:
+        """Loads what is shown of an image, (H, W, 3) uint8 RGB."""
+        return load_visible(image, self.cfg.INPUT.FORMAT, self.decoding)
