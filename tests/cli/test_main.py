@@ -1,5 +1,6 @@
 """The front door: every command is listed, explains itself, and ends in the status that shells expect."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -23,6 +24,9 @@ FOLDER = ROOT / "convmae_det/cli"
 def surroundings(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTHONWARNINGS", "")
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "")  # for monkeypatch to restore
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -224,3 +228,17 @@ def test_processes_that_a_command_starts_are_quiet_too(command, monkeypatch):
     program += "warnings.warn('torch.meshgrid: in an upcoming release, it will be', UserWarning)\n"
     assert run("-c", program).stderr == ""
     assert "ResourceWarning" in run("-c", program + "warnings.warn('left open', ResourceWarning)").stderr
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
+def test_how_threads_wait_is_set_before_torch_unless_the_user_has(command, monkeypatch, name):
+    def read(arguments):
+        told.append({name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")})
+
+    told = []
+    command(read)
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv(name, "user's")
+    command(read)
+    assert told[0] == {"OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": front_door.SPINS}
+    assert told[1] == told[0] | {"GOMP_SPINCOUNT": None} | {name: "user's"}
