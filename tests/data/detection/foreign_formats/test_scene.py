@@ -1,0 +1,145 @@
+"""One scene, of two cats and two dogs in three images, as each tool exports it: the same annotations come out.
+
+The files in tests/data/foreign are written by the tools themselves where these run as a library (LabelMe, Datumaro,
+which also wrote Darknet's, Label Studio's brush), else as the tools' documentation says.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as run_lengths
+
+from convmae_det.cli import convert_annotations
+from convmae_det.data.detection.annotation_file import read_annotation_file
+from convmae_det.data.detection.outlines import encode_outline
+
+FOREIGN = Path(__file__).parents[2] / "foreign"
+SIZES = {"a.png": (64, 48), "b.png": (60, 40), "c.png": (64, 48)}
+
+# Class and box, x y width height, of each object; and whether it is an L, less the lower right or lower left quarter.
+SCENE = {
+    ("a.png", "cat"): ((8, 6, 20, 20), np.s_[16:26, 18:28]),
+    ("a.png", "dog"): ((36, 10, 20, 24), None),
+    ("b.png", "dog"): ((30, 4, 20, 28), np.s_[20:32, 30:40]),
+    ("b.png", "cat"): ((4, 8, 16, 22), None),
+}
+
+# Of each export: where the images are, what is converted, further words, the format, what is left out.
+BESIDE, OPTION = "images", ["--images", "images"]
+EXPORTS = {
+    "yolo": ("images/{split}", "data.yaml", [], "yolo", ""),
+    "darknet": ("obj_{split}_data", "obj.data", [], "darknet", ""),
+    "voc": ("JPEGImages", ".", [], "voc", "1 parts of objects"),
+    "labelme": (BESIDE, ".", [], "labelme", "1 shapes that are a point"),
+    "cvat": (BESIDE, "annotations.xml", [], "cvat", "1 shapes that are a points"),
+    "cvat_video": (BESIDE, ".", [], "cvat", ""),
+    "label_studio": (BESIDE, ".", [], "label-studio", "1 further annotations of a task"),
+    "via": (BESIDE, "project.json", [], "via", "1 regions that are a point"),
+    "via_json": (BESIDE, ".", [], "via", "1 regions that are a point"),
+    "via_csv": (BESIDE, "via_export_csv.csv", [], "via", "1 regions that are a point"),
+    "openimages": (
+        BESIDE,
+        "train-annotations-bbox.csv",
+        ["--names", "class-descriptions-boxable.csv"],
+        "openimages",
+        "1 boxes of images that are not in",
+    ),
+    "datumaro": ("images/{split}", ".", [], "datumaro", ""),
+    "masks_of_classes": ("photos", ".", ["--images", "../photos"], "masks", ""),
+    "masks_of_objects": ("photos", ".", ["--images", "../photos"], "masks", ""),
+}
+BOXES_ALONE = {"darknet", "openimages"}
+MASKS_OF_ALL = {"masks_of_classes", "masks_of_objects"}
+
+
+@pytest.fixture
+def export(tmp_path, monkeypatch):
+    """``export(name, place)`` lays out an export with its images, and goes to its folder."""
+
+    def export(name, place):
+        folder = tmp_path / name
+        shutil.copytree(FOREIGN / name, folder)
+        for image in SIZES:
+            split = "val" if image == "b.png" else "train"
+            target = (tmp_path if place == "photos" else folder) / place.format(split=split)
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(FOREIGN / "images" / image, target)
+        monkeypatch.chdir(folder)
+        return folder
+
+    return export
+
+
+def convert(*words):
+    convert_annotations.main([*map(str, words), "--output", "out.json"])
+    return read_all()
+
+
+def read_all():
+    """Reads the files of all splits, each of which training would read."""
+    contents = {path.stem: json.loads(path.read_text()) for path in sorted(Path().glob("out*.json"))}
+    for stem in contents:
+        read_annotation_file(f"{stem}.json", is_train=True)
+    return contents
+
+
+def gather(contents):
+    """Gathers the objects of all files, by the name of their image and their class."""
+    objects = {}
+    for content in contents.values():
+        images = {image["id"]: image for image in content["images"]}
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        for annotation in content["annotations"]:
+            image = images[annotation["image_id"]]
+            key = Path(image["file_name"]).name, names[annotation["category_id"]]
+            assert key not in objects
+            objects[key] = annotation
+    return objects
+
+
+def draw(key):
+    (x, y, width, height), hole = SCENE[key]
+    columns, rows = SIZES[key[0]]
+    pixels = np.zeros((rows, columns), np.uint8)
+    pixels[y : y + height, x : x + width] = 1
+    if hole:
+        pixels[hole] = 0
+    return pixels
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_the_same_scene(name, export, capsys):
+    place, annotations, words, _, left_out = EXPORTS[name]
+    export(name, place)
+    contents = convert(annotations, *words)
+    sizes = {
+        Path(image["file_name"]).name: (image["width"], image["height"])
+        for content in contents.values()
+        for image in content["images"]
+    }
+    assert sizes == SIZES
+    objects = gather(contents)
+    assert objects.keys() == SCENE.keys()
+    for key, (box, hole) in SCENE.items():
+        found, (width, height) = objects[key], SIZES[key[0]]
+        assert found["bbox"] == pytest.approx(box, abs=0.02) and found["iscrowd"] == 0
+        outline = found.get("segmentation")
+        assert bool(outline) == ((hole is not None and name not in BOXES_ALONE) or name in MASKS_OF_ALL)
+        if outline:
+            pixels = run_lengths.decode(encode_outline(outline, height, width))
+            assert np.array_equal(pixels, draw(key)), (name, key)
+            assert found["area"] == pytest.approx(pixels.sum(), abs=1)
+    said = capsys.readouterr().out
+    assert f"Left out: {left_out}" in said if left_out else "Left out" not in said
+
+
+def test_a_class_by_colour_alone(export):
+    """Objects in colours have no class of their own."""
+    export("masks_in_colours", "photos")
+    content = convert(".", "--images", "../photos", "--categories", "pet")["out"]
+    assert [category["name"] for category in content["categories"]] == ["pet"]
+    boxes = sorted(annotation["bbox"] for annotation in content["annotations"])
+    assert boxes == sorted([float(number) for number in box] for box, _ in SCENE.values())
