@@ -15,6 +15,7 @@ Of version 1.0, `yolo IMAGES LABELS DATA.yaml`, `voc IMAGES ANNOTATIONS` and `la
 
 import argparse
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         args.attribute or "",
         category,
     )
-    name = args.format or recognize(args.annotations)
+    name = args.format or recognize(args.annotations, args.images is not None)
     check_special_options(args, name)
     choice = {"categories": args.categories, "chosen": args.list, "share": args.split, "seed": args.seed}
     conversion = convert(source, name, **choice)
@@ -135,9 +136,12 @@ def check_outputs(output: Path, splits: list[str]) -> list[Path]:
         InputError: one can't, or is there.
     """
     several = len(splits) > 1
+    splits = [re.sub(r"[^\w.-]+", "_", split) for split in splits]
     paths = [
         output.with_name(f"{output.stem}_{split}{output.suffix}") if several and split else output for split in splits
     ]
+    if len(set(paths)) < len(paths):
+        raise InputError(f"the splits {', '.join(splits)} would share a file: choose others by --split")
     for path in paths:
         check_output_file("--output", str(path), "annotations.json")
         if os.path.lexists(path):
@@ -163,5 +167,6 @@ def report(conversion: Conversion, paths: list[Path]) -> None:
         print(f"By a mask, not an outline: {masks} of the objects; train with INPUT.MASK_FORMAT bitmask.")
     for line in conversion.account.describe():
         print(line)
+    folder = os.path.relpath(conversion.root) if Path.cwd() in conversion.root.parents else conversion.root
     for path in paths:
-        print(f'DATASETS.COCO_FORMAT \'[["{path.stem}", "{path}", "{conversion.root}"]]\'')
+        print(f'DATASETS.COCO_FORMAT \'[["{path.stem}", "{path}", "{folder}"]]\'')

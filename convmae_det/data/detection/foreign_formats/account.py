@@ -39,7 +39,7 @@ class Account:
         """Describes everything, a line each."""
         kinds = [("Left out", self.left_out), ("Note", self.notes)]
         return [
-            f"{kind}: {count} {what} (the first: {self._examples[what]})."
+            f"{kind}: {what} ({count}, the first: {self._examples[what]})."
             for kind, counter in kinds
             for what, count in counter.items()
         ]

@@ -29,6 +29,8 @@ from .yolo import read_yolo
 
 TOLERANCE = 0.02  # of the image's sides: a box that goes further beyond them is for another image, or not relative
 
+ORDER = ("", TRAIN, VAL, "test")  # of splits
+
 READERS: dict[str, Callable[[Source, Account], DataSet]] = {
     "yolo": read_yolo,
     "darknet": read_darknet,
@@ -116,7 +118,7 @@ def _check_distinct(images: list[LabelledImage], joined: bool, account: Account)
         return images
     distinct = {image.path: image for image in reversed(images)}
     example = images[-1].path.name if images else ""
-    account.leave_out("images that are in several splits of the format, but once", example, len(images) - len(distinct))
+    account.leave_out("copies of images that are in several splits of the format", example, len(images) - len(distinct))
     return [image for image in images if distinct[image.path] is image]
 
 
@@ -248,9 +250,9 @@ def _split(content: dict, share: float, seed: int, earlier: Sequence[str], accou
 
 def _divide(content: dict, splits: Sequence[str]) -> dict[str, dict]:
     """Divides the content by split; every part has all categories."""
-    names = dict.fromkeys(splits)
+    names = sorted(dict.fromkeys(splits), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
     if len(names) == 1:
-        return {next(iter(names)): content}
+        return {names[0]: content}
     owner = {image["id"]: split for image, split in zip(content["images"], splits, strict=True)}
     return {
         name: {

@@ -14,6 +14,7 @@ from .objects import (
     LabelledImage,
     group,
     make_box,
+    make_curve,
     make_mask,
     make_polygon,
     outline_box,
@@ -81,6 +82,8 @@ def _list_frames(
                     element.set("label", track.attrib["label"])
                     element.set("group_id", track.get("group_id", "0"))
                     shapes.setdefault(int(element.attrib["frame"]), []).append(element)
+    if len(root.findall("meta/project/tasks/task")) > 1:
+        raise ValueError("it is of several videos, whose frames it doesn't tell apart; export each task by itself")
     files = _number_frames(root, folder, path)
     missing = sorted(shapes.keys() - files.keys())
     if missing:
@@ -125,7 +128,7 @@ def _list_objects(elements: Sequence[Element], name: str, account: Account, widt
     for number, element in enumerate(elements, 1):
         place = f"{name}, shape {number}"
         if element.tag in OTHERS:
-            account.leave_out(f"shapes that are a {element.tag}, which is no object here", name)
+            account.leave_out(f"shapes of the kind {element.tag}, which are no objects here", name)
         if element.tag not in SHAPES:  # a tag of the whole image, an attribute
             continue
         with locate(place):
@@ -145,9 +148,10 @@ def _make_object(element: Element, size: tuple[int, int], place: str) -> Labelle
 
     if element.tag == "box":
         corners = numbers("xtl", "ytl", "xbr", "ybr")
-        return make_polygon(label, outline_box(corners, degrees), place) if degrees else make_box(label, corners, place)
+        turned = outline_box(corners, degrees)
+        return make_curve(label, turned, size, place) if degrees else make_box(label, corners, place)
     if element.tag == "ellipse":
-        return make_polygon(label, outline_ellipse(numbers("cx", "cy"), numbers("rx", "ry"), degrees), place)
+        return make_curve(label, outline_ellipse(numbers("cx", "cy"), numbers("rx", "ry"), degrees), size, place)
     if element.tag == "mask":
         left, top, width, height = (int(float(element.attrib[name])) for name in ("left", "top", "width", "height"))
         counts = [int(count) for count in element.attrib["rle"].split(",")]

@@ -8,6 +8,7 @@ import numpy as np
 from pycocotools import mask as run_lengths
 
 from ....errors import InputError
+from ..annotation_file import find_geometry_problems
 from ..outlines import compress_run_lengths
 from .account import Account
 from .objects import (
@@ -16,6 +17,7 @@ from .objects import (
     LabelledImage,
     group,
     make_box,
+    make_curve,
     make_mask,
     make_polygon,
     outline_box,
@@ -27,7 +29,7 @@ from .source import ImageFolder, Source
 
 FORM = "an annotation file of Datumaro"
 SPLITS = {"default": "", "validation": "val"}  # what subsets are called here, where it is something else
-OBJECTS = ("bbox", "polygon", "mask", "ellipse", "rotated_bbox")
+OBJECTS = ("bbox", "polygon", "mask", "ellipse")
 
 
 def read_datumaro(source: Source, account: Account) -> DataSet:
@@ -89,7 +91,7 @@ def _list_objects(
         with locate(place := f"item {item}, annotation {number}"):
             kind = annotation["type"]
             if kind not in OBJECTS:
-                account.leave_out(f"annotations of the type {kind}, which is no object", item)
+                account.leave_out(f"annotations of the type {kind}, which are no objects", item)
                 continue
             if (index := annotation.get("label_id")) is None:
                 account.leave_out("annotations without a label", item)
@@ -109,21 +111,19 @@ def _make_object(annotation: dict, label: str, size: tuple[int, int], place: str
     kind = annotation["type"]
     if kind == "mask":
         mask = annotation["rle"]
-        if list(mask["size"]) != [size[1], size[0]]:
-            raise ValueError(f"its mask has height and width {mask['size']}, but its image {[size[1], size[0]]}")
+        if problem := next(
+            find_geometry_problems({"bbox": (0, 0, 0, 0), "segmentation": mask}, size[1], size[0]), None
+        ):
+            raise ValueError(f"it {problem}")
         return make_mask(label, run_lengths.decode(compress_run_lengths(mask, *mask["size"])), (0, 0), size, place)
     if kind == "bbox":
         x, y, width, height = map(float, annotation["bbox"])
         degrees = float((annotation.get("attributes") or {}).get("rotation") or 0)
         corners = [x, y, x + width, y + height]
-        return make_polygon(label, outline_box(corners, degrees), place) if degrees else make_box(label, corners, place)
-    if kind == "rotated_bbox":
-        cx, cy, width, height, degrees = map(float, annotation["points"][:5])
-        corners = [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2]
-        return make_polygon(label, outline_box(corners, degrees), place)
+        turned = outline_box(corners, degrees)
+        return make_curve(label, turned, size, place) if degrees else make_box(label, corners, place)
     if kind == "ellipse":
         x0, y0, x1, y1 = map(float, annotation["points"])
-        return make_polygon(
-            label, outline_ellipse([(x0 + x1) / 2, (y0 + y1) / 2], [(x1 - x0) / 2, (y1 - y0) / 2]), place
-        )
+        outline = outline_ellipse([(x0 + x1) / 2, (y0 + y1) / 2], [(x1 - x0) / 2, (y1 - y0) / 2])
+        return make_curve(label, outline, size, place)
     return make_polygon(label, np.reshape(annotation["points"], (-1, 2)), place)

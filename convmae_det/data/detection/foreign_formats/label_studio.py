@@ -13,13 +13,25 @@ from PIL import Image
 
 from ...image import SUFFIXES
 from .account import Account
-from .objects import DataSet, Labelled, LabelledImage, make_box, make_mask, make_polygon, outline_box, outline_ellipse
+from .objects import (
+    DataSet,
+    Labelled,
+    LabelledImage,
+    make_box,
+    make_curve,
+    make_mask,
+    make_polygon,
+    outline_box,
+    outline_ellipse,
+)
 from .reading import locate, read_json, report_file
 from .recognition import find_file
 from .run_lengths import unpack_brush
 from .source import ImageFolder, Source
 
 FORM = "an export of Label Studio as JSON"
+# What is an object, and what only it has under "value".
+KINDS = {"brush": "rle", "bitmask": "imageDataURL", "polygon": "points", "ellipse": "radiusX", "rectangle": "width"}
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the names of uploaded files
 
 
@@ -59,7 +71,7 @@ def _read_task(task: dict, number: int, folder: ImageFolder, path: Path, account
             return None
         account.leave_out("further annotations of a task that has several", place, len(valid) - 1)
         order = [(bool(item.get("ground_truth")), str(item.get("updated_at") or ""), i) for i, item in enumerate(valid)]
-        regions = valid[max(order)[-1]]["result"]
+        regions = valid[max(order)[-1]]["result"] or []
         sizes = {
             (int(region["original_width"]), int(region["original_height"]))
             for region in regions
@@ -102,7 +114,7 @@ def _find_image(name: str, folder: ImageFolder, path: Path) -> Path | None:
 
 def _list_objects(regions: Sequence[dict], place: str, account: Account, width: int, height: int) -> list[Labelled]:
     objects = []
-    labelled = {region.get("id") for region in regions if isinstance(region, dict) and _list_labels(region)}
+    labelled = {region.get("id") for region in regions if _list_labels(region)} - {None}
     for number, region in enumerate(regions, 1):
         with locate(where := f"{place}, region {number}"):
             labels = _list_labels(region)
@@ -113,7 +125,7 @@ def _list_objects(regions: Sequence[dict], place: str, account: Account, width: 
                     f"its image was turned by {region['image_rotation']} degrees: turn it back, and annotate it"
                 )
             value = region["value"]
-            if not (kind := _find_kind(value)):
+            if not (kind := _find_kind(region)):
                 account.leave_out(f"results of the type {region.get('type')}, which are no objects", place)
             elif not labels:
                 account.leave_out("regions without a label", place)
@@ -137,12 +149,16 @@ def _list_labels(region: dict) -> list[str]:
     ]
 
 
-def _find_kind(value: dict) -> str:
-    """Finds what a region is; "" if it is no object."""
-    kinds = {"rle": "brush", "imageDataURL": "bitmap", "points": "polygon", "radiusX": "ellipse"}
-    if kind := next((kind for key, kind in kinds.items() if key in value), ""):
-        return kind
-    return "rectangle" if {"x", "y", "width", "height"} <= value.keys() and "keypointlabels" not in value else ""
+def _find_kind(region: dict) -> str:
+    """Finds what a region is, by its type, or by its place where that says only that it has a label.
+
+    Returns:
+        A key of KINDS; "" if it is no object.
+    """
+    kind = region["type"].removesuffix("labels")
+    if kind:
+        return kind if kind in KINDS else ""
+    return next((kind for kind, key in KINDS.items() if key in region["value"]), "")
 
 
 def _make_object(kind: str, value: dict, size: tuple[int, int], place: str) -> Labelled | None:
@@ -150,19 +166,20 @@ def _make_object(kind: str, value: dict, size: tuple[int, int], place: str) -> L
     scale, degrees = np.array(size) / 100, float(value.get("rotation") or 0)
     if kind == "brush":
         return make_mask("", unpack_brush(value["rle"], *size), (0, 0), size, place)
-    if kind == "bitmap":
+    if kind == "bitmask":
         with Image.open(io.BytesIO(base64.b64decode(value["imageDataURL"].partition(",")[2]))) as image:
             pixels = np.array(image.convert("RGBA"))
         if pixels.shape[:2] != size[::-1]:
-            raise ValueError(
-                f"its bitmap has {pixels.shape[1]}×{pixels.shape[0]} pixels, but its image {size[0]}×{size[1]}"
-            )
+            raise ValueError(f"its bitmap is {pixels.shape[1]}×{pixels.shape[0]}, but its image {size[0]}×{size[1]}")
         return make_mask("", pixels[:, :, 3] * (pixels[:, :, :3].max(axis=2) > 0), (0, 0), size, place)
     if kind == "polygon":
         return make_polygon("", np.asarray(value["points"], float) * scale, place)
     corner = np.array([value["x"], value["y"]], float) * scale
     if kind == "ellipse":
-        return make_polygon("", outline_ellipse(corner, [value["radiusX"], value["radiusY"]] * scale, degrees), place)
+        return make_curve(
+            "", outline_ellipse(corner, [value["radiusX"], value["radiusY"]] * scale, degrees), size, place
+        )
     sides = np.array([value["width"], value["height"]], float) * scale
     box = [*corner, *(corner + sides)]
-    return make_polygon("", outline_box(box, degrees, corner), place) if degrees else make_box("", box, place)
+    turned = outline_box(box, degrees, corner)
+    return make_curve("", turned, size, place) if degrees else make_box("", box, place)

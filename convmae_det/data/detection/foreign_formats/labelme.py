@@ -18,13 +18,14 @@ from .objects import (
     LabelledImage,
     group,
     make_box,
+    make_curve,
     make_mask,
     make_polygon,
     outline_ellipse,
 )
 from .reading import locate, read_json, report_file
 from .recognition import describe_file
-from .source import Source, check_folder
+from .source import Source, check_folder, list_files
 
 FORM = "an annotation file of LabelMe"
 LEAST = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2, "oriented_rectangle": 4}  # points of what is an object
@@ -43,7 +44,7 @@ def read_labelme(source: Source, account: Account) -> DataSet:
     labels = source.annotations
     check_folder(labels)
     folder = source.open_images(account)
-    files = sorted(labels.rglob("*.json"))
+    files = list_files(labels, [".json"])
     others = [path for path in sorted(labels.iterdir()) if path.suffix.lower() in (".txt", ".xml")]
     if others and not files:
         raise InputError(f"{labels} holds no .json files; {others[0].name} is {describe_file(others[0])}")
@@ -88,7 +89,7 @@ def _list_objects(shapes: Sequence[dict], path: Path, account: Account, width: i
             if not isinstance(shape["label"], str) or not shape["label"]:
                 raise ValueError("it has no label")
             if kind not in LEAST:
-                account.leave_out(f"shapes that are a {kind}, which encloses nothing", path.name)
+                account.leave_out(f"shapes of the kind {kind}, which enclose nothing", path.name)
                 continue
             points = np.array(shape["points"], float)
             if points.ndim != 2 or points.shape[1] != 2 or len(points) < LEAST[kind]:
@@ -107,10 +108,12 @@ def _make_object(kind: str, shape: dict, points: np.ndarray, size: tuple[int, in
         return make_box(label, [*points.min(0), *points.max(0)], place)
     if kind == "circle":  # its centre, and a point on it
         radius = np.hypot(*(points[1] - points[0]))
-        return make_polygon(label, outline_ellipse(points[0], [radius, radius]), place)
+        return make_curve(label, outline_ellipse(points[0], [radius, radius]), size, place)
     if kind == "mask":
         with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
             pixels = np.array(image)
         left, top = np.round(points.min(0)).astype(int).tolist()
         return make_mask(label, pixels, (left, top), size, place)
+    if kind == "oriented_rectangle":
+        return make_curve(label, points, size, place)
     return make_polygon(label, points, place)

@@ -24,7 +24,7 @@ FORM = "a mask with a value or a colour for each object"
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 LOSSY = (".jpg", ".jpeg", ".webp")
 VOID = 255  # in a palette, beside other values: what belongs to no object
-MAX_COLOURS = 4096  # in a file; a photograph has more
+MANY, MANY_PIXELS = 64, 8  # more colours than this, of fewer pixels in the mean, are not those of objects
 NUMBER = re.compile(r"[ _.-]*\d+$")
 NO_CLASS = re.compile(r"(mask|masks|[0-9a-f]{16,})?")  # names of files of one object that name no class
 
@@ -117,41 +117,41 @@ def _list_objects(files: Sequence[tuple[Path, str]], account: Account, width: in
     for path, label in files:
         with report_errors(path), Image.open(path) as image:
             values = _read_values(image)
-            is_palette, is_grey = image.mode == "P", image.mode == "L"
+            is_palette = image.mode == "P"
         with report_file(path, FORM):
             if values.shape != (height, width):
                 raise ValueError(f"it is {values.shape[1]}×{values.shape[0]} pixels, but its image {width}×{height}")
-            for pixels in _split_values(values, path, is_palette, is_grey, account):
+            for pixels in _split_values(values, path, is_palette, account):
                 found = make_mask(label, pixels, (0, 0), (width, height), path.name)
                 objects += [found] if found else []
     return objects
 
 
 def _read_values(image: Image.Image) -> np.ndarray:
-    """Reads a number for each pixel, of a colour 65536 red + 256 green + blue; 0 is the background: (H, W)."""
+    """Reads a number for each pixel, or 65536 red + 256 green + blue of colours; 0 is the background: (H, W)."""
     if image.mode in ("1", "L", "P", "I") or image.mode.startswith("I;16"):
         return np.array(image).astype(np.int64)
     if image.mode not in ("RGB", "RGBA", "LA", "PA"):
         raise ValueError(f"its pixels, of the mode {image.mode}, are neither numbers nor colours")
     pixels = np.array(image.convert("RGBA")).astype(np.int64)
+    if (pixels[..., :3] == pixels[..., :1]).all():  # grey
+        return np.where(pixels[..., 3] > 0, pixels[..., 0], 0)
     colours = pixels[..., 0] * 65536 + pixels[..., 1] * 256 + pixels[..., 2]
     return np.where(pixels[..., 3] > 0, colours, 0)
 
 
-def _split_values(
-    values: np.ndarray, path: Path, is_palette: bool, is_grey: bool, account: Account
-) -> Iterator[np.ndarray]:
+def _split_values(values: np.ndarray, path: Path, is_palette: bool, account: Account) -> Iterator[np.ndarray]:
     """Splits the pixels of a mask by their values: (H, W) bool of each object."""
     found = np.unique(values[values != 0])
     if is_palette and len(found) > 1 and found[-1] == VOID:
         account.note("masks have a palette, whose value 255 is taken for no object", path.name)
         found = found[:-1]
     steps = np.diff(found)
-    if is_grey and len(found) > 2 and found[-1] == 255 and np.ptp(steps) > 1:
+    if not is_palette and len(found) > 2 and found[-1] == 255 and np.ptp(steps) > 1:
         account.note("masks have smoothed edges, which were cut at the half", path.name)
         yield values > 127
         return
-    if len(found) > MAX_COLOURS:
-        raise ValueError(f"it has {len(found)} values or colours, as a photograph has")
+    if len(found) > MANY and np.count_nonzero(values) < MANY_PIXELS * len(found):
+        raise ValueError(f"it has {len(found)} values or colours of a few pixels each, as a photograph has")
     for value in found:
         yield values == value

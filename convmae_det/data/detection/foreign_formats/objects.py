@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import shapely
 from pycocotools import mask as run_lengths
 
 from ..outlines import encode_outline
@@ -71,13 +72,30 @@ def make_polygon(label: str, points: Sequence | np.ndarray, place: str = "") -> 
     Raises:
         ValueError: a number is not finite, or there are fewer than three corners.
     """
-    corners = np.asarray(points, float)
+    try:
+        corners = np.asarray(points, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError("its points are not pairs of numbers x and y") from error
     if corners.ndim != 2 or corners.shape[1] != 2:
         raise ValueError("its points are not pairs of x and y")
     if len(corners) < 3:
         raise ValueError(f"its outline has {len(corners)} corners, fewer than 3 points")
     _check_finite(corners)
     return Labelled(label, np.concatenate([corners.min(0), corners.max(0)]), [corners], place=place)
+
+
+def make_curve(label: str, points: np.ndarray, size: tuple[int, int], place: str = "") -> Labelled:
+    """Makes an object of an outline (c, 2) that was computed, of an ellipse or a turned box: what lies in the image.
+
+    Raises:
+        ValueError: nothing does.
+    """
+    whole = make_polygon(label, points, place).polygons[0]
+    part = shapely.clip_by_rect(shapely.Polygon(whole), 0, 0, *size)
+    if not isinstance(part, shapely.Polygon) or part.is_empty:
+        raise ValueError(f"it lies outside its image of {size[0]}×{size[1]}")
+    inside = (whole >= 0).all() and (whole <= size).all()
+    return make_polygon(label, whole if inside else np.asarray(part.exterior.coords)[:-1], place)
 
 
 def make_mask(

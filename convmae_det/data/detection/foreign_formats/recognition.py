@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import InputError
-from ...image import SUFFIXES
-from .reading import MISTAKES, read_json, read_lines, read_xml
+from .reading import MISTAKES, read_json, read_lines, read_xml, report_file
 
 # Names of formats, as users type them, and as they are called.
 TITLES = {
@@ -25,11 +24,16 @@ TITLES = {
 COCO = "coco"  # which needs no conversion
 EVERY_IMAGE = ("labelme", "voc")  # those of a label file for each image
 YOLO_LINE = re.compile(r"\d+(\.0*(e\+00)?)?(\s+-?\d*\.?\d+(e[+-]?\d+)?){4,}")
+ENDINGS = (".json", ".xml", ".csv", ".txt", ".data", ".yaml", ".yml")
 LOOKED_AT = 20  # files of a kind in a folder
 
 
-def recognize(annotations: Path) -> str:
+def recognize(annotations: Path, has_images: bool = False) -> str:
     """Recognises the format of a label file, or of a folder of label files.
+
+    Args:
+        annotations: file or folder
+        has_images: whether the images are in another folder, so that those in this one can be masks
 
     Returns:
         A key of TITLES.
@@ -39,19 +43,34 @@ def recognize(annotations: Path) -> str:
     """
     if not annotations.exists():
         raise InputError(f"{annotations} doesn't exist: name the annotations, a file or a folder of files")
-    found = {recognize_file(annotations): annotations} if annotations.is_file() else _recognize_folder(annotations)
+    is_file = annotations.is_file()
+    found = {recognize_file(annotations): annotations} if is_file else _recognize_folder(annotations, has_images)
     found.pop("", None)
-    if COCO in found:
+    if found.keys() == {COCO}:
         raise InputError(f"{found[COCO]} is in COCO's format, which DATASETS.COCO_FORMAT takes as it is")
     if not found:
+        _check_readable(annotations)
         raise InputError(
             f"{annotations} is of no format that is known here ({', '.join(TITLES)}): say which by --format, or export "
             "the annotations in COCO's format"
         )
+    found.pop(COCO, None)  # written by an earlier conversion
     if len(found) > 1:
         could = " or ".join(f"{name} ({path.name})" for name, path in found.items())
         raise InputError(f"{annotations} could be {could}: say which by --format, or name the file")
     return next(iter(found))
+
+
+def _check_readable(path: Path) -> None:
+    """Checks that a file of JSON or XML is.
+
+    Raises:
+        InputError: it isn't.
+    """
+    for ending, read in {".json": read_json, ".xml": read_xml}.items():
+        if path.is_file() and path.suffix.lower() == ending:
+            with report_file(path, f"a valid {ending[1:].upper()} file"):
+                read(path)
 
 
 def find_file(annotations: Path, name: str, what: str) -> Path:
@@ -140,7 +159,7 @@ def _recognize_csv(path: Path) -> str:
     return "openimages" if {"ImageID", "LabelName", "XMin"} <= columns else ""
 
 
-def _recognize_folder(folder: Path) -> dict[str, Path]:
+def _recognize_folder(folder: Path, has_images: bool) -> dict[str, Path]:
     """Finds the formats of the files in a folder, each with an example."""
     found: dict[str, Path] = {}
     for path in _list_label_files(folder):
@@ -148,19 +167,19 @@ def _recognize_folder(folder: Path) -> dict[str, Path]:
     if {"yolo", "darknet"} <= found.keys():
         del found["yolo"]  # Darknet's labels are YOLO's
     if not found.keys() - {""} and (folder / "Annotations").is_dir():
-        return _recognize_folder(folder / "Annotations")
-    if not found.keys() - {""} and any(path.suffix.lower() == ".png" for path in folder.rglob("*")):
+        return _recognize_folder(folder / "Annotations", has_images)
+    if not found and (has_images or (folder / "masks").is_dir()):
         return {"masks": folder}
     return found
 
 
 def _list_label_files(folder: Path) -> list[Path]:
-    """Lists the first files of each kind in a folder and in the folders where formats have their label files."""
+    """Lists the first label files of each kind in a folder, and in those in it where formats have theirs."""
     chosen: list[Path] = []
     for place in (folder, folder / "annotations", folder / "labels"):
         kinds: dict[str, list[Path]] = {}
         for path in sorted(place.iterdir()) if place.is_dir() else ():
-            if path.suffix.lower() not in SUFFIXES and path.is_file() and not path.name.startswith("."):
+            if path.suffix.lower() in ENDINGS and path.is_file() and path.stat().st_size and path.name[0] != ".":
                 kinds.setdefault(path.suffix.lower(), []).append(path)
         chosen += [path for paths in kinds.values() for path in paths[:LOOKED_AT]]
     return chosen

@@ -1,5 +1,6 @@
 """What is to be converted, as its user names it, and where the images are that label files name."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from ....errors import InputError
 from ....files import describe_missing_folder
 from ...image import ARRAY, DEFAULT, SUFFIXES, Decoding
 from .account import Account
+from .objects import LabelledImage
 
 CROWD, OBJECT, SKIP = "crowd", "object", "skip"  # what becomes of Pascal VOC's difficult objects
 
@@ -111,13 +113,23 @@ def _is_tail(path: Path, parts: Sequence[str]) -> bool:
 
 def list_images(root: Path) -> list[Path]:
     """Lists the images in a folder and in the folders in it, sorted by name, without hidden ones."""
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in (*SUFFIXES, ARRAY)
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    )
+    return list_files(root, (*SUFFIXES, ARRAY))
+
+
+def list_files(root: Path, endings: Sequence[str]) -> list[Path]:
+    """Lists the files in a folder and in the folders in it that have one of these endings, sorted, without hidden ones.
+
+    Links are followed, but no folder is entered twice.
+    """
+    found, entered = [], set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [] if real in entered else visible
+        if real not in entered:
+            entered.add(real)
+            found += [Path(folder, name) for name in names if name[0] != "." and name.lower().endswith(tuple(endings))]
+    return sorted(path for path in found if path.is_file())
 
 
 def check_folder(path: Path) -> None:
@@ -142,6 +154,13 @@ def check_stems(paths: Sequence[Path], root: Path, ending: str) -> None:
         if count > 1:
             twins = " and ".join(path.name for path in paths if path.with_suffix("") == stem)
             raise InputError(f"{twins} in {root} would share the labels {stem.name}{ending}: rename or remove one")
+
+
+def count_orphans(files: Sequence[Path], images: Sequence[LabelledImage], account: Account) -> None:
+    """Counts the label files that no image has."""
+    known = {image.label_file for image in images}
+    if orphans := [file for file in files if file not in known]:
+        account.leave_out("label files, for which there is no image of that name", orphans[0].name, len(orphans))
 
 
 def find_beside(image: Path, root: Path, labels: Path, ending: str) -> Path:

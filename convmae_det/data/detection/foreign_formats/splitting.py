@@ -58,7 +58,6 @@ def split_images(classes: Sequence[set[int]], share: float, seed: int) -> np.nda
 
 
 def _divide(count: int, share: float) -> list[int]:
-    """Divides a number for training and validation, at least one for each if there are two."""
-    train = round(count * share)
-    train = min(max(train, 1), count - 1) if count > 1 else train
+    """Divides a number for training and validation, at least one for each if there are two; one is for training."""
+    train = min(max(round(count * share), 1), max(count - 1, 1))
     return [train, count - train]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .account import Account
-from .objects import DataSet, Labelled, LabelledImage, make_box, make_polygon, outline_ellipse
+from .objects import DataSet, Labelled, LabelledImage, make_box, make_curve, make_polygon, outline_ellipse
 from .reading import locate, read_json, report_file
 from .recognition import find_file
 from .source import Source
@@ -92,9 +92,11 @@ def _list_objects(
         with locate(place := f"{name}, region {number}"):
             shape = region["shape_attributes"]
             if shape["name"] in OTHERS:
-                account.leave_out(f"regions that are a {shape['name']}, which encloses nothing", name)
+                account.leave_out(f"regions of the kind {shape['name']}, which enclose nothing", name)
             else:
-                objects.append(_make_object(shape, _find_label(region["region_attributes"], attribute), place))
+                objects.append(
+                    _make_object(shape, _find_label(region["region_attributes"], attribute), (width, height), place)
+                )
     return objects
 
 
@@ -108,17 +110,19 @@ def _find_label(attributes: dict, attribute: str) -> str:
     return labels[0]
 
 
-def _make_object(shape: dict, label: str, place: str) -> Labelled:
+def _make_object(shape: dict, label: str, size: tuple[int, int], place: str) -> Labelled:
     kind = shape["name"]
     if kind == "rect":
         x, y, width, height = (float(shape[key]) for key in ("x", "y", "width", "height"))
         return make_box(label, [x, y, x + width, y + height], place)
     if kind == "circle":
-        return make_polygon(label, outline_ellipse([shape["cx"], shape["cy"]], [shape["r"]] * 2), place)
+        return make_curve(label, outline_ellipse([shape["cx"], shape["cy"]], [shape["r"]] * 2), size, place)
     if kind == "ellipse":
         degrees = math.degrees(float(shape.get("theta") or 0))
         radii = [shape["rx"], shape["ry"]]
-        return make_polygon(label, outline_ellipse([shape["cx"], shape["cy"]], radii, degrees), place)
+        return make_curve(label, outline_ellipse([shape["cx"], shape["cy"]], radii, degrees), size, place)
     if kind != "polygon":
         raise ValueError(f"it is a {kind!r}, a shape that isn't known")
+    if len(shape["all_points_x"]) != len(shape["all_points_y"]):
+        raise ValueError("it has not as many x as y")
     return make_polygon(label, np.stack([shape["all_points_x"], shape["all_points_y"]], axis=1), place)

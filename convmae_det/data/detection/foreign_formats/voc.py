@@ -11,7 +11,18 @@ from .account import Account
 from .objects import DataSet, Labelled, LabelledImage, make_box, make_polygon
 from .reading import locate, read_xml, report_file
 from .recognition import describe_file
-from .source import CROWD, OBJECT, SKIP, Source, check_folder, check_stems, find_beside, list_images
+from .source import (
+    CROWD,
+    OBJECT,
+    SKIP,
+    Source,
+    check_folder,
+    check_stems,
+    count_orphans,
+    find_beside,
+    list_files,
+    list_images,
+)
 
 FORM = "an annotation file of Pascal VOC"
 ENDING = ".xml"
@@ -34,17 +45,14 @@ def read_voc(source: Source, account: Account) -> DataSet:
     beside = labels.parent / "JPEGImages"
     root = source.images or (beside if labels.name == "Annotations" and beside.is_dir() else labels)
     check_folder(root)
-    files = sorted(labels.rglob(f"*{ENDING}"))
+    files = list_files(labels, [ENDING])
     others = [path for path in sorted(labels.iterdir()) if path.suffix.lower() in (".txt", ".json")]
     if others and not files:
         raise InputError(f"{labels} holds no {ENDING} files; {others[0].name} is {describe_file(others[0])}")
     paths = list_images(root)
     check_stems(paths, root, ENDING)
     images = [_describe_image(path, find_beside(path, root, labels, ENDING), source, account) for path in paths]
-    known = {image.label_file for image in images}
-    orphans = [file for file in files if file not in known]
-    if orphans:
-        account.leave_out("label files, for which there is no image of that name", orphans[0].name, len(orphans))
+    count_orphans(files, images, account)
     return DataSet(images, root, FORM)
 
 

@@ -15,7 +15,7 @@ from .naming import check_distinct, read_names
 from .objects import DataSet, Labelled, LabelledImage, make_box, make_polygon
 from .reading import locate, read_lines
 from .recognition import describe_file
-from .source import Source, check_folder, check_stems, find_beside, list_images
+from .source import Source, check_folder, check_stems, count_orphans, find_beside, list_files, list_images
 
 FORM = "a label file of YOLO"
 ENDING = ".txt"
@@ -48,7 +48,13 @@ def read_yolo(source: Source, account: Account) -> DataSet:
     listed = [("", image) for image in list_images(source.images)] if source.images else _list_splits(content, path)
     images = [make_image(image, find_label_file(image), names, path, keypoints, split) for split, image in listed]
     root = source.images or Path(os.path.commonpath([image.path.parent for image in images]))
+    folders = {image.label_file.parent for image in images if image.label_file.parent != image.path.parent}
+    count_orphans([file for folder in sorted(folders) for file in _list_label_files(folder)], images, account)
     return DataSet(images, root, FORM, list(names.values()), str(path))
+
+
+def _list_label_files(folder: Path) -> list[Path]:
+    return [path for path in list_files(folder, [ENDING]) if path.name not in LISTS]
 
 
 def make_image(
@@ -98,7 +104,7 @@ def _read_folder(source: Source, account: Account) -> DataSet:
         labels = labels / "labels"
     root = source.images or find_label_file_folder(labels)
     check_folder(root)
-    files = sorted(path for path in labels.rglob(f"*{ENDING}") if path.name not in LISTS)
+    files = _list_label_files(labels)
     others = [path for path in sorted(labels.iterdir()) if path.suffix.lower() in (".xml", ".json")]
     if others and not files:
         raise InputError(f"{labels} holds no {ENDING} files; {others[0].name} is {describe_file(others[0])}")
@@ -106,10 +112,7 @@ def _read_folder(source: Source, account: Account) -> DataSet:
     paths = list_images(root)
     check_stems(paths, root, ENDING)
     images = [make_image(path_, find_beside(path_, root, labels, ENDING), names, path, keypoints) for path_ in paths]
-    known = {image.label_file for image in images}
-    orphans = [file for file in files if file not in known]
-    if orphans:
-        account.leave_out("label files, for which there is no image of that name", orphans[0].name, len(orphans))
+    count_orphans(files, images, account)
     return DataSet(images, root, FORM, list(names.values()), str(path))
 
 
