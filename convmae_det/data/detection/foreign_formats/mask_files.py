@@ -24,7 +24,7 @@ FORM = "a mask with a value or a colour for each object"
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 LOSSY = (".jpg", ".jpeg", ".webp")
 VOID = 255  # in a palette, beside other values: what belongs to no object
-MANY, MANY_PIXELS = 64, 8  # more colours than this, of fewer pixels in the mean, are not those of objects
+MANY = 64  # more values than this may be those of a photograph
 NUMBER = re.compile(r"[ _.-]*\d+$")
 NO_CLASS = re.compile(r"(mask|masks|[0-9a-f]{16,})?")  # names of files of one object that name no class
 
@@ -151,7 +151,16 @@ def _split_values(values: np.ndarray, path: Path, is_palette: bool, account: Acc
         account.note("masks have smoothed edges, which were cut at the half", path.name)
         yield values > 127
         return
-    if len(found) > MANY and np.count_nonzero(values) < MANY_PIXELS * len(found):
-        raise ValueError(f"it has {len(found)} values or colours of a few pixels each, as a photograph has")
+    if len(found) > MANY and _is_photograph(values):
+        raise ValueError(
+            f"it has {len(found)} values or colours, most pixels another than their neighbour, as a photograph"
+        )
     for value in found:
         yield values == value
+
+
+def _is_photograph(values: np.ndarray) -> bool:
+    """Whether most pixels that are not background differ from the next in their row."""
+    here, following = values[:, :-1], values[:, 1:]
+    objects = (here != 0) | (following != 0)
+    return bool(np.count_nonzero((here != following) & objects) > np.count_nonzero(objects) / 2)

@@ -150,7 +150,7 @@ def outline_ellipse(
     if min(map(float, radii)) < 0:
         raise ValueError("its radius is negative")
     half = np.arccos(max(1 - SAGITTA / max(longest, SAGITTA), 0))  # the angle between a corner and a side's middle
-    count = 4 * int(np.ceil(max(np.pi / half, 12) / 4))  # so that the ends of the axes are corners
+    count = 4 * int(np.ceil(max(np.pi / half, 36) / 4))  # so that the ends of the axes are corners
     angles = np.arange(count) * 2 * np.pi / count
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     return turn(np.asarray(centre, float) + np.asarray(radii, float) * circle, degrees, centre)

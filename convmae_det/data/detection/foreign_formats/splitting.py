@@ -54,6 +54,8 @@ def split_images(classes: Sequence[set[int]], share: float, seed: int) -> np.nda
             for label in present[image]:
                 lacking[label][side] -= 1
             del remaining[image]
+    if is_train.all():  # of classes that have an image each
+        is_train[order[-1]] = False
     return is_train
 
 

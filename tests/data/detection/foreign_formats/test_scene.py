@@ -5,7 +5,6 @@ which also wrote Darknet's, Label Studio's brush), else as the tools' documentat
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from convmae_det.cli import convert_annotations
 from convmae_det.data.detection.annotation_file import read_annotation_file
 from convmae_det.data.detection.outlines import encode_outline
 
-FOREIGN = Path(__file__).parents[2] / "foreign"
 SIZES = {"a.png": (64, 48), "b.png": (60, 40), "c.png": (64, 48)}
 
 # Class and box, x y width height, of each object; and whether it is an L, less the lower right or lower left quarter.
@@ -53,24 +51,6 @@ EXPORTS = {
 }
 BOXES_ALONE = {"darknet", "openimages"}
 MASKS_OF_ALL = {"masks_of_classes", "masks_of_objects"}
-
-
-@pytest.fixture
-def export(tmp_path, monkeypatch):
-    """``export(name, place)`` lays out an export with its images, and goes to its folder."""
-
-    def export(name, place):
-        folder = tmp_path / name
-        shutil.copytree(FOREIGN / name, folder)
-        for image in SIZES:
-            split = "val" if image == "b.png" else "train"
-            target = (tmp_path if place == "photos" else folder) / place.format(split=split)
-            target.mkdir(parents=True, exist_ok=True)
-            shutil.copy(FOREIGN / "images" / image, target)
-        monkeypatch.chdir(folder)
-        return folder
-
-    return export
 
 
 def convert(*words):
