@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as run_lengths
@@ -53,6 +53,7 @@ def test_boxes_turn_clockwise_as_seen():
     assert outline_box([50, 50, 70, 60], 90).mean(0) == pytest.approx([60, 55])
 
 
+@settings(max_examples=30)
 @given(st.floats(0, 60), st.floats(0, 60), st.floats(0, 360))
 def test_any_ellipse(x, y, degrees):
     outline = shapely.Polygon(outline_ellipse([50, 40], [x, y], degrees))
@@ -102,6 +103,7 @@ def pack_brush(values, lengths=(3, 4, 8, 16)):
     return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_any_packed_mask(width, height, seed):
     mask = np.random.default_rng(seed).random((height, width)) < 0.5

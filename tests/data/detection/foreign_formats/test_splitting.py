@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convmae_det.cli import convert_annotations
@@ -13,6 +13,7 @@ from convmae_det.data.detection.foreign_formats.splitting import split_images
 from convmae_det.errors import InputError
 
 
+@settings(max_examples=30)
 @given(
     st.lists(st.sets(st.integers(1, 5), max_size=3), min_size=2, max_size=60), st.floats(0.05, 0.95), st.integers(0, 5)
 )
