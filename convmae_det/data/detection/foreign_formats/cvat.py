@@ -41,7 +41,7 @@ def read_cvat(source: Source, account: Account) -> DataSet:
         InputError: something is missing or can't be read; names it.
     """
     path = find_file(source.annotations, "cvat", "the XML file")
-    folder = source.open_images(account, path.parent)
+    folder = source.open_images(account)
     with report_file(path, FORM):
         root = read_xml(path)
         if root.tag != "annotations":
@@ -61,7 +61,7 @@ def _list_images(root: Element, folder: ImageFolder, path: Path, account: Accoun
         with locate(f"image {number}"):
             name, size = element.attrib["name"], (int(element.attrib["width"]), int(element.attrib["height"]))
         subset = element.get("subset", "")
-        if image := folder.find(f"{subset}/{name}" if subset else name, path):
+        if image := folder.find(name, path, subset):
             read = functools.partial(_list_objects, list(element), name, account)
             yield LabelledImage(image, path, read, size, _name_split(subset))
 

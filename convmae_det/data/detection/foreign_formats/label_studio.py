@@ -48,7 +48,7 @@ def read_label_studio(source: Source, account: Account) -> DataSet:
         InputError: something is missing or can't be read; names it.
     """
     path = find_file(source.annotations, "label-studio", "the JSON file")
-    folder = source.open_images(account, path.parent)
+    folder = source.open_images(account)
     with report_file(path, FORM):
         tasks = read_json(path)
         if not isinstance(tasks, list):
@@ -92,7 +92,8 @@ def _find_image_name(data: dict) -> str:
     Raises:
         ValueError: there is none, or several.
     """
-    names = {str(value): _read_address(value) for value in data.values() if isinstance(value, str)}
+    values = [data["image"]] if isinstance(data.get("image"), str) else data.values()
+    names = {str(value): _read_address(value) for value in values if isinstance(value, str)}
     images = [name for name in names.values() if name.lower().endswith(SUFFIXES)] or list(names.values())
     if len(images) != 1:
         raise ValueError(f"its data name {len(images)} images, but one is wanted for each task")

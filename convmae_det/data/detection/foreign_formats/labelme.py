@@ -43,7 +43,7 @@ def read_labelme(source: Source, account: Account) -> DataSet:
     """
     labels = source.annotations
     check_folder(labels)
-    folder = source.open_images(account)
+    folder = source.open_images(account, labels)
     files = list_files(labels, [".json"])
     others = [path for path in sorted(labels.iterdir()) if path.suffix.lower() in (".txt", ".xml")]
     if others and not files:

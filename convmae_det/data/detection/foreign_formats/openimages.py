@@ -28,7 +28,7 @@ def read_openimages(source: Source, account: Account) -> DataSet:
     """
     path = find_file(source.annotations, "openimages", "the CSV file of boxes")
     names = _read_descriptions(source.names) if source.names else {}
-    folder = source.open_images(account, path.parent)
+    folder = source.open_images(account)
     stems = {image.stem: image for image in folder.paths}
     boxes: dict[str, list[tuple[int, dict]]] = {}
     with report_file(path, FORM):

@@ -40,9 +40,10 @@ class Source:
     category: str = "object"
 
     def open_images(self, account: Account, folder: Path | None = None) -> "ImageFolder":
-        """Opens the folder of images: the one that is named, or `folder`, or that of the annotations."""
+        """Opens the folder of images: that which is named, or `folder`, or "images" beside annotations, or theirs."""
         beside = self.annotations if self.annotations.is_dir() else self.annotations.parent
-        return ImageFolder(self.images or folder or beside, account, self.skip_missing)
+        inner = beside / "images" if (beside / "images").is_dir() else beside
+        return ImageFolder(self.images or folder or inner, account, self.skip_missing)
 
 
 class ImageFolder:
@@ -66,7 +67,7 @@ class ImageFolder:
         """Whether there is an image of this name, in any folder."""
         return name.casefold() in self._by_name
 
-    def find(self, name: str, label_file: Path) -> Path | None:
+    def find(self, name: str, label_file: Path, subset: str = "") -> Path | None:
         """Finds the image that a label file names.
 
         Its folders need not be those of the one who annotated it: the longer of both paths must end in the shorter, or
@@ -75,6 +76,7 @@ class ImageFolder:
         Args:
             name: a path, Windows' or other, with or without the ending of the file
             label_file: for errors
+            subset: the folder that the image may be in
 
         Returns:
             The path; None if the image isn't there, and is to be left out.
@@ -84,9 +86,10 @@ class ImageFolder:
         """
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         found = self._by_name.get(parts[-1].casefold(), []) if parts else []
-        for fits in (_is_same, _is_tail):
-            if len(fitting := [path for path in found if fits(path.relative_to(self.root), parts)]) == 1:
-                return fitting[0]
+        for wanted in ([subset, *parts], parts) if subset else (parts,):
+            for fits in (_is_same, _is_tail):
+                if len(fitting := [path for path in found if fits(path.relative_to(self.root), wanted)]) == 1:
+                    return fitting[0]
         if len(found) == 1:
             return found[0]
         if found:

@@ -30,7 +30,7 @@ def read_via(source: Source, account: Account) -> DataSet:
         InputError: something is missing or can't be read; names it.
     """
     path = find_file(source.annotations, "via", "the JSON or CSV file")
-    folder = source.open_images(account, path.parent)
+    folder = source.open_images(account)
     images = []
     with report_file(path, FORM):
         entries = _read_csv(path) if path.suffix.lower() == ".csv" else _read_entries(path)

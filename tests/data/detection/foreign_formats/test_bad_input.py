@@ -147,7 +147,7 @@ def test_missing_images_can_be_left_out(export, capsys):
     with pytest.raises(InputError, match="b.png can't be read"):
         run("annotations.xml")
     run("annotations.xml", "--skip-missing")
-    assert "Left out: labelled images, which are not in . (1, the first: b.png)" in capsys.readouterr().out
+    assert "Left out: labelled images, which are not in images (1, the first: b.png)" in capsys.readouterr().out
 
 
 def test_nothing_is_overwritten(export):

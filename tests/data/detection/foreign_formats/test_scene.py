@@ -14,6 +14,7 @@ from pycocotools import mask as run_lengths
 from convmae_det.cli import convert_annotations
 from convmae_det.data.detection.annotation_file import read_annotation_file
 from convmae_det.data.detection.outlines import encode_outline
+from convmae_det.errors import InputError
 
 SIZES = {"a.png": (64, 48), "b.png": (60, 40), "c.png": (64, 48)}
 
@@ -43,7 +44,7 @@ EXPORTS = {
         "train-annotations-bbox.csv",
         ["--names", "class-descriptions-boxable.csv"],
         "openimages",
-        "boxes of images that are not in .",
+        "boxes of images that are not in images",
     ),
     "datumaro": ("images/{split}", ".", [], "datumaro", ""),
     "masks_of_classes": ("photos", ".", ["--images", "../photos"], "masks", ""),
@@ -123,3 +124,32 @@ def test_a_class_by_colour_alone(export):
     assert [category["name"] for category in content["categories"]] == ["pet"]
     boxes = sorted(annotation["bbox"] for annotation in content["annotations"])
     assert boxes == sorted([float(number) for number in box] for box, _ in SCENE.values())
+
+
+def test_images_of_one_name_in_several_folders(export, tmp_path):
+    """The longer path counts, whatever subset and folder it begins with; else none is guessed."""
+    folder = export("cvat", "images")
+    text = (folder / "annotations.xml").read_text()
+    (folder / "images/more").mkdir()
+    (folder / "images/b.png").rename(folder / "images/more/a.png")
+    text = text.replace('name="b.png"', 'name="more\\a.png" subset="Train"')
+    (folder / "annotations.xml").write_text(text)
+    contents = convert(".")
+    names = {image["file_name"] for content in contents.values() for image in content["images"]}
+    assert contents.keys() == {"out", "out_train"} and names == {"a.png", "more/a.png", "c.png"}
+    (folder / "images/one").mkdir()
+    (folder / "images/a.png").rename(folder / "images/one/a.png")
+    (folder / "annotations.xml").write_text(text.replace('name="a.png"', 'name="elsewhere/a.png"'))
+    (folder / "out.json").unlink()
+    (folder / "out_train.json").unlink()
+    with pytest.raises(InputError, match="could be .* and .* in images: rename one"):
+        convert(".")
+
+
+def test_links_are_followed(export, tmp_path):
+    folder = export("cvat", "images")
+    (folder / "images").rename(tmp_path / "elsewhere")
+    (folder / "images").mkdir()
+    (folder / "images/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(folder / "images")
+    assert {image["file_name"] for image in convert(".")["out"]["images"]} == {f"linked/{name}" for name in SIZES}
