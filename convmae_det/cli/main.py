@@ -35,7 +35,7 @@ COMMANDS = {
     "study": "compare trainings by variant, seed and share of the data: is pretraining worth it?",
     "visualize": "draw annotations, and what the network sees of them after augmentation",
     "check": "look for what is wrong with data before training: images, annotations, classes, leaks",
-    "convert-annotations": "turn YOLO's, Pascal VOC's or LabelMe's annotations into COCO's format",
+    "convert-annotations": "turn annotations of YOLO, Pascal VOC, LabelMe, CVAT, Label Studio, … into COCO's format",
     "shapes": "draw a small data set of shapes to try everything on",
     "convert": "look into a checkpoint; convert it for plain Detectron2, or to the published layout",
     "export": "write a network or its encoder as TorchScript or ONNX, compared with the original",

@@ -113,6 +113,9 @@ def read_size(path: str | os.PathLike, decoding: Decoding = DEFAULT) -> tuple[in
     Raises:
         InputError: see `read_image`.
     """
+    with report_errors(path):
+        if is_array_file(path, ""):
+            return _read_array(path, decoding).shape[:2]
     with report_errors(path), open_image(path, decoding) as image:
         return _compute_upright_size(image, _find_orientation(image, decoding))
 

@@ -45,16 +45,19 @@ def write_labels(**labels):
         Path("labels", f"{stem}.txt").write_text(text)
 
 
+def run(*words):
+    """Runs the command anew, in the form of version 1.0."""
+    Path("out.json").unlink(missing_ok=True)
+    convert_annotations.main([*words, "--output", "out.json"])
+    return json.loads(Path("out.json").read_text())
+
+
 def run_yolo(*words):
-    convert_annotations.main(["yolo", "images", "labels", "data.yaml", "--output", "out.json", *words])
-    with open("out.json") as file:
-        return json.load(file)
+    return run("yolo", "images", "labels", "data.yaml", *words)
 
 
 def run_voc(*words):
-    convert_annotations.main(["voc", "images", "Annotations", "--output", "out.json", *words])
-    with open("out.json") as file:
-        return json.load(file)
+    return run("voc", "images", "Annotations", *words)
 
 
 def test_yolo(yolo, capsys):
@@ -130,7 +133,7 @@ def test_a_list_chooses_images(yolo):
 def test_labels_without_an_image_are_told(yolo, capsys):
     write_labels(z="0 0.5 0.5 0.1 0.1")
     run_yolo()
-    assert "no image of that name: 1 label files, such as z.txt" in capsys.readouterr().out
+    assert "label files, for which there is no image of that name (1, the first: z.txt)" in capsys.readouterr().out
 
 
 def test_keypoints_are_no_outline(yolo):
@@ -322,8 +325,7 @@ def labelme(stem, shapes, suffix=".jpg", folder="Annotations"):
 
 
 def run_labelme(*words):
-    convert_annotations.main(["labelme", "images", "Annotations", "--output", "out.json", *words])
-    return json.loads(Path("out.json").read_text())
+    return run("labelme", "images", "Annotations", *words)
 
 
 def clear(root):
@@ -334,19 +336,24 @@ def clear(root):
 def test_what_voc_is_not_is_named(voc):
     clear(voc)
     labelme("1", SHAPES)
-    with pytest.raises(InputError, match=r"Annotations holds no \.xml files; 1\.json is LabelMe's format: convmae-det"):
+    with pytest.raises(
+        InputError, match=r"Annotations holds no \.xml files; 1\.json is LabelMe's format: --format labelme"
+    ):
         run_voc()
     clear(voc)
     (voc / "Annotations/annotations.xml").write_text(CVAT)
-    with pytest.raises(InputError, match=r"annotations\.xml is CVAT's own XML: export it from CVAT as COCO 1\.0"):
+    with pytest.raises(InputError, match="Annotations holds no object"):
+        run_voc()
+    shutil.copy("Annotations/annotations.xml", "Annotations/1.xml")
+    with pytest.raises(InputError, match=r"1\.xml is not .* so that it is CVAT's format: --format cvat"):
         run_voc()
     clear(voc)
     (voc / "Annotations/a.json").write_text('{"images": [], "annotations": [], "categories": []}')
     with pytest.raises(InputError, match=r"a\.json is in COCO's format, which DATASETS.COCO_FORMAT takes as it is"):
         run_voc()
     clear(voc)
-    (voc / "Annotations/a.xml").write_text("<kml></kml>")
-    with pytest.raises(InputError, match=r"a\.xml is not an annotation file of Pascal VOC \(its root is kml"):
+    (voc / "Annotations/1.xml").write_text("<kml></kml>")
+    with pytest.raises(InputError, match=r"1\.xml is not an annotation file of Pascal VOC \(its root is kml"):
         run_voc()
     assert not (voc / "out.json").exists()
 
@@ -392,16 +399,16 @@ def test_two_files_for_an_image(voc):
         run_labelme()
 
 
-def test_shapes_of_a_group_are_one_object(voc, caplog):
+def test_shapes_of_a_group_are_one_object(voc, capsys):
     clear(voc)
     parts = [shape | {"label": "dog", "group_id": 3} for shape in SHAPES]
-    circle = {"label": "sun", "points": [[1, 1], [2, 2]], "shape_type": "circle"}
-    labelme("1", [*parts, SHAPES[1] | {"group_id": 3}, circle])
+    line = {"label": "sun", "points": [[1, 1], [2, 2]], "shape_type": "line"}
+    labelme("1", [*parts, SHAPES[1] | {"group_id": 3}, line])
     content = run_labelme("--categories", "dog", "cat")
     dog, cat = content["annotations"]
     assert dog["bbox"] == [2, 3, 28, 10] and dog["area"] == 100 and len(dog["segmentation"]) == 2
     assert cat["bbox"] == [20, 5, 10, 5] and [category["name"] for category in content["categories"]] == ["dog", "cat"]
-    assert "left out 1 circle" in caplog.text
+    assert "Left out: shapes of the kind line" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from convmae_det.data.detection.foreign_formats.voc import convert_voc
+from convmae_det.data.detection.foreign_formats.conversion import convert
+from convmae_det.data.detection.foreign_formats.source import Source
 from convmae_det.data.inspection.account import format_account, give_account
 from convmae_det.data.inspection.findings import Severity
 from convmae_det.data.inspection.inspection import inspect_data
@@ -51,7 +52,8 @@ def test_blood_cells(tmp_path, catalog):
         pytest.skip(f"there is no {root}")
     numbers = (37, 38, 100, 338, 343)
     (tmp_path / "list.txt").write_text("\n".join(f"BloodImage_{number:05d}" for number in numbers))
-    content = convert_voc(root / "JPEGImages", root / "Annotations", None, tmp_path / "list.txt")
+    conversion = convert(Source(root / "Annotations", root / "JPEGImages"), "voc", chosen=tmp_path / "list.txt")
+    content = conversion.contents[""]
     (tmp_path / "cells.json").write_text(json.dumps(content))
     account = check(tmp_path / "cells.json", root / "JPEGImages")
     found = {finding.check: finding for finding in account.findings}

@@ -1,186 +1,264 @@
-"""What the conversions share: which images and label files there are, and the content of a file in COCO's format."""
+"""From what a reader gives to the content of files in COCO's format, one for each split."""
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from ....errors import InputError
-from ....files import describe_missing_folder
-from ...image import SUFFIXES, Decoding, read_size
+from ...image import Decoding, read_size
 from ..outlines import compute_area
+from .account import Account
+from .cvat import read_cvat
+from .darknet import read_darknet
+from .datumaro import read_datumaro
+from .label_studio import read_label_studio
+from .labelme import read_labelme
+from .mask_files import read_masks
+from .naming import check_distinct
+from .objects import DataSet, Labelled, LabelledImage
+from .openimages import read_openimages
+from .reading import report_file
+from .source import Source
+from .splitting import TRAIN, VAL, split_images
+from .via import read_via
+from .voc import read_voc
+from .yolo import read_yolo
 
 TOLERANCE = 0.02  # of the image's sides: a box that goes further beyond them is for another image, or not relative
-LABELME = "LabelMe's format: convmae-det convert-annotations labelme"
+
+ORDER = ("", TRAIN, VAL, "test")  # of splits
+
+READERS: dict[str, Callable[[Source, Account], DataSet]] = {
+    "yolo": read_yolo,
+    "darknet": read_darknet,
+    "voc": read_voc,
+    "labelme": read_labelme,
+    "cvat": read_cvat,
+    "label-studio": read_label_studio,
+    "via": read_via,
+    "openimages": read_openimages,
+    "datumaro": read_datumaro,
+    "masks": read_masks,
+}
 
 
-class Source(NamedTuple):
-    """The files of a data set."""
+class Conversion(NamedTuple):
+    """The result of a conversion.
 
-    images: Path  # folder
-    labels: Path  # folder
-    ending: str  # of label files
-    named_in: str  # where the classes are named
-    chosen: Path | None  # a text file: only the images named there, one a line
-    decoding: Decoding  # whether photos are turned
+    Attributes:
+        contents: of a file in COCO's format for each split; the only one's name is "" where there are none
+        root: folder of the images
+        account: what was left out
+    """
 
-    def find_labels(self, image: Path) -> Path:
-        """Returns the label file of an image, which need not exist."""
-        return self.labels / f"{image.stem}{self.ending}"
-
-
-class Labelled(NamedTuple):
-    """An object of an image."""
-
-    label: int | str  # its class, as the label file has it
-    box: np.ndarray  # x0 y0 x1 y1 in pixels
-    polygons: list[np.ndarray]  # (corners, 2) in pixels; none for an object given by a box
+    contents: dict[str, dict]
+    root: Path
+    account: Account
 
 
-def check_folders(source: Source) -> None:
-    """Checks that the folders exist, and that there are label files of the format if there are any.
+def convert(
+    source: Source,
+    name: str,
+    *,
+    categories: Sequence[str] | None = None,
+    chosen: Path | None = None,
+    share: float | None = None,
+    seed: int = 0,
+) -> Conversion:
+    """Converts annotations to COCO's format; the images stay where they are.
+
+    Args:
+        source: the data set
+        name: of its format, a key of READERS
+        categories: names in the order of their ids; None: as the format has them, or those that occur, in alphabetical
+            order
+        chosen: a text file: only the images named there, one a line
+        share: of the images that become the split "train", the others being "val", with classes in the same proportions
+            as far as possible; None: the format's own splits
+        seed: of the choice of these
+
+    Returns:
+        The contents, in which images, annotations and categories have ids from 1.
 
     Raises:
-        InputError: no such folder, or files of another format alone, with advice about it.
+        InputError: something is missing, can't be read or can't be meant, or there is no object at all.
     """
-    for path in (source.images, source.labels):
-        if problem := describe_missing_folder(path):
-            raise InputError(f"{path} is not a folder that directly contains the files: it {problem}")
-    found = [path for path in sorted(source.labels.iterdir()) if path.suffix.lower() in (".txt", ".xml", ".json")]
-    if found and not any(path.suffix == source.ending for path in found):
-        raise InputError(
-            f"{source.labels} holds no {source.ending} files; {found[0].name} is {describe_format(found[0])}"
-        )
+    account = Account()
+    data = READERS[name](source, account)
+    images = _select(_check_distinct(list(data.images), share is not None, account), chosen, data.root)
+    objects = _list_objects(images, data.form, source.decoding)
+    if not any(found for _, found in objects):
+        raise InputError(_describe_emptiness(source, len(images), data.root, account))
+    names = _name_classes(data, categories, objects)
+    content = _build_content(images, objects, data.root, names, "--categories" if categories else data.named_in)
+    splits = [image.split for image in images]
+    if share is not None:
+        splits = _split(content, share, seed, splits, account)
+    return Conversion(_divide(content, splits), data.root, account)
 
 
-def describe_format(path: Path) -> str:
-    """Describes the format of a label file, and what to do with it."""
-    if path.suffix == ".txt":
-        return "a text file, perhaps of YOLO's format: convmae-det convert-annotations yolo"
-    if path.suffix == ".xml":
-        return "XML, perhaps of Pascal VOC's format: convmae-det convert-annotations voc"
+def _check_distinct(images: list[LabelledImage], joined: bool, account: Account) -> list[LabelledImage]:
+    """Checks that no image comes twice, except in several splits of the format, of which the first stays if joined.
+
+    Raises:
+        InputError: one does.
+    """
+    first: dict[tuple[Path, str], LabelledImage] = {}
+    for image in images:
+        other = first.setdefault((image.path, image.split), image)
+        if other is not image:
+            raise InputError(
+                f"{image.label_file} and an earlier entry, of {other.label_file}, both label {image.path.name}: remove "
+                "one"
+            )
+    if not joined:
+        return images
+    distinct = {image.path: image for image in reversed(images)}
+    example = images[-1].path.name if images else ""
+    account.leave_out("copies of images that are in several splits of the format", example, len(images) - len(distinct))
+    return [image for image in images if distinct[image.path] is image]
+
+
+def _select(images: list[LabelledImage], chosen: Path | None, root: Path) -> list[LabelledImage]:
+    """Selects the images that a list names.
+
+    Raises:
+        InputError: one isn't there, or the list can't be read.
+    """
+    if not chosen:
+        return images
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError:
-        return "not valid JSON: correct it"
-    if isinstance(content, dict) and "shapes" in content:
-        return LABELME
-    if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
-        return "in COCO's format, which DATASETS.COCO_FORMAT takes as it is"
-    return "JSON of a format that isn't known here: export the annotations in COCO's format"
+        lines = [line.strip() for line in chosen.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--list {chosen} can't be read ({error}): name a text file") from error
+    stems = {image.path.stem for image in images}
+    wanted = {
+        stem if (stem := PureWindowsPath(line).stem) in stems else PureWindowsPath(line.split()[0]).stem
+        for line in lines
+    }
+    missing = wanted - stems
+    if missing or not wanted:
+        raise InputError(f"--list {chosen} names {min(missing, default='nothing')}, which is not in {root}")
+    return [image for image in images if image.path.stem in wanted]
 
 
-def list_images(source: Source) -> list[Path]:
-    """Lists the images in the folder, labelled or not, sorted by name.
+def _list_objects(
+    images: Sequence[LabelledImage], form: str, decoding: Decoding
+) -> list[tuple[tuple[int, int], list[Labelled]]]:
+    """Lists width and height of each image, and its objects.
 
     Raises:
-        InputError: there are none.
+        InputError: an image can't be read, has another size than its labels say, or these can't be meant.
     """
-    paths = sorted(path for path in source.images.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
-    if not paths:
-        raise InputError(f"{source.images} holds no images; folders in it are not searched")
-    return paths
+    listed = []
+    for image in tqdm(images, desc="Reading", unit="image", disable=None):
+        height, width = read_size(image.path, decoding)  # rotated, as in training
+        if image.stated and image.stated != (width, height):
+            turned = ", or, for it may be turned, use --ignore-exif" if image.stated == (height, width) else ""
+            columns, rows = image.stated
+            raise InputError(
+                f"{image.label_file} labels {image.path.name} as an image of {columns}×{rows} pixels, "
+                f"but it has {width}×{height}: put the image there that was annotated{turned}"
+            )
+        with report_file(image.label_file, form):
+            objects = image.list_objects(width, height)
+        listed.append(((width, height), objects))
+    return listed
 
 
-def name_classes(categories: Sequence[str] | None, objects: Iterable[Labelled]) -> dict[str, str]:
-    """Names the classes where labels are names: `categories`, or those that occur, in alphabetical order.
+def _describe_emptiness(source: Source, count: int, root: Path, account: Account) -> str:
+    left_out = "".join(f"; {line.rstrip('.')}" for line in account.describe())
+    return (
+        f"{source.annotations} holds no object for the {count} images of {root}, so there is nothing to convert: name "
+        f"their annotations, and their folder by --images{left_out}"
+    )
+
+
+def _name_classes(
+    data: DataSet, categories: Sequence[str] | None, objects: Iterable[tuple[object, list[Labelled]]]
+) -> list[str]:
+    """Names the classes, in the order of their ids.
 
     Raises:
         InputError: a name comes twice.
     """
-    names = list(categories or sorted({str(found.label) for found in objects}))
-    check_distinct(names, "--categories")
-    return dict(zip(names, names, strict=True))
+    names = list(categories or data.classes or sorted({found.label for _, listed in objects for found in listed}))
+    check_distinct(names, "--categories" if categories else data.named_in)
+    return names
 
 
-def check_distinct(names: Iterable[str], path: Path | str) -> None:
-    """Checks that no two classes named in `path` have the same name.
-
-    Raises:
-        InputError: two have.
-    """
-    for name, count in Counter(names).most_common(1):
-        if count > 1:
-            raise InputError(f"{path} can't be converted: {count} classes are called {name!r}; rename all but one")
-
-
-def build_content(
-    source: Source,
-    paths: Sequence[Path],
-    classes: Mapping[int, str] | Mapping[str, str],
-    list_objects: Callable[[Path, tuple[int, int]], Iterable[Labelled]],
+def _build_content(
+    images: Sequence[LabelledImage],
+    objects: Sequence[tuple[tuple[int, int], list[Labelled]]],
+    root: Path,
+    names: Sequence[str],
+    named_in: str,
 ) -> dict:
-    """Builds the content of a file in COCO's format.
-
-    Args:
-        source: the files
-        paths: of all images, sorted
-        classes: names by label, in the order of their ids
-        list_objects: lists the objects of an image, given its path, width and height
-
-    Returns:
-        "images", "annotations", "categories", all ids from 1.
+    """Builds the content of a file in COCO's format of all images.
 
     Raises:
-        InputError: an image that can't be read, an object that can't be meant, or no object at all.
+        InputError: an object of no class, or outside its image.
     """
-    numbers = {label: number for number, label in enumerate(classes, 1)}
-    images, annotations = [], []
-    for path in _select(paths, source):
-        height, width = read_size(path, source.decoding)  # rotated, as in training
-        images.append({"id": len(images) + 1, "file_name": path.name, "width": width, "height": height})
-        for found in list_objects(path, (width, height)):
+    numbers = {name: number for number, name in enumerate(names, 1)}
+    entries, annotations = [], []
+    for number, (image, ((width, height), listed)) in enumerate(zip(images, objects, strict=True), 1):
+        name = image.path.relative_to(root).as_posix()
+        entries.append({"id": number, "file_name": name, "width": width, "height": height})
+        for found in listed:
             if found.label not in numbers:
                 raise InputError(
-                    f"{source.find_labels(path)} has an object '{found.label}', which {source.named_in} doesn't name: "
-                    "add it"
+                    f"{image.label_file} has an object '{found.label}', which {named_in} doesn't name: add it"
                 )
-            ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": numbers[found.label]}
-            annotations.append(ids | _describe_place(found, width, height, source.find_labels(path)))
-    if not annotations:
-        raise InputError(
-            f"{source.labels} holds no object for the {len(images)} images of {source.images}, so there is nothing to "
-            f"convert: name the folder of their {source.ending} files, which are called as the images are"
-        )
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes.values(), 1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def _select(paths: Sequence[Path], source: Source) -> Sequence[Path]:
-    """Selects the images to convert. Two with the same stem would share their labels."""
-    for stem, count in Counter(path.stem for path in paths).most_common(1):
-        if count > 1:
-            twins = " and ".join(path.name for path in paths if path.stem == stem)
-            raise InputError(
-                f"{twins} in {source.images} would share the labels {stem}{source.ending}: rename or remove one"
-            )
-    if not source.chosen:
-        return paths
-    try:
-        wanted = {Path(line.split()[0]).stem for line in source.chosen.read_text().splitlines() if line.strip()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--list {source.chosen} can't be read ({error}): name a text file") from error
-    missing = wanted - {path.stem for path in paths}
-    if missing or not wanted:
-        raise InputError(
-            f"--list {source.chosen} names {min(missing, default='nothing')}, which is not in {source.images}"
-        )
-    return [path for path in paths if path.stem in wanted]
+            ids = {"id": len(annotations) + 1, "image_id": number, "category_id": numbers[found.label]}
+            annotations.append(ids | _describe_place(found, width, height, image.label_file))
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    return {"images": entries, "annotations": annotations, "categories": categories}
 
 
 def _describe_place(found: Labelled, width: int, height: int, label_file: Path) -> dict:
-    """Describes an object's box, area and polygons in an image of this size."""
+    """Describes an object's box, area and outline in an image of this size."""
     box, size = found.box, (width, height)
     if (box < -TOLERANCE * max(size)).any() or (box.reshape(2, 2) > np.multiply(size, 1 + TOLERANCE)).any():
+        where = f" ({found.place})" if found.place else ""
         raise InputError(
             f"{label_file} has an object from x, y = {box[0]:.0f}, {box[1]:.0f} to {box[2]:.0f}, {box[3]:.0f} pixels, "
-            f"outside its image of {width}×{height}: correct the label, or put the right image there"
+            f"outside its image of {width}×{height}{where}: correct the label, or put the right image there"
         )
     x0, y0, x1, y1 = np.clip(box.reshape(2, 2), 0, size).flatten().round(2).tolist()
-    place: dict = {"bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)], "iscrowd": 0}
-    if found.polygons:
+    place: dict = {"bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)], "iscrowd": int(found.crowd)}
+    if found.mask:
+        place["segmentation"] = found.mask
+    elif found.polygons:
         place["segmentation"] = [np.clip(part, 0, size).flatten().round(2).tolist() for part in found.polygons]
     return place | {"area": compute_area(place, height, width)}
+
+
+def _split(content: dict, share: float, seed: int, earlier: Sequence[str], account: Account) -> list[str]:
+    """Chooses a split for each image, whatever it belonged to before."""
+    account.note(
+        "images of the format's own splits were split anew", next(filter(None, earlier), ""), sum(map(bool, earlier))
+    )
+    classes: dict[int, set[int]] = {image["id"]: set() for image in content["images"]}
+    for annotation in content["annotations"]:
+        classes[annotation["image_id"]].add(annotation["category_id"])
+    is_train = split_images(list(classes.values()), share, seed)
+    return [TRAIN if chosen else VAL for chosen in is_train]
+
+
+def _divide(content: dict, splits: Sequence[str]) -> dict[str, dict]:
+    """Divides the content by split; every part has all categories."""
+    names = sorted(dict.fromkeys(splits), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    if len(names) == 1:
+        return {names[0]: content}
+    owner = {image["id"]: split for image, split in zip(content["images"], splits, strict=True)}
+    return {
+        name: {
+            "images": [image for image in content["images"] if owner[image["id"]] == name],
+            "annotations": [entry for entry in content["annotations"] if owner[entry["image_id"]] == name],
+            "categories": content["categories"],
+        }
+        for name in names
+    }

@@ -1,99 +1,119 @@
 """LabelMe's format: a JSON file for each image, which names it and lists shapes in pixels."""
 
-import json
-import logging
-from collections import Counter
+import base64
+import functools
+import io
+import os
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
+from PIL import Image
 
 from ....errors import InputError
-from ...image import DEFAULT, Decoding
-from .conversion import LABELME, Labelled, Source, build_content, check_folders, describe_format, name_classes
+from .account import Account
+from .objects import (
+    DataSet,
+    Labelled,
+    LabelledImage,
+    group,
+    make_box,
+    make_curve,
+    make_mask,
+    make_polygon,
+    outline_ellipse,
+)
+from .reading import locate, read_json, report_file
+from .recognition import describe_file
+from .source import Source, check_folder, list_files
 
-logger = logging.getLogger(__name__)
+FORM = "an annotation file of LabelMe"
+LEAST = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2, "oriented_rectangle": 4}  # points of what is an object
 
-CORNERS = {"polygon": 3, "rectangle": 2}  # at least, of the shapes that are objects
 
+def read_labelme(source: Source, account: Account) -> DataSet:
+    """Reads a data set of LabelMe's: shapes that enclose something, those of one group and label being one object.
 
-def convert_labelme(
-    images: Path,
-    labels: Path,
-    categories: Sequence[str] | None = None,
-    chosen: Path | None = None,
-    *,
-    decoding: Decoding = DEFAULT,
-) -> dict:
-    """Converts a data set of LabelMe's: rectangles and polygons, those of one group and label being one object.
-
-    Other shapes are left out, and logged. The arguments are those of :func:`convert_voc`, `labels` the folder of the
-    .json files, each of which names its image.
+    Args:
+        source: `annotations` is the folder of label files, each of which names its image
+        account: of points and lines, which are left out
 
     Raises:
-        InputError: as :func:`convert_yolo`.
+        InputError: something is missing or can't be read; names it.
     """
-    source = Source(images, labels, ".json", "--categories", chosen, decoding)
-    check_folders(source)
-    objects: dict[Path, list[Labelled]] = {}
-    left_out: Counter[str] = Counter()
-    for path in sorted(labels.glob("*.json")):
-        content = _read_labels(path)
-        image = images / PureWindowsPath(content["imagePath"]).name
-        if image in objects:
-            raise InputError(f"{path} and an earlier file of {labels} both label {image.name}: remove one")
-        objects[image] = _group_shapes([shape for shape in content["shapes"] if shape["shape_type"] in CORNERS])
-        left_out.update(shape["shape_type"] for shape in content["shapes"] if shape["shape_type"] not in CORNERS)
-    if left_out:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
-        logger.warning(f"{labels}: left out {kinds}: only rectangles and polygons are objects")
-    classes = name_classes(categories, chain.from_iterable(objects.values()))
-    return build_content(source, sorted(objects), classes, lambda path, size: objects[path])
+    labels = source.annotations
+    check_folder(labels)
+    folder = source.open_images(account, labels)
+    files = list_files(labels, [".json"])
+    others = [path for path in sorted(labels.iterdir()) if path.suffix.lower() in (".txt", ".xml")]
+    if others and not files:
+        raise InputError(f"{labels} holds no .json files; {others[0].name} is {describe_file(others[0])}")
+    images = []
+    for path in files:
+        try:
+            with report_file(path, FORM):
+                content = _read_labels(path)
+        except InputError:
+            if "LabelMe" not in (kind := describe_file(path)):
+                raise InputError(f"{path} is not {FORM} (it is {kind}): correct or remove it") from None
+            raise
+        name = content["imagePath"]
+        if source.images is None:  # relative to the label file
+            name = os.path.normpath(path.parent.relative_to(labels) / name.replace("\\", "/"))
+        if image := folder.find(name, path):
+            read = functools.partial(_list_objects, content["shapes"], path, account)
+            images.append(LabelledImage(image, path, read, _read_size(content)))
+    return DataSet(images, folder.root, FORM)
 
 
 def _read_labels(path: Path) -> dict:
-    """Reads and checks a file: "imagePath", and "shapes" with "label", "points" and "shape_type" as in all versions."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-        if not isinstance(content["imagePath"], str) or not PureWindowsPath(content["imagePath"]).name:
-            raise ValueError("imagePath names no image")
-        for shape in content["shapes"]:
-            shape.setdefault("shape_type", "polygon")
-            points = np.array(shape["points"], dtype=float)
-            least = CORNERS.get(shape["shape_type"], 0)
-            if not isinstance(shape["label"], str) or (least and (points.ndim, points.shape[-1]) != (2, 2)):
-                raise ValueError("a shape has no label, or points that are not pairs of x and y")
-            if len(points) < least or not np.isfinite(points).all():
-                raise ValueError(f"a {shape['shape_type']} has fewer than {least} points, or some that are not finite")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        known = f"it is {describe_format(path)}" if path.is_file() else str(error)
-        reason = str(error) if LABELME in known else known
-        raise InputError(f"{path} is not an annotation file of LabelMe ({reason}): correct or remove it") from error
+    content = read_json(path)
+    if not isinstance(content["imagePath"], str) or not PureWindowsPath(content["imagePath"]).name:
+        raise ValueError("imagePath names no image")
+    if not isinstance(content["shapes"], list):
+        raise ValueError("its shapes are not a list")
+    content.pop("imageData", None)  # the image itself
     return content
 
 
-def _group_shapes(shapes: Sequence[dict]) -> list[Labelled]:
-    """Makes objects of rectangles and polygons: shapes with the same label and a group number are one."""
-    groups: dict[tuple, list[dict]] = {}
-    for number, shape in enumerate(shapes):
-        group = shape.get("group_id")
-        key = (shape["label"], "alone", number) if group is None else (shape["label"], "group", group)
-        groups.setdefault(key, []).append(shape)
+def _read_size(content: dict) -> tuple[int, int] | None:
+    width, height = content.get("imageWidth"), content.get("imageHeight")
+    return (width, height) if width and height else None
+
+
+def _list_objects(shapes: Sequence[dict], path: Path, account: Account, width: int, height: int) -> list[Labelled]:
     objects = []
-    for (label, *_), group in groups.items():
-        points = [np.array(shape["points"], dtype=float) for shape in group]
-        corners = np.concatenate(points)
-        polygons = [
-            points if shape["shape_type"] == "polygon" else _outline_rectangle(points)
-            for shape, points in zip(group, points, strict=True)
-        ]
-        outlined = any(shape["shape_type"] == "polygon" for shape in group)
-        box = np.concatenate([corners.min(0), corners.max(0)])
-        objects.append(Labelled(label, box, polygons if outlined else []))
-    return objects
+    for number, shape in enumerate(shapes, 1):
+        with locate(place := f"shape {number}"):
+            kind = shape.get("shape_type") or "polygon"
+            if not isinstance(shape["label"], str) or not shape["label"]:
+                raise ValueError("it has no label")
+            if kind not in LEAST:
+                account.leave_out(f"shapes of the kind {kind}, which enclose nothing", path.name)
+                continue
+            points = np.array(shape["points"], float)
+            if points.ndim != 2 or points.shape[1] != 2 or len(points) < LEAST[kind]:
+                raise ValueError(f"a {kind} has fewer than {LEAST[kind]} points, or some that are not pairs of x and y")
+            found = _make_object(kind, shape, points, (width, height), place)
+        if found:
+            objects.append((shape.get("group_id"), found))
+        else:
+            account.leave_out("masks without a pixel", path.name)
+    return group([(None if key is None else (key,), found) for key, found in objects], (width, height))
 
 
-def _outline_rectangle(points: np.ndarray) -> np.ndarray:
-    (x0, y0), (x1, y1) = points.min(0), points.max(0)
-    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+def _make_object(kind: str, shape: dict, points: np.ndarray, size: tuple[int, int], place: str) -> Labelled | None:
+    label = shape["label"]
+    if kind == "rectangle":
+        return make_box(label, [*points.min(0), *points.max(0)], place)
+    if kind == "circle":  # its centre, and a point on it
+        radius = np.hypot(*(points[1] - points[0]))
+        return make_curve(label, outline_ellipse(points[0], [radius, radius]), size, place)
+    if kind == "mask":
+        with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
+            pixels = np.array(image)
+        left, top = np.round(points.min(0)).astype(int).tolist()
+        return make_mask(label, pixels, (left, top), size, place)
+    if kind == "oriented_rectangle":
+        return make_curve(label, points, size, place)
+    return make_polygon(label, points, place)

@@ -1,76 +1,104 @@
 """Pascal VOC's format: an XML file for each image. It counts pixels from 1."""
 
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
-from itertools import chain
+import functools
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from ....errors import InputError
-from ...image import DEFAULT, Decoding
-from .conversion import Labelled, Source, build_content, check_folders, list_images, name_classes
+from .account import Account
+from .objects import DataSet, Labelled, LabelledImage, make_box, make_polygon
+from .reading import locate, read_xml, report_file
+from .recognition import describe_file
+from .source import (
+    CROWD,
+    OBJECT,
+    SKIP,
+    Source,
+    check_folder,
+    check_stems,
+    count_orphans,
+    find_beside,
+    list_files,
+    list_images,
+)
 
-CVAT = "CVAT's own XML: export it from CVAT as COCO 1.0, which needs no conversion, or as Pascal VOC"
+FORM = "an annotation file of Pascal VOC"
+ENDING = ".xml"
+SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
-def convert_voc(
-    images: Path,
-    labels: Path,
-    categories: Sequence[str] | None = None,
-    chosen: Path | None = None,
-    *,
-    decoding: Decoding = DEFAULT,
-) -> dict:
-    """Converts a data set of Pascal VOC's: an object becomes its box and its polygons, if it has any.
+def read_voc(source: Source, account: Account) -> DataSet:
+    """Reads a data set of Pascal VOC's: an object becomes its box and its polygons, if it has any.
 
     Args:
-        images: folder of the images
-        labels: folder of the .xml files
-        categories: names in the order of their ids; None: those that occur, in alphabetical order
-        chosen: as for :func:`convert_yolo`
-        decoding: as for :func:`convert_yolo`
-
-    Returns:
-        As :func:`convert_yolo`.
+        source: `annotations` is the folder of label files, or that in which the folders Annotations and JPEGImages lie
+        account: of difficult objects, parts of objects, and label files without an image
 
     Raises:
-        InputError: as :func:`convert_yolo`.
+        InputError: something is missing or can't be read; names it.
     """
-    source = Source(images, labels, ".xml", "--categories", chosen, decoding)
-    check_folders(source)
-    files = {path: _read_labels(path) for path in sorted(labels.glob("*.xml"))}
-    paths = list_images(source)
-    objects = {path: files.get(source.find_labels(path), []) for path in paths}
-    classes = name_classes(categories, chain.from_iterable(objects.values()))
-    return build_content(source, paths, classes, lambda path, size: objects[path])
+    labels = source.annotations
+    check_folder(labels)
+    labels = labels / "Annotations" if (labels / "Annotations").is_dir() else labels
+    beside = labels.parent / "JPEGImages"
+    root = source.images or (beside if labels.name == "Annotations" and beside.is_dir() else labels)
+    check_folder(root)
+    files = list_files(labels, [ENDING])
+    others = [path for path in sorted(labels.iterdir()) if path.suffix.lower() in (".txt", ".json")]
+    if others and not files:
+        raise InputError(f"{labels} holds no {ENDING} files; {others[0].name} is {describe_file(others[0])}")
+    paths = list_images(root)
+    check_stems(paths, root, ENDING)
+    images = [_describe_image(path, find_beside(path, root, labels, ENDING), source, account) for path in paths]
+    count_orphans(files, images, account)
+    return DataSet(images, root, FORM)
 
 
-def _read_labels(path: Path) -> list[Labelled]:
-    try:
-        root = ElementTree.parse(path).getroot()
-        if root.tag == "annotations" and root.find("image") is not None:
-            raise InputError(f"{path} is {CVAT}")
+def _describe_image(path: Path, labels: Path, source: Source, account: Account) -> LabelledImage:
+    if not labels.exists():
+        return LabelledImage(path, labels, lambda width, height: [])
+    with report_file(labels, FORM):
+        root = read_xml(labels)
         if root.tag != "annotation":
-            raise ValueError(f"its root is {root.tag}, not annotation")
-        return [_parse_object(element) for element in root.iterfind("object")]
-    except InputError:
-        raise
-    except (ValueError, OSError, ElementTree.ParseError) as error:
-        raise InputError(f"{path} is not an annotation file of Pascal VOC ({error}): correct it") from error
+            raise ValueError(f"its root is {root.tag}, not annotation, so that it is {describe_file(labels)}")
+    return LabelledImage(path, labels, functools.partial(_list_objects, root, labels, source.difficult, account))
 
 
-def _parse_object(element: ElementTree.Element) -> Labelled:
+def _list_objects(
+    root: Element, labels: Path, difficult: str, account: Account, width: int, height: int
+) -> list[Labelled]:
+    stated = tuple(int(root.findtext(f"size/{side}") or 0) for side in ("width", "height"))
+    if all(stated) and stated != (width, height):
+        account.note("label files state another size than their image has, which many do wrongly", labels.name)
+    objects = []
+    for number, element in enumerate(root.iterfind("object"), 1):
+        with locate(place := f"object {number}"):
+            found = _parse_object(element, place)
+        account.leave_out("parts of objects", labels.name, len(element.findall("part")))
+        if (element.findtext("difficult") or "0").strip() in ("1", "true", "True"):
+            if difficult == SKIP:
+                account.leave_out("difficult objects (--difficult)", labels.name)
+                continue
+            if difficult != OBJECT:
+                account.note(
+                    "difficult objects became crowds, which don't count in evaluation (--difficult)", labels.name
+                )
+            found = found._replace(crowd=difficult == CROWD)
+        objects.append(found)
+    return objects
+
+
+def _parse_object(element: Element, place: str) -> Labelled:
     name = element.findtext("name")
     if not name:
-        raise ValueError("an object has no name")
-    sides = [
-        element.findtext(f"bndbox/{side}", f"an object has no {side}") for side in ["xmin", "ymin", "xmax", "ymax"]
-    ]
-    box = np.sort(np.reshape([float(side) for side in sides], (2, 2)), axis=0) - [[1, 1], [0, 0]]  # the last included
+        raise ValueError("it has no name")
+    sides = [element.findtext(f"bndbox/{side}", f"it has no {side}") for side in SIDES]
+    x0, y0, x1, y1 = make_box(name, [float(side) for side in sides]).box
+    found = make_box(name, [x0 - 1, y0 - 1, x1, y1], place)  # the last pixel is included
     polygons = [[float(number.text or "") for number in polygon] for polygon in element.iterfind("polygon")]
     if any(len(polygon) % 2 for polygon in polygons):
         raise ValueError("a polygon has an odd number of coordinates, but x and y come in pairs")
-    if not np.isfinite([*box.flat, *chain(*polygons)]).all():
-        raise ValueError("a coordinate is not finite")
-    return Labelled(name, box.flatten(), [np.reshape(polygon, (-1, 2)) - 1 for polygon in polygons])
+    outlines = [make_polygon(name, np.reshape(polygon, (-1, 2)) - 1).polygons[0] for polygon in polygons]
+    return found._replace(polygons=outlines)
