@@ -22,6 +22,7 @@ from ..classification.labelled_images import list_labelled_images
 from ..detection.annotation_file import read_content
 from ..detection.catalog import check_data_sets_exist
 from ..pretraining.folders import register_image_folders
+from ..shards.images import register_shards
 from .findings import Example
 from .outlines import Polygons, gather_polygons
 from .sifting import sift_content
@@ -102,8 +103,9 @@ def load_splits(cfg: CfgNode) -> list[Split]:
     """
     if is_segmentor(cfg):
         raise InputError("data with masks are checked by convmae-det train itself, before anything is trained")
-    if is_autoencoder(cfg) and cfg.DATASETS.IMAGE_FOLDERS:
+    if is_autoencoder(cfg):
         register_image_folders(cfg.DATASETS.IMAGE_FOLDERS)
+        register_shards(cfg.DATASETS.SHARDS, cfg.DATASETS.SHARD_CACHE)
     names = [(name, TRAIN) for name in cfg.DATASETS.TRAIN]
     names += [] if is_autoencoder(cfg) else [(name, TEST) for name in cfg.DATASETS.TEST]
     load = _load_labelled if is_classifier(cfg) else _load_images if is_autoencoder(cfg) else _load_detection
