@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+from collections.abc import Iterable
 from typing import BinaryIO, NamedTuple
 
 from ...errors import InputError
@@ -119,6 +120,16 @@ def open_content(name: str | os.PathLike) -> str | os.PathLike | BinaryIO:
         ShardError: see `Member.read`.
     """
     return io.BytesIO(name.read()) if isinstance(name, Member) else name
+
+
+def announce_contents(items: Iterable) -> None:
+    """Has the system begin to read all that items, in Detectron2's format, have in shards.
+
+    A disk or a network then works on many at once, while the first are decoded.
+    """
+    for item in items:
+        if isinstance(item, dict) and isinstance(name := item.get("file_name"), Member):
+            name.announce()
 
 
 def measure_content(name: str | os.PathLike) -> int:
