@@ -33,12 +33,13 @@ VIDEO = "a video: extract its frames, ffmpeg -i VIDEO frames/%06d.png; predictio
 PHOTO = "a photograph of a kind that Pillow doesn't read: convert it to .jpg or .png"
 RAW = "a raw photograph, not developed: convert it to .jpg or .tif"
 ARCHIVE = "an archive: unpack it, and name the folder"
+SHARD = "an archive: unpack it, and name the folder; in pretraining, DATASETS.SHARDS may name it as it is"
 NOT_READ = (
     dict.fromkeys((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"), VIDEO)
     | dict.fromkeys((".heic", ".heif", ".jxl", ".svg"), PHOTO)
     | dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".raw", ".rw2"), RAW)
-    | dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), ARCHIVE)
-    | {".dcm": "a medical image in DICOM's format: convert it to .tif or .png"}
+    | dict.fromkeys((".zip", ".gz", ".tgz", ".7z", ".rar"), ARCHIVE)
+    | {".tar": SHARD, ".dcm": "a medical image in DICOM's format: convert it to .tif or .png"}
 )
 
 

@@ -30,6 +30,10 @@ THREADS = 8  # that wait for a store
 MARKS = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
+class _Stopped(InputError):
+    """Another shard can't be copied, or the user has interrupted the program."""
+
+
 class Copy:
     """The copy of a remote shard on this machine."""
 
@@ -68,25 +72,37 @@ class Copy:
     def fetch(self, progress: tqdm, stop: threading.Event) -> None:
         """Copies the shard, unless another process does so meanwhile.
 
+        Args:
+            progress: gets the number of bytes
+            stop: ends it early; is set if it fails, for other threads
+
         Raises:
             InputError: the store fails, or the disk is full.
         """
-        _create_folder(self.folder)
-        with _lock(self.folder / "lock"):
-            if self.is_current():
-                progress.update(self.size or 0)
-                return
-            remove_temporary_files(self.folder, [self.path.name])
-            ask(self.name, lambda: self._copy(progress, stop))
-            write_json(self.record, self._describe(os.stat(self.path)))
+        try:
+            _create_folder(self.folder)
+            with _lock(self.folder / "lock"):
+                if self.is_current():
+                    progress.update(self.size or 0)
+                    return
+                remove_temporary_files(self.folder, [self.path.name])
+                ask(self.name, lambda: self._copy(progress, stop))
+                write_json(self.record, self._describe(os.stat(self.path)))
+        except _Stopped:
+            return
+        except InputError:
+            stop.set()
+            raise
 
     def _copy(self, progress: tqdm, stop: threading.Event) -> None:
         done = 0
+        if stop.is_set():
+            raise _Stopped
         try:
             with atomic_write(self.path) as file:
                 for piece in read_pieces(self.address):
                     if stop.is_set():
-                        raise InputError("Copying was interrupted: start again")
+                        raise _Stopped
                     file.write(piece)
                     done += len(piece)
                     progress.update(len(piece))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from ...config.checks.data import BANDS
+from ...config.checks.data import BANDS, MAX_WHITE
 from ...errors import InputError
 from ..image import Decoding, is_array_file, open_image, read_crop, read_image, report_errors
 from ..pixels import has_wide_colour
@@ -37,7 +37,7 @@ def read_picture(index: int, path: str, key: str, short_side: int, max_pixels: i
         short_side: pixels that the shorter side of a larger image is reduced to; 0: it stays as it is
         max_pixels: height · width of the largest image
     """
-    decoding = Decoding(max_pixels=max_pixels)
+    decoding = Decoding(white_level=MAX_WHITE, max_pixels=max_pixels)  # which takes integers of any range
     try:
         suffix, content = _shrink(path, short_side, decoding) if short_side else ("", b"")
         if not content:

@@ -52,10 +52,8 @@ def ask(name: str, action: Callable[[], Result]) -> Result:
             cause = error.__cause__ if isinstance(error, StoreError) and error.__cause__ else error
             problem = _describe_final(cause)
             if wait is None:
-                problem = (
-                    f"can't be read ({shorten_error(error)}), tried {len(WAITS) + 1} times: see whether its store "
-                )
-                problem += "answers, and start again; what has been copied is kept"
+                problem = f"can't be read ({shorten_error(error)}), tried {len(WAITS) + 1} times: see whether its "
+                problem += "store answers, and start again; what has been copied is kept"
             if problem:
                 raise InputError(f"{name}, of DATASETS.SHARDS, {problem}.") from error
             logger.warning("%s can't be read (%s): trying again in %d s", name, shorten_error(error), wait)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import logging
 import os
@@ -78,9 +79,8 @@ def write_shards(folder: str, output: str, packing: Packing) -> Account:
         raise InputError(f"{folder} {problem}.")
     root = os.path.realpath(folder)
     files = list_images(root)
-    account = _open_account(
-        Path(output), {"images": len(files), "names": _hash_names(files, root), **packing._asdict()}
-    )
+    source = {"images": len(files), "names": _hash_names(files, root), **packing._asdict()}
+    account = _open_account(Path(output), source)
     keys = list(_name_keys(root, (file["file_name"] for file in files)))
 
     def read(index: int) -> Picture:
@@ -94,9 +94,8 @@ def write_shards(folder: str, output: str, packing: Packing) -> Account:
         while (first := next(readable, None)) is not None:
             _write_next_shard(Path(output), first, readable, packing, account)
     if not account.images:
-        raise InputError(
-            f"None of the {len(files):,} images in {folder} can be read; the first: {account.left_out[0][1]}"
-        )
+        first_error = account.left_out[0][1]
+        raise InputError(f"None of the {len(files):,} images in {folder} can be read; the first: {first_error}")
     write_json(Path(output) / ACCOUNT, asdict(account), indent=1)
     return account
 
@@ -118,10 +117,10 @@ def _open_account(output: Path, source: dict[str, Any]) -> Account:
             raise InputError(f"{output} holds shards of other images, or written with other options: name a new folder")
         remove_temporary_files(output, ["*.tar", ACCOUNT])
         return account
-    if problem := output.exists() and (describe_missing_folder(output) or any(output.iterdir())):
-        raise InputError(
-            f"{output} {problem if isinstance(problem, str) else 'holds files already: name a new folder'}"
-        )
+    if output.exists() and (problem := describe_missing_folder(output)):
+        raise InputError(f"{output} {problem}.")
+    if output.exists() and any(output.iterdir()):
+        raise InputError(f"{output} holds files already: name a new folder")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -182,18 +181,16 @@ def _write_next_shard(
     if path.exists():
         raise InputError(f"{path} is there already, but not in {ACCOUNT}: move it away")
     count = 0
+    names = {"format": tarfile.GNU_FORMAT, "encoding": "utf-8", "errors": "surrogateescape"}
     with atomic_write(path) as file:
-        with tarfile.open(
-            fileobj=file, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape"
-        ) as tar:
-            picture: Picture | None = first
-            while picture is not None:
+        with tarfile.open(fileobj=file, mode="w", **names) as tar:
+            for picture in itertools.chain([first], pictures):
                 entry = tarfile.TarInfo(picture.name)  # whose time and owner are zero
                 entry.size = len(picture.content)
                 tar.addfile(entry, io.BytesIO(picture.content))
                 count += 1
-                full = tar.offset >= packing.shard_bytes or count == packing.shard_images
-                picture = None if full else next(pictures, None)
+                if tar.offset >= packing.shard_bytes or count == packing.shard_images:
+                    break
         account.size += file.tell()
     account.shards.append(path.name)
     account.images += count
