@@ -52,7 +52,7 @@ def scale_to_8_bits(pixels: np.ndarray, white_level: int = 0, name: str | os.Pat
     elif not white_level and high < FULL_RANGE // 2:
         advice = "set INPUT.WHITE_LEVEL to the level of training"
         _warn_once("dark", f"{name} reaches {high} alone, but in images of 16 bits 65535 is white: {advice}")
-    return (np.minimum(pixels, white).astype(np.uint32) * 256 // (white + 1)).astype(np.uint8)
+    return (np.minimum(pixels.astype(np.uint32), white) * 256 // (white + 1)).astype(np.uint8)
 
 
 def _warn_once(kind: str, sentence: str) -> None:

@@ -1,7 +1,6 @@
 """What the words of DATASETS.SHARDS stand for."""
 
 import os
-import subprocess
 
 import pytest
 
@@ -11,23 +10,21 @@ from convmae_det.errors import InputError
 
 
 @pytest.mark.parametrize(
-    "pattern",
+    "pattern, expanded",
     [
-        "a.tar",
-        "{000..003}.tar",
-        "{8..11}",
-        "{08..11}",
-        "{3..1}",
-        "{a,b}/{0..1}.tar",
-        "x{a,}",
-        "{a}{,b}",
-        "{1..a}",
-        "{}",
+        ("a.tar", "a.tar"),
+        ("{000..003}.tar", "000.tar 001.tar 002.tar 003.tar"),
+        ("{8..11}", "8 9 10 11"),
+        ("{08..11}", "08 09 10 11"),
+        ("{8..011}", "008 009 010 011"),
+        ("{3..1}", "3 2 1"),
+        ("{a,b}/{0..1}.tar", "a/0.tar a/1.tar b/0.tar b/1.tar"),
+        ("x{a,}", "xa x"),
+        ("{a}{,b}{1..a}{}", "{a}{1..a}{} {a}b{1..a}{}"),
     ],
 )
-def test_braces_are_those_of_a_shell(pattern):
-    shell = subprocess.run(["bash", "-c", f"printf '%s\\n' {pattern}"], capture_output=True, text=True, check=True)
-    assert expand_braces(pattern) == shell.stdout.splitlines()
+def test_braces_are_those_of_a_shell(pattern, expanded):
+    assert expand_braces(pattern) == expanded.split()
 
 
 def test_too_many_numbers():
