@@ -105,8 +105,8 @@ def load_splits(cfg: CfgNode) -> list[Split]:
     if is_segmentor(cfg):
         raise InputError("data with masks are checked by convmae-det train itself, before anything is trained")
     if is_autoencoder(cfg):
-        register_image_folders(cfg.DATASETS.IMAGE_FOLDERS)
-        register_shards(cfg.DATASETS.SHARDS, cfg.DATASETS.SHARD_CACHE)
+        register_image_folders(cfg.DATASETS.IMAGE_FOLDERS or ())
+        register_shards(cfg.DATASETS.SHARDS or (), cfg.DATASETS.SHARD_CACHE)
     names = [(name, TRAIN) for name in cfg.DATASETS.TRAIN]
     names += [] if is_autoencoder(cfg) else [(name, TEST) for name in cfg.DATASETS.TEST]
     load = _load_labelled if is_classifier(cfg) else _load_images if is_autoencoder(cfg) else _load_detection

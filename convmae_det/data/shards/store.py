@@ -25,9 +25,9 @@ def is_remote(address: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address) is not None
 
 
-def hide_secrets(address: str) -> str:
-    """Leaves out what may be secret in an address: signatures behind a question mark, and passwords."""
-    return re.sub(r"(?<=://)[^/@]*@", "", address.partition("?")[0]) if is_remote(address) else address
+def hide_secrets(text: str) -> str:
+    """Leaves out what may be secret in addresses of stores: signatures behind a question mark, and passwords."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", re.sub(r"(://[^\s?]*)\?[^\s'\"]*", r"\1", text))
 
 
 def open_store(address: str) -> tuple[Any, str]:
@@ -49,29 +49,44 @@ def ask(name: str, action: Callable[[], Result]) -> Result:
         except InputError:
             raise
         except Exception as error:  # each store has errors of its own
-            cause = error.__cause__ if isinstance(error, StoreError) and error.__cause__ else error
-            problem = _describe_final(cause)
-            if wait is None:
-                problem = f"can't be read ({shorten_error(error)}), tried {len(WAITS) + 1} times: see whether its "
-                problem += "store answers, and start again; what has been copied is kept"
+            cause = _find_cause(error)
+            problem, reason = _describe_final(cause), _shorten(cause)
+            if wait is None and not problem:
+                problem = f"can't be read ({reason}), tried {len(WAITS) + 1} times: see whether its store answers, and "
+                problem += "start again; what has been copied is kept"
             if problem:
                 raise InputError(f"{name}, of DATASETS.SHARDS, {problem}.") from error
-            logger.warning("%s can't be read (%s): trying again in %d s", name, shorten_error(error), wait)
+            logger.warning("%s can't be read (%s): trying again in %d s", name, reason, wait)
             time.sleep(wait or 0)
     raise AssertionError  # unreachable
 
 
+def _find_cause(error: BaseException) -> BaseException:
+    """Finds what a store's error is about: fsspec says of web servers that don't answer that a file isn't found."""
+    cause = error.__cause__
+    if cause is None:
+        return error
+    failed = isinstance(cause, (OSError, TimeoutError)) or type(cause).__module__.startswith("aiohttp")
+    wrapped = isinstance(error, StoreError) or (isinstance(error, FileNotFoundError) and failed)
+    return _find_cause(cause) if wrapped else error
+
+
 def _describe_final(error: BaseException) -> str:
     """Describes an error that time doesn't mend; empty for others."""
-    if isinstance(error, FileNotFoundError):
+    status = getattr(error, "status", None)  # of a web server
+    if isinstance(error, FileNotFoundError) or status in (404, 410):
         return "doesn't exist: correct the address"
-    if isinstance(error, PermissionError):
-        return f"can't be read ({shorten_error(error)}): correct the address, or see to the right to read it"
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return f"can't be read ({_shorten(error)}): correct the address, or see to the right to read it"
     if isinstance(error, ImportError):
-        return f"needs a library ({shorten_error(error)}): pip install 'convmae_det[shards]'"
+        return f"needs a library ({_shorten(error)}): pip install 'convmae_det[shards]'"
     if isinstance(error, ValueError) and str(error).startswith("Protocol not known"):
         return f"is in no store that fsspec knows ({error}): correct the address"
     return ""
+
+
+def _shorten(error: BaseException) -> str:
+    return shorten_error(hide_secrets(str(error)) or type(error).__name__)
 
 
 def read_pieces(address: str) -> Iterator[bytes]:
@@ -82,4 +97,4 @@ def read_pieces(address: str) -> Iterator[bytes]:
             while piece := remote.read(PIECE):
                 yield piece
     except Exception as error:
-        raise StoreError(shorten_error(error)) from error
+        raise StoreError(str(error)) from error

@@ -59,6 +59,14 @@ def test_a_store_that_fails_and_comes_back(store, caplog):
     assert store.waits == [1, 2] and "0.tar can't be read (reset by peer): trying again in 1 s" in caplog.text
 
 
+def test_a_web_server_that_does_not_answer(store, caplog):
+    """Of which fsspec says that the file isn't there."""
+    error = FileNotFoundError("https://host/0.tar")
+    error.__cause__ = ConnectionError("refused")
+    store.failures.append(error)
+    assert locate() == WHOLE and "0.tar can't be read (refused): trying again in 1 s" in caplog.text
+
+
 def test_a_store_that_stays_away(store, cache):
     store.failures.extend([ConnectionError("reset by peer")] * 99)
     with pytest.raises(

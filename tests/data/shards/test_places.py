@@ -75,4 +75,5 @@ def test_words_that_stand_for_no_shards(shards, patterns, message):
 def test_secrets_are_not_shown():
     assert hide_secrets("https://me:secret@host/a.tar?signature=1") == "https://host/a.tar"
     assert hide_secrets("s3://bucket/a@b.tar") == "s3://bucket/a@b.tar" and hide_secrets("a?.tar") == "a?.tar"
+    assert hide_secrets("403, url='https://host/a?signature=1' (b?)") == "403, url='https://host/a' (b?)"
     assert is_remote("s3://bucket/a.tar") and not is_remote("data/s3:/a.tar") and not is_remote("/a://b")
