@@ -8,6 +8,7 @@
     python benchmarks/benchmark.py attention [--size 1024]
     python benchmarks/benchmark.py forms [--sides 8 14 20 24 32 48 64 96] [--operations linear attention]
     python benchmarks/benchmark.py data [--images FOLDER]
+    python benchmarks/benchmark.py shards [--images FOLDER]
     python benchmarks/benchmark.py evaluate
 
 `pretrain`: a training step (forward, loss, backward, AdamW) of the masked autoencoder. `detect`: forward passes and
@@ -16,7 +17,7 @@ dense channels-first maps, 1×1 convolutions, materialised attention with a bias
 predicted. `count`: operations and memory traffic of both forms, not timed. `kernels`: what a GPU launches, moves and
 keeps in a pretraining step, counted without one. `attention`: the forms that global attention with a shared bias can
 take. `forms`: those of each operation among which convmae_det/ops/choice.py chooses, on the CPU. `data`: reading images
-for training. `evaluate`: COCO's metrics.
+for training. `shards`: the same from files and from tar files that lie on a disk. `evaluate`: COCO's metrics.
 
 With `--arch base`, the published networks of other methods take part, as peers: in `pretrain` the masked autoencoders
 of ViT-B (MAE) and Hiera-B, in `detect`, for the backbone, ViTDet's ViT-B (Detectron2), Swin-B, Hiera-B and ConvNeXt-B
@@ -46,7 +47,7 @@ if __name__ == "__main__":
 
 import torch
 
-from benchmarks import attention, count, data, evaluate, forms, kernels, peers, steps
+from benchmarks import attention, count, data, evaluate, forms, kernels, peers, shards, steps
 from convmae_det.errors import InputError
 from convmae_det.files import write_json
 from convmae_det.precision import DTYPES, choose_precision, format_dtype, log_precision
@@ -114,6 +115,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         ("attention", attention, [common, network]),
         ("forms", forms, [common]),
         ("data", data, [common]),
+        ("shards", shards, [common]),
         ("evaluate", evaluate, [common]),
     ):
         task = tasks.add_parser(name, parents=parents)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: under a temporary name, then renamed. And folders that are not there."""
+"""Files written whole or not at all: under a temporary name, then renamed. And folders, missing ones or the cache."""
 
 import contextlib
 import json
@@ -37,6 +37,18 @@ def describe_missing_folder(path: str | Path) -> str:
     if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
         return "is an archive, not a folder: unpack it, and name the folder that it was unpacked into"
     return "is a file, not a folder: name the folder that holds it"
+
+
+def find_cache_folder() -> Path:
+    """Finds the folder for what can be made again; it need not exist.
+
+    Raises:
+        InputError: there is no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "convmae_det"
+    except RuntimeError as error:
+        raise InputError("There is no home folder to keep lists of images in: set HOME or XDG_CACHE_HOME.") from error
 
 
 @contextlib.contextmanager

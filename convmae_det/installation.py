@@ -30,6 +30,7 @@ DETECTRON2 = ("detectron2", "sal-detectron2")  # what distributions of it are ca
 EXTRAS = {
     "onnx": "`convmae-det export --format onnx`",
     "bands": "compressed TIFF of many bands",
+    "shards": "pretraining from tar shards on S3, Google Cloud Storage and web servers",
     "app": "`convmae-det serve`",
     "wandb": "curves on Weights & Biases",
     "mlflow": "curves in MLflow",

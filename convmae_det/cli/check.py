@@ -5,12 +5,13 @@ Examples:
     convmae-det check train.json photos/ --test val.json photos_val/ --html check.html
     convmae-det check coco_2017_train --test coco_2017_val INPUT.LSJ.IMAGE_SIZE 512
     convmae-det check photos/
+    convmae-det check 'shards/{000000..000009}.tar'
     convmae-det check flowers/train --classes --test flowers/test --json check.json --strict
 
 The data are those of DATASETS in a configuration; or, named here, an annotation file in COCO's format with its folder
-of images, a registered data set, or a folder of images without annotations; with --classes a folder of classes, or a
-CSV file. Every image is read. Exit status: 0 if there is no error; 1 if there is one, with --strict also if there is a
-warning, or if the data can't be read.
+of images, a registered data set, or a folder or tar shards of images without annotations; with --classes a folder of
+classes, or a CSV file. Every image is read. Exit status: 0 if there is no error; 1 if there is one, with --strict also
+if there is a warning, or if the data can't be read.
 """
 
 import argparse
@@ -68,7 +69,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "dataset",
         metavar="DATASET",
         nargs="*",
-        help="ANNOTATIONS.json IMAGES, or NAME, or FOLDER; then KEY VALUE pairs",
+        help="ANNOTATIONS.json IMAGES, or NAME, FOLDER or SHARDS.tar; then KEY VALUE pairs",
     )
     add("--test", metavar="DATASET", nargs="+", help="of the same kind: what will be tested on")
     add(

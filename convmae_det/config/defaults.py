@@ -140,6 +140,9 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.CROWD_AS_OBJECTS = False  # take annotations with "iscrowd": 1 as objects, as CVAT's brush writes them
     cfg.DATASETS.TRAIN_SHARE = 1.0  # the part of TRAIN that training sees, chosen by SEED; an epoch is that many images
     cfg.DATASETS.IMAGE_FOLDERS = []  # [[name, folder], ...]: images without labels, flat or nested, for TRAIN to name
+    cfg.DATASETS.SHARDS = []  # [[name, path/{000..099}.tar], ...]: tar files of such images, here or in a store (s3://,
+    # gs://, https://), for TRAIN to name; several paths are a list
+    cfg.DATASETS.SHARD_CACHE = ""  # folder for copies of shards that lie in a store; empty: one in the user's cache
     cfg.DATASETS.CLASS_FOLDERS = []  # [[name, folder of classes or CSV file], ...]: images with a class each, for TRAIN
     # and TEST of a classifier to name; its DATASETS.CATEGORIES are [[0, name], [1, name], ...]
     cfg.DATASETS.SEMANTIC = []  # [[name, image folder, mask folder, classes], ...]: images and masks with the number of

@@ -64,7 +64,11 @@ OF_EVALUATIONS = tuple(f"TEST.{name}" for name in ("BEST_METRIC", "EVAL_", "EXPE
 
 # How keys begin that do something only where another key has one of some values.
 PARTS: tuple[tuple[tuple[str, ...], str, tuple[Any, ...]], ...] = (
-    (("MODEL.MAE.", "INPUT.PRETRAIN_CROP_SCALE", "TEST.PROBE"), "MODEL.META_ARCHITECTURE", (AUTOENCODER,)),
+    (
+        ("MODEL.MAE.", "INPUT.PRETRAIN_CROP_SCALE", "TEST.PROBE", "DATASETS.SHARD"),
+        "MODEL.META_ARCHITECTURE",
+        (AUTOENCODER,),
+    ),
     (("MODEL.CLASSIFIER.", "INPUT.CLASSIFICATION."), "MODEL.META_ARCHITECTURE", (CLASSIFIER,)),
     (("VIS_PERIOD",), "MODEL.META_ARCHITECTURE", (*DETECTORS, AUTOENCODER)),
     (OF_EVALUATIONS, "MODEL.META_ARCHITECTURE", (*DETECTORS, CLASSIFIER, SEGMENTOR)),

@@ -1,4 +1,7 @@
-"""Reads image files of any format that Pillow decodes, or parts of them, and files of bands, as uint8 arrays."""
+"""Reads image files of any format that Pillow decodes, or parts of them, and files of bands, as uint8 arrays.
+
+Whatever is called a path may also be a file in a tar file, a `Member`.
+"""
 
 import contextlib
 import os
@@ -15,6 +18,7 @@ from yacs.config import CfgNode
 from ..config.checks.data import BANDS, CHANNELS, MAX_PIXELS, check_format
 from ..errors import InputError
 from .pixels import check_size, has_wide_colour, read_bands, read_wide_colour, scale_to_8_bits, turn
+from .shards.members import Member, measure_content, open_content
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 TURNED_BACK = {6: 8, 8: 6}  # the orientations that undo these; the others undo themselves
@@ -29,13 +33,19 @@ VIDEO = "a video: extract its frames, ffmpeg -i VIDEO frames/%06d.png; predictio
 PHOTO = "a photograph of a kind that Pillow doesn't read: convert it to .jpg or .png"
 RAW = "a raw photograph, not developed: convert it to .jpg or .tif"
 ARCHIVE = "an archive: unpack it, and name the folder"
+SHARD = "an archive: unpack it, and name the folder; in pretraining, DATASETS.SHARDS may name it as it is"
 NOT_READ = (
     dict.fromkeys((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"), VIDEO)
     | dict.fromkeys((".heic", ".heif", ".jxl", ".svg"), PHOTO)
     | dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".raw", ".rw2"), RAW)
-    | dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), ARCHIVE)
-    | {".dcm": "a medical image in DICOM's format: convert it to .tif or .png"}
+    | dict.fromkeys((".zip", ".gz", ".tgz", ".7z", ".rar"), ARCHIVE)
+    | {".tar": SHARD, ".dcm": "a medical image in DICOM's format: convert it to .tif or .png"}
 )
+
+
+def list_suffixes(arrays: bool = False) -> tuple[str, ...]:
+    """Lists how names of images end, in lower case; with `arrays`, also those of arrays."""
+    return (*SUFFIXES, ARRAY) if arrays else SUFFIXES
 
 
 class Decoding(NamedTuple):
@@ -259,7 +269,9 @@ def _read_wide_colour(path: str | os.PathLike, image: ImageFile, decoding: Decod
 
 
 def _check_is_file(path: str | os.PathLike) -> None:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait without end
+    if not isinstance(path, Member) and not stat.S_ISREG(
+        os.stat(path).st_mode
+    ):  # to open a pipe would wait without end
         raise ValueError("it is no file")
 
 
@@ -270,7 +282,7 @@ def open_image(path: str | os.PathLike, decoding: Decoding, page: int = 0) -> Im
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, decoding.max_pixels)
     if NOT_READ.get(os.path.splitext(path)[1].lower()) == RAW:
         raise ValueError("Pillow would read its thumbnail")
-    image = Image.open(path)
+    image = Image.open(open_content(path))
     if image.width * image.height > decoding.max_pixels:
         check_size(path, *image.size, decoding.max_pixels)  # raises
     if page:
@@ -375,10 +387,10 @@ def _describe_error(path: str | os.PathLike, error: Exception) -> str:
             f"{path} is too large ({str(error).partition(',')[0]}): set INPUT.MAX_PIXELS to at least its number of "
             "pixels if you trust the file and have the memory, or cut it."
         )
-    if kind and os.path.isfile(path) and os.path.getsize(path):
+    if kind and measure_content(path):
         return f"{path} can't be read as an image: it is {kind}."
     if isinstance(error, UnidentifiedImageError):
-        reason = "it is no image of a kind that Pillow knows" if os.path.getsize(path) else "it is empty"
+        reason = "it is no image of a kind that Pillow knows" if measure_content(path) else "it is empty"
     else:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return f"{path} can't be read as an image ({reason}): repair or replace the file, or take it out of the data set."

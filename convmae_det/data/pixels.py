@@ -12,6 +12,7 @@ import numpy as np
 from PIL.ImageFile import ImageFile
 
 from ..errors import InputError
+from .shards.members import Member, open_content
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def scale_to_8_bits(pixels: np.ndarray, white_level: int = 0, name: str | os.Pat
     elif not white_level and high < FULL_RANGE // 2:
         advice = "set INPUT.WHITE_LEVEL to the level of training"
         _warn_once("dark", f"{name} reaches {high} alone, but in images of 16 bits 65535 is white: {advice}")
-    return (np.minimum(pixels, white).astype(np.uint32) * 256 // (white + 1)).astype(np.uint8)
+    return (np.minimum(pixels.astype(np.uint32), white) * 256 // (white + 1)).astype(np.uint8)
 
 
 def _warn_once(kind: str, sentence: str) -> None:
@@ -74,7 +75,7 @@ def read_wide_colour(path: str | os.PathLike, page: int = 0) -> np.ndarray:
     Raises:
         ValueError: it can't be read.
     """
-    content = np.fromfile(path, dtype=np.uint8)
+    content = np.frombuffer(path.read(), np.uint8) if isinstance(path, Member) else np.fromfile(path, dtype=np.uint8)
     if page:
         pixels = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED)[1][page]
     else:
@@ -117,7 +118,7 @@ def read_bands(path: str | os.PathLike, bands: int, ignore_exif: bool, max_pixel
 def read_array_type(path: str | os.PathLike) -> np.dtype:
     """Reads the type of the values that :func:`read_bands` returns."""
     if os.fspath(path).lower().endswith(".npy"):
-        return np.load(path, allow_pickle=False, mmap_mode="r").dtype
+        return _load_array(path).dtype
     with _open_tiff(path) as file:
         return file.series[0].dtype
 
@@ -127,11 +128,16 @@ def _open_tiff(path: str | os.PathLike) -> Any:
         from tifffile import TiffFile
     except ImportError as error:
         raise InputError(f"{path} needs the library tifffile: pip install tifffile") from error
-    return TiffFile(path)
+    return TiffFile(open_content(path))
+
+
+def _load_array(path: str | os.PathLike) -> np.ndarray:
+    content = open_content(path)
+    return np.load(content, allow_pickle=False, mmap_mode="r" if content is path else None)
 
 
 def _read_npy(path: str | os.PathLike, bands: int, max_pixels: int) -> np.ndarray:
-    pixels = np.load(path, allow_pickle=False, mmap_mode="r")
+    pixels = _load_array(path)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3:

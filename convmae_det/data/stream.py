@@ -37,6 +37,7 @@ from ..config.checks.rules import check_at_least
 from ..config.checks.training import check_batch
 from ..config.keys import AUTO
 from ..errors import InputError
+from .shards.members import announce_contents
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container or job on Linux: "200000 100000", or "max 100000"
 
@@ -121,16 +122,19 @@ class SampleStream(Dataset):
 
         Saving the generators' states takes longer than seeding them, and once for a batch is enough.
         """
+        items = [self._find_item(position) for position in positions]
+        announce_contents(items)
         with preserve_random_state():
-            return [self._sample(position) for position in positions]
+            return [self._sample(item, position) for item, position in zip(items, positions, strict=True)]
 
-    def _sample(self, position: int) -> Any:
+    def _find_item(self, position: int) -> Any:
         epoch, offset = divmod(position, len(self.dataset))
         index = int(compute_epoch_order(self.seed, epoch, len(self.dataset))[offset])
         if isinstance(self.dataset, RepeatedDataset):
-            item = self.dataset.get_at(index + draw_fraction(self.seed, epoch))
-        else:
-            item = self.dataset[index]
+            return self.dataset.get_at(index + draw_fraction(self.seed, epoch))
+        return self.dataset[index]
+
+    def _sample(self, item: Any, position: int) -> Any:
         seed_generators(self.seed, position)
         return self.mapper(item)
 

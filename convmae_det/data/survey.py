@@ -16,6 +16,7 @@ from torch.utils.data import ConcatDataset
 from ..errors import InputError
 from .image import SIDEWAYS, Decoding, is_array_file, read_values
 from .pixels import FULL_RANGE, has_wide_colour, read_array_type, scale_to_8_bits
+from .shards.members import open_content
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def look_at_file(name: str, format: str) -> File:
         if is_array_file(name, format):
             kind = read_array_type(name)
             return File(name, is_wide=kind.kind in "iu" and kind.itemsize > 1)
-        with Image.open(name) as image:
+        with Image.open(open_content(name)) as image:
             pages = 1 if image.format == SECOND_PICTURE else getattr(image, "n_frames", 1)
             wide = image.mode.startswith("I") or has_wide_colour(image)
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)

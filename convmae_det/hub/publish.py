@@ -36,6 +36,8 @@ LOCAL_KEYS = {
     "OUTPUT_DIR": "./output",
     "DATASETS.COCO_FORMAT": [],
     "DATASETS.IMAGE_FOLDERS": [],
+    "DATASETS.SHARDS": [],
+    "DATASETS.SHARD_CACHE": "",
     "DATASETS.CLASS_FOLDERS": [],
     "TEST.PROBE": [],
 }

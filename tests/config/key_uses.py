@@ -78,7 +78,7 @@ OTHERS = {
         "INPUT.LSJ": "ENABLED IMAGE_SIZE MIN_SCALE MAX_SCALE",
         "INPUT.CROP": "ENABLED TYPE SIZE",
     },
-    "convmae_det.data.pretraining.loader": {"INPUT": "ALL_PAGES", "DATASETS": "IMAGE_FOLDERS"},
+    "convmae_det.data.pretraining.loader": {"INPUT": "ALL_PAGES", "DATASETS": "IMAGE_FOLDERS SHARDS SHARD_CACHE"},
     "convmae_det.data.pretraining.mapper": {"INPUT": "PRETRAIN_CROP_SCALE"},
     "convmae_det.data.classification.data_sets": {"DATASETS": "CLASS_FOLDERS"},
     "convmae_det.data.classification.mapper": {

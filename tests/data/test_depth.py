@@ -100,6 +100,13 @@ def test_a_full_range_is_as_without_a_level(tmp_path):
     assert np.array_equal(read_image(image, "L"), read_image(image, "L", Decoding(white_level=65535)))
 
 
+def test_a_level_above_the_range_of_the_file(tmp_path):
+    """Such as the range of other files, of 24 bits: what is white in this one is nearly black in those."""
+    image = write(tmp_path / "a.png", ramp(16))["file_name"]
+    values = read_image(image, "L", Decoding(white_level=2**17 - 1)).astype(int)
+    assert np.array_equal(values, read_image(image, "L").astype(int) // 2)
+
+
 def test_bytes_are_as_they_are_whatever_the_level(tmp_path, cfg):
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     images = [{"file_name": str(tmp_path / "a.png")}]

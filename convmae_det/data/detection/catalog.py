@@ -205,7 +205,7 @@ def _check_registered(name: str, cfg: CfgNode) -> None:
 
 def _list_unused(cfg: CfgNode) -> list[str]:
     """Lists the data sets that DATASETS lists, but that neither DATASETS.TRAIN nor DATASETS.TEST names."""
-    entries = [*cfg.DATASETS.IMAGE_FOLDERS, *cfg.DATASETS.COCO_FORMAT]
+    entries = [*cfg.DATASETS.IMAGE_FOLDERS, *cfg.DATASETS.SHARDS, *cfg.DATASETS.COCO_FORMAT]
     names = [str(entry[0]) for entry in entries if isinstance(entry, (list, tuple)) and entry]
     return [name for name in names if name not in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)]
 

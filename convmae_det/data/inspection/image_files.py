@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from ...errors import InputError
 from ..image import Decoding, make_visible, read_crop
+from ..shards.members import Member
 from ..survey import File, look_at_file
 
 THUMBNAIL = 16  # pixels, square: what similar images are compared by
@@ -42,9 +44,12 @@ class ImageFile(NamedTuple):
 
 
 def find_missing(paths: Iterable[str]) -> set[str]:
-    """Finds the files that don't exist. Listing each folder once is much faster than asking for each file."""
+    """Finds the files that don't exist. Listing each folder once is much faster than asking for each file.
+
+    Those in shards do, since they were listed.
+    """
     listed = functools.lru_cache(None)(lambda folder: set(os.listdir(folder)) if os.path.isdir(folder) else set())
-    split = ((path, *os.path.split(path)) for path in paths)
+    split = ((path, *os.path.split(path)) for path in paths if not isinstance(path, Member))
     return {path for path, folder, name in split if name not in listed(folder or os.curdir)}
 
 
@@ -93,8 +98,8 @@ def read_image_file(path: str, format: str, decoding: Decoding) -> ImageFile:
 
     kind = look_at_file(path, format)
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.blake2b(file.read(), digest_size=16).digest()
+        content = path.read() if isinstance(path, Member) else Path(path).read_bytes()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
         picture, (height, width) = read_small(path, format, decoding, ENOUGH)
         image = picture.convert("L")
     except InputError as error:

@@ -18,8 +18,8 @@ def read_request(
 
     Args:
         config_file: empty: the defaults
-        words: ANNOTATIONS.json FOLDER, the name of a registered data set, a folder or, with `classes`, a CSV file;
-            empty: the data of the configuration
+        words: ANNOTATIONS.json FOLDER, the name of a registered data set, a folder, tar shards such as
+            photos/{000..099}.tar or, with `classes`, a CSV file; empty: the data of the configuration
         test_words: the same for what will be tested on
         pairs: KEY VALUE pairs
         classes: whether these are folders of classes or CSV files
@@ -53,6 +53,8 @@ def _put(cfg: CfgNode, words: Sequence[str], role: str, classes: bool) -> str:
         key, kind = "DATASETS.CLASS_FOLDERS", CLASSIFIER
     elif len(words) == 2:
         key = "DATASETS.COCO_FORMAT"
+    elif first.endswith(".tar"):
+        key, kind = "DATASETS.SHARDS", AUTOENCODER
     elif os.path.isdir(first):
         key, kind = "DATASETS.IMAGE_FOLDERS", AUTOENCODER
     elif os.path.isfile(first):

@@ -22,6 +22,8 @@ from ..classification.labelled_images import list_labelled_images
 from ..detection.annotation_file import read_content
 from ..detection.catalog import check_data_sets_exist
 from ..pretraining.folders import register_image_folders
+from ..shards.images import register_shards
+from ..shards.store import hide_secrets
 from .findings import Example
 from .outlines import Polygons, gather_polygons
 from .sifting import sift_content
@@ -64,7 +66,7 @@ class Split:
     Attributes:
         name: of the data set
         role: TRAIN or TEST
-        source: the file or folder that it comes from
+        source: the file, folder or shards that it comes from
         root: the folder of images; empty if there is none for all
         paths: of the images
         sizes: (n, 2) int, height and width as the annotations say; 0 where they say nothing
@@ -102,8 +104,9 @@ def load_splits(cfg: CfgNode) -> list[Split]:
     """
     if is_segmentor(cfg):
         raise InputError("data with masks are checked by convmae-det train itself, before anything is trained")
-    if is_autoencoder(cfg) and cfg.DATASETS.IMAGE_FOLDERS:
-        register_image_folders(cfg.DATASETS.IMAGE_FOLDERS)
+    if is_autoencoder(cfg):
+        register_image_folders(cfg.DATASETS.IMAGE_FOLDERS or ())
+        register_shards(cfg.DATASETS.SHARDS or (), cfg.DATASETS.SHARD_CACHE)
     names = [(name, TRAIN) for name in cfg.DATASETS.TRAIN]
     names += [] if is_autoencoder(cfg) else [(name, TEST) for name in cfg.DATASETS.TEST]
     load = _load_labelled if is_classifier(cfg) else _load_images if is_autoencoder(cfg) else _load_detection
@@ -135,7 +138,8 @@ def _load_images(name: str, role: str, cfg: CfgNode) -> Split:
     check_data_sets_exist([name], cfg)
     metadata = MetadataCatalog.get(name)
     paths = [image["file_name"] for image in DatasetCatalog.get(name)]
-    source = metadata.get("image_folder") or metadata.get("image_root") or ""
+    shards = ", ".join(map(hide_secrets, metadata.shards.patterns)) if metadata.get("shards") else ""
+    source = shards or metadata.get("image_folder") or metadata.get("image_root") or ""
     return Split(name, role, source, "", paths, _no_sizes(paths))
 
 

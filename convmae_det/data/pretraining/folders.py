@@ -4,7 +4,6 @@ A folder is listed once. The list is kept in a cache file outside the folder, an
 """
 
 import errno
-import functools
 import hashlib
 import json
 import logging
@@ -12,19 +11,19 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from tqdm import tqdm
 
 from ...errors import InputError
-from ...files import describe_missing_folder
-from ..image import ARRAY, NOT_READ, SUFFIXES
+from ...files import describe_missing_folder, find_cache_folder
+from ..image import NOT_READ, list_suffixes
+from .registration import register_sources
 
 logger = logging.getLogger(__name__)
 
@@ -90,24 +89,18 @@ def register_image_folders(folders: Sequence[Sequence[str]]) -> None:
     Raises:
         InputError: an entry that isn't such a pair, no such folder, or a name used twice or by another data set.
     """
-    names = set()
+    register_sources("DATASETS.IMAGE_FOLDERS", "image_folder", _find_folders(folders), _load_dicts)
+
+
+def _find_folders(folders: Sequence[Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Yields the names and the paths without links of folders that exist."""
     for entry in folders:
         if not (isinstance(entry, (list, tuple)) and len(entry) == 2 and all(isinstance(x, str) and x for x in entry)):
             raise InputError(f"DATASETS.IMAGE_FOLDERS holds {entry!r}: make it a list of pairs, [[name, folder], ...].")
         name, folder = entry[0], os.path.realpath(os.path.expanduser(entry[1]))
         if problem := describe_missing_folder(folder):
             raise InputError(f"{entry[1]}, the folder of {name} in DATASETS.IMAGE_FOLDERS, {problem}.")
-        if name in names:
-            raise InputError(f"DATASETS.IMAGE_FOLDERS names {name} twice: give each folder a name of its own.")
-        names.add(name)
-        registered = MetadataCatalog.get(name).get("image_folder")
-        if name in DatasetCatalog and registered is None:
-            raise InputError(f"The name {name} in DATASETS.IMAGE_FOLDERS belongs to another data set: choose another.")
-        if name not in DatasetCatalog or registered != folder:
-            DatasetCatalog.pop(name, None)
-            MetadataCatalog.remove(name)  # its attributes can't be changed
-            DatasetCatalog.register(name, functools.partial(_load_dicts, folder))
-            MetadataCatalog.get(name).image_folder = folder
+        yield name, folder
 
 
 def list_images(folder: str, arrays: bool = False) -> ImageFiles:
@@ -124,7 +117,7 @@ def list_images(folder: str, arrays: bool = False) -> ImageFiles:
     Raises:
         InputError: there are none, or a folder can't be read.
     """
-    suffixes = tuple(map(os.fsencode, (*SUFFIXES, ARRAY) if arrays else SUFFIXES))
+    suffixes = tuple(map(os.fsencode, list_suffixes(arrays)))
     cache = _find_cache_file(folder, suffixes)
     listing = _read_cache(cache)
     if listing is None:
@@ -148,7 +141,7 @@ def list_images(folder: str, arrays: bool = False) -> ImageFiles:
     return ImageFiles(listing.files)
 
 
-def describe_left_out(left_out: dict[str, Sequence]) -> str:
+def describe_left_out(left_out: Mapping[str, Sequence]) -> str:
     """Describes files that are no images: how many, an example, and the reason.
 
     Args:
@@ -257,12 +250,8 @@ def _read_state(folder: bytes) -> tuple[tuple[int, int] | None, int]:
 
 
 def _find_cache_file(folder: str, suffixes: tuple[bytes, ...]) -> Path:
-    try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    except RuntimeError as error:
-        raise InputError("There is no home folder to keep lists of images in: set HOME or XDG_CACHE_HOME.") from error
     key = hashlib.sha256(b"\0".join([os.fsencode(folder), *suffixes, b"left out"])).hexdigest()
-    return root / "convmae_det" / f"images_{key[:16]}.npz"
+    return find_cache_folder() / f"images_{key[:16]}.npz"
 
 
 def _read_cache(path: Path) -> Listing | None:

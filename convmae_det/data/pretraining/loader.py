@@ -1,4 +1,4 @@
-"""Data sets and batches for pretraining, from folders or any registered data sets."""
+"""Data sets and batches for pretraining, from folders, tar shards or any registered data sets."""
 
 import logging
 import os
@@ -12,6 +12,7 @@ from torch.utils.data import ConcatDataset
 from ...config.checks.data import BANDS, check_names
 from ..agreement import list_in_all_processes
 from ..detection.catalog import list_image_names
+from ..shards.images import ShardImages, list_shard_images, register_shards
 from ..stream import ErrorRaisingLoader, build_stream_loader
 from .folders import ImageFiles, list_images, register_image_folders
 from .mapper import PretrainingMapper, SkippingMapper, stack_images
@@ -23,11 +24,12 @@ logger = logging.getLogger(__name__)
 def build_pretraining_dataset(cfg: CfgNode) -> ConcatDataset:
     """Lists the images of DATASETS.TRAIN as {"file_name", "image_id"}; its length is the number of images in an epoch.
 
-    The names are those of DATASETS.IMAGE_FOLDERS or of any registered data set, whose annotations are left out.
+    The names are those of DATASETS.IMAGE_FOLDERS and SHARDS or of any registered data set, whose annotations are left
+    out.
 
     Raises:
-        InputError: in all processes; see `register_image_folders`, `list_images` and `list_image_names`, or if the
-            processes don't find the same images.
+        InputError: in all processes; see `register_image_folders`, `list_images`, `list_shard_images` and
+            `list_image_names`, or if the processes don't find the same images.
     """
     return list_in_all_processes(_find_images, cfg)
 
@@ -55,6 +57,7 @@ def build_pretraining_loader(
 
 def _find_images(cfg: CfgNode) -> ConcatDataset:
     check_names("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
+    register_shards(cfg.DATASETS.SHARDS, cfg.DATASETS.SHARD_CACHE)
     register_image_folders([entry for entry in cfg.DATASETS.IMAGE_FOLDERS if _is_wanted(entry, cfg.DATASETS.TRAIN)])
     parts: list[Any] = [_list_image_files(name, cfg) for name in cfg.DATASETS.TRAIN]
     return ConcatDataset(parts)
@@ -66,10 +69,13 @@ def _is_wanted(entry: object, names: Sequence[str]) -> bool:
     return not pair or entry[0] in names or os.path.isdir(str(entry[1]))
 
 
-def _list_image_files(name: str, cfg: CfgNode) -> ImageFiles | ImagePages:
-    folder = MetadataCatalog.get(name).get("image_folder")
-    if folder:
-        files = list_images(folder, arrays=cfg.INPUT.FORMAT == BANDS)
+def _list_image_files(name: str, cfg: CfgNode) -> ImageFiles | ShardImages | ImagePages:
+    metadata, arrays = MetadataCatalog.get(name), cfg.INPUT.FORMAT == BANDS
+    files: ImageFiles | ShardImages
+    if folder := metadata.get("image_folder"):
+        files = list_images(folder, arrays)
+    elif shards := metadata.get("shards"):
+        files = list_shard_images(shards, arrays)
     else:
         files = ImageFiles.from_names(list_image_names(name, cfg))
     if not cfg.INPUT.ALL_PAGES:

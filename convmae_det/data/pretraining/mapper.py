@@ -14,6 +14,7 @@ from torch.utils.data import ConcatDataset
 from ...config.checks.data import check_pretraining_input
 from ...errors import InputError
 from ..image import DEFAULT, Decoding, read_crop
+from ..shards.members import ShardError
 
 # Images tried for one sample. With half of a data set damaged, all of them fail once in four billion samples.
 MAX_ATTEMPTS = 32
@@ -123,6 +124,7 @@ class SkippingMapper:
         """Returns the mapper's dict with "skipped", the list of the files that could not be read: (name, reason).
 
         Raises:
+            ShardError: a shard is lost, and all images in it.
             InputError: none of MAX_ATTEMPTS images can be read.
         """
         skipped: list[tuple[str, str]] = []
@@ -130,6 +132,8 @@ class SkippingMapper:
         while len(skipped) < MAX_ATTEMPTS:
             try:
                 return self.mapper(item) | {"skipped": skipped}
+            except ShardError:
+                raise
             except InputError as error:
                 skipped.append((item["file_name"], str(error).removeprefix(f"{item['file_name']} ")))
                 reason = error

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from ..shards.images import ShardImages
 from ..survey import THREADS, look_at_file
 from .folders import ImageFiles
 
@@ -17,12 +18,12 @@ PAGED = (".apng", ".avif", ".gif", ".png", ".psd", ".tif", ".tiff", ".webp", "")
 class ImagePages(Sequence[dict]):
     """Pages in Detectron2's format: item i is {"file_name": str, "image_id": i, "page": int}, created on access."""
 
-    def __init__(self, files: ImageFiles, counts: Sequence[int]):
+    def __init__(self, files: ImageFiles | ShardImages, counts: Sequence[int]):
         """Takes files and the number of pages of each."""
         self.files, self.ends = files, torch.tensor(counts, dtype=torch.int64).cumsum(0)
 
     @classmethod
-    def from_files(cls, files: ImageFiles) -> "ImagePages":
+    def from_files(cls, files: ImageFiles | ShardImages) -> "ImagePages":
         """Counts the pages; a file that can't be read has one, and is reported when it is."""
         names = (file["file_name"] for file in files)
         with ThreadPoolExecutor(THREADS) as threads:
