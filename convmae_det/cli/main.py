@@ -35,6 +35,7 @@ COMMANDS = {
     "study": "compare trainings by variant, seed and share of the data: is pretraining worth it?",
     "visualize": "draw annotations, and what the network sees of them after augmentation",
     "check": "look for what is wrong with data before training: images, annotations, classes, leaks",
+    "stats": "compute mean and deviation of each channel of a data set: MODEL.PIXEL_MEAN and PIXEL_STD",
     "convert-annotations": "turn YOLO's, Pascal VOC's or LabelMe's annotations into COCO's format",
     "shapes": "draw a small data set of shapes to try everything on",
     "convert": "look into a checkpoint; convert it for plain Detectron2, or to the published layout",

@@ -188,7 +188,7 @@ class Predictor:
             results = [instances[instances.scores >= least[instances.pred_classes]] for instances in results]
         return list(zip(batch, results, strict=True))
 
-    def to_coco(self, instances: Instances, image_id: int) -> list[dict]:
+    def to_coco(self, instances: Instances, image_id: int | str) -> list[dict]:
         """Converts the objects to COCO's results format, which pycocotools' loadRes reads.
 
         Returns:
