@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         Detector,
         fn_constructor_args=(os.path.realpath(args.config_file), os.path.realpath(args.weights)),
         batch_size=args.batch_size,
-        concurrency=args.actors,
+        compute=ray.data.ActorPoolStrategy(size=args.actors),
         num_gpus=args.gpus,
     )
     found.write_parquet(os.path.realpath(args.output))

@@ -45,7 +45,7 @@ from typing import Any
 
 from ..config.architectures import is_classifier, is_segmentor
 from ..config.checks.rules import require
-from ..config.device import claim_gpu, find_available_device
+from ..config.device import claim_gpu
 from ..config.keys import split_pairs
 from ..data.configuration import read_config
 from ..errors import InputError
@@ -55,7 +55,7 @@ from ..inference.ground_truth import GroundTruth
 from ..inference.inputs import Input, find_inputs
 from ..inference.picture_results import PictureResults
 from ..inference.predictor import AUTO, Predictor
-from ..inference.processes import Processes, join_processes, stop_at_sigterm
+from ..inference.processes import Processes, ignore_more_signals, join_processes, stop_at_sigterm
 from ..inference.results import Results, predict_inputs
 from ..inference.segmentation_predictor import SegmentationPredictor
 from ..inference.segmentation_results import SegmentationResults, predict_masks
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     inputs = find_inputs(args.inputs, args.output)
     cfg = read_config(args.config_file, args.pairs)
-    claim_gpu(find_available_device(args.device or cfg.MODEL.DEVICE))
+    claim_gpu(args.device or cfg.MODEL.DEVICE)
     processes = join_processes()
     if is_classifier(cfg):
         return _predict_classes(args, inputs, processes)
@@ -137,6 +137,7 @@ def _run(
             predict()
         except KeyboardInterrupt:
             interrupted = True
+            ignore_more_signals(processes)
             print("interrupted: what is done is being written", file=sys.stderr)
         if processes.end(interrupted):
             return _finish(results, interrupted)

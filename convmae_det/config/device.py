@@ -45,19 +45,20 @@ def claim_gpu(device: str) -> None:
     """Makes the GPU that is this process's own the current one, where torchrun has started it for a GPU.
 
     Args:
-        device: of :func:`find_available_device`
+        device: MODEL.DEVICE, or what :func:`find_available_device` makes of it
 
     Raises:
         InputError: there is no GPU for each process.
     """
-    if not device.startswith("cuda") or not is_started_by_torchrun():
+    gpus = count_gpus()
+    if device == "cpu" or not gpus or not is_started_by_torchrun():
         return
-    local_size, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    local_size = int(os.environ["LOCAL_WORLD_SIZE"])
     if local_size > gpus:
         raise InputError(
             f"torchrun starts {local_size} processes here, but there are {gpus} GPUs: lower --nproc-per-node, or set "
             "MODEL.DEVICE cpu"
         )
     must = f"be cuda where torchrun starts {local_size} processes, each for a GPU of its own"
-    require(local_size == 1 or device == "cuda", "MODEL.DEVICE", device, must)
+    require(local_size == 1 or device in ("auto", "cuda"), "MODEL.DEVICE", device, must)
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

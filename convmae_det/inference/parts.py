@@ -136,9 +136,19 @@ class Parts:
             ) from error
 
     def close(self) -> None:
+        """Closes the file of this process.
+
+        Raises:
+            InputError: another run has removed it.
+        """
         if self._file is not None:
             with contextlib.suppress(OSError):  # of what was said already
                 self._file.close()
+            if not os.path.exists(self._file.name):
+                raise InputError(
+                    f"{self._file.name} is gone: another predict with this --output has ended, or has begun anew; its "
+                    "results are there"
+                )
 
     def find_attempts(self) -> dict[int, Attempt]:
         """Finds what is there of each input, by its number: what is whole, else what is longest, the latest of such.
@@ -200,7 +210,6 @@ class Parts:
 
     def remove(self) -> None:
         """Removes the parts, and nothing else that may be in their folder."""
-        self.close()
         for path in _list(self.folder):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):

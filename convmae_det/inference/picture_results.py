@@ -66,14 +66,19 @@ class PictureResults:
             resume: whether parts of another network, or with other inputs or options, are an error
 
         Raises:
-            InputError: they are, or the folder can't be written to.
+            InputError: they are, the folder can't be written to, or the processes don't see the same.
         """
         self.inputs = sorted(inputs, key=lambda entry: entry.is_video)
         self.processes, self.parts = processes, Parts(self.folder / PARTS, self.inputs)
         names = "\0".join(entry.file_name for entry in self.inputs)
         network = describe_network(self.predictor)
         what = {MARK: __version__, **network, **options, "inputs": _digest([names])}
-        plan = processes.ask_first(lambda: self.parts.prepare(what, resume))
+        plan = processes.ask_first(lambda: self.parts.prepare(what, resume) | {"settings": what})
+        if other := [name for name, value in what.items() if plan["settings"].get(name) != value]:
+            raise InputError(
+                f"process {processes.rank} differs from the first in {', '.join(other)}: let all machines see the same "
+                "files, and give them the same command"
+            )
         self.parts.open(plan["run"], processes.rank)
         self._todo = plan["todo"]
         done = len(self.inputs) - len(self._todo)

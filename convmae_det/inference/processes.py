@@ -124,20 +124,27 @@ def join_processes() -> Processes:
 
 @contextlib.contextmanager
 def stop_at_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does; a second signal after it changes nothing.
+    """Within the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does.
 
-    Clusters send SIGTERM before the time is over, and launchers when another process has failed or after Ctrl-C.
+    Clusters send SIGTERM before the time is over, and launchers when another process has failed.
     """
     if threading.current_thread() is not threading.main_thread():  # which alone receives signals
         yield
         return
-
-    def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    replaced = signal.signal(signal.SIGTERM, stop)
+    replaced = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, replaced)
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+
+
+def ignore_more_signals(processes: Processes) -> None:
+    """After an interruption, keeps what is being written from a second signal, until :func:`stop_at_sigterm` ends.
+
+    Launchers pass Ctrl-C on to processes that have had it already; without one, a second Ctrl-C ends at once.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, *([signal.SIGINT] if processes.world > 1 else [])):
+            signal.signal(number, signal.SIG_IGN)

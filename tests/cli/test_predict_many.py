@@ -3,7 +3,9 @@
 import functools
 import io
 import json
+import os
 import shutil
+import signal
 import threading
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -19,7 +21,8 @@ from reference.small import classifier_cfg, detector_cfg, randomise, segmentor_c
 from convmae_det.cli import predict
 from convmae_det.errors import InputError
 from convmae_det.inference import predictor, processes
-from convmae_det.inference.processes import Processes
+from convmae_det.inference.processes import Processes, ignore_more_signals, stop_at_sigterm
+from convmae_det.inference.results import Results
 from convmae_det.visualization.video import write_video
 
 IMAGES = 5
@@ -271,6 +274,45 @@ def test_files_of_the_user_stay(run, place, tmp_path):
             run(tmp_path / "out")
         assert (parts / name).read_text() == "[1]"
         (parts / name).unlink()
+
+
+def test_two_runs_do_not_mix(run, place, whole, tmp_path, monkeypatch):
+    """The first to end has the results; the other says so."""
+    write, begun = Results.write, []
+
+    def write_twice(self):
+        if not begun:
+            begun.append(None)
+            begun[0] = run(tmp_path / "out")
+        return write(self)
+
+    monkeypatch.setattr(Results, "write", write_twice)
+    with pytest.raises(InputError, match="001_00000.jsonl is gone: another predict with this --output has ended"):
+        run(tmp_path / "out")
+    assert begun == [[0]] and contents(tmp_path / "out") == whole()
+
+
+def test_processes_that_see_other_inputs_are_named(place, tmp_path, monkeypatch):
+    store = dist.HashStore()
+    for rank, name in enumerate(["images/1.png", "images/2.png"]):
+        monkeypatch.setattr(predict, "join_processes", lambda rank=rank: Processes(rank, 2, store))
+        arguments = [*list_arguments(place, inputs=[place / name]), "--output", str(tmp_path)]
+        if rank:
+            with pytest.raises(InputError, match="process 1 differs from the first in inputs: let all machines see"):
+                predict.main(arguments)
+        else:
+            assert predict.main(arguments) == 0
+
+
+def test_sigterm_is_an_interruption_and_a_second_one_nothing():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_at_sigterm():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        ignore_more_signals(Processes(0, 2, dist.HashStore()))
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) == before and signal.getsignal(signal.SIGINT) != signal.SIG_IGN
 
 
 def test_each_number_is_given_once():
