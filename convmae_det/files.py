@@ -96,3 +96,14 @@ def write_json(path: str | Path, content: Any, indent: int | None = None) -> Non
     text = json.dumps(content, indent=indent, ensure_ascii=indent is None) + ("" if indent is None else "\n")
     with atomic_write(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))  # names that aren't UTF-8 become JSON's own escapes
+
+
+def write_json_list(path: str | Path, entries: Iterable[Any]) -> int:
+    """Writes a list as :func:`write_json` does, an entry at a time. Returns how many there were."""
+    count = 0
+    with atomic_write(path) as file:
+        file.write(b"[")
+        for count, entry in enumerate(entries, start=1):
+            file.write((", " if count > 1 else "").encode() + json.dumps(entry).encode())
+        file.write(b"]")
+    return count

@@ -29,7 +29,8 @@ class AutoencoderView:
             InputError: it can't be read.
         """
         square = self.reconstructor.prepare(path)[None].float()
-        return convert_to_rgb(square, self.reconstructor.cfg.INPUT.FORMAT)[0]
+        node = self.reconstructor.cfg.INPUT
+        return convert_to_rgb(square, node.FORMAT, node.SHOWN_BANDS)[0]
 
     def reconstruct(self, path: str | None, ratio: float, seed: int) -> tuple[np.ndarray | None, str]:
         """Reconstructs an image.

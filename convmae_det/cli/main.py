@@ -37,6 +37,7 @@ COMMANDS = {
     "check": "look for what is wrong with data before training: images, annotations, classes, leaks",
     "convert-annotations": "turn annotations of YOLO, Pascal VOC, LabelMe, CVAT, Label Studio, … into COCO's format",
     "shards": "write a folder of images as tar files, for pretraining",
+    "stats": "compute mean and deviation of each channel of a data set: MODEL.PIXEL_MEAN and PIXEL_STD",
     "shapes": "draw a small data set of shapes to try everything on",
     "convert": "look into a checkpoint; convert it for plain Detectron2, or to the published layout",
     "export": "write a network or its encoder as TorchScript or ONNX, compared with the original",

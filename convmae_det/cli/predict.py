@@ -28,16 +28,24 @@ and where it is a segmentor's
     masks/NAME.png the number of the class at each pixel; its palette has the colours of the pictures
     results.csv    path of each image, and the share of its pixels that each class has
 
-File names are relative to the folder that all inputs share. Exit status: 0; 1 if some input could not be read, the
-results of the others being written; 130 after Ctrl-C, those of the images done being written.
+File names are relative to the folder that all inputs share. What is done is kept in --output/parts until all is: after
+Ctrl-C, SIGTERM or a crash the same command goes on. Started by torchrun, processes share the inputs, each taking the
+next whenever it is free, and the last writes the results, which are those of one process:
+
+    torchrun --nproc-per-node 8 -m convmae_det predict --config-file … --weights … --output found photos/
+
+Exit status: 0; 1 if some input could not be read, the results of the others being written; 130 after Ctrl-C, those of
+the images done being written.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..config.architectures import is_classifier, is_segmentor
 from ..config.checks.rules import require
+from ..config.device import claim_gpu
 from ..config.keys import split_pairs
 from ..data.configuration import read_config
 from ..errors import InputError
@@ -47,6 +55,7 @@ from ..inference.ground_truth import GroundTruth
 from ..inference.inputs import Input, find_inputs
 from ..inference.picture_results import PictureResults
 from ..inference.predictor import AUTO, Predictor
+from ..inference.processes import Processes, ignore_more_signals, join_processes, stop_at_sigterm
 from ..inference.results import Results, predict_inputs
 from ..inference.segmentation_predictor import SegmentationPredictor
 from ..inference.segmentation_results import SegmentationResults, predict_masks
@@ -56,35 +65,36 @@ from .main import INTERRUPTED
 
 # options that others don't have
 OF_DETECTORS = ("annotations", "score_threshold", "thresholds", "classes", "max_frames", "track")
+OF_RESULTS = ("annotations", "classes", "max_frames", "no_pictures", "track")  # that an interrupted run can't change
 
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     inputs = find_inputs(args.inputs, args.output)
     cfg = read_config(args.config_file, args.pairs)
+    claim_gpu(args.device or cfg.MODEL.DEVICE)
+    processes = join_processes()
     if is_classifier(cfg):
-        return _predict_classes(args, inputs)
+        return _predict_classes(args, inputs, processes)
     if is_segmentor(cfg):
-        return _predict_masks(args, inputs)
-    return _predict_objects(args, inputs)
+        return _predict_masks(args, inputs, processes)
+    return _predict_objects(args, inputs, processes)
 
 
-def _predict_classes(args: argparse.Namespace, inputs: Sequence[Input]) -> int:
+def _predict_classes(args: argparse.Namespace, inputs: Sequence[Input], processes: Processes) -> int:
     _refuse(args, OF_DETECTORS, "a classifier")
     check_number("--batch-size", args.batch_size)
     predictor = ClassPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
-    print(f"Precision: {predictor.precision}", file=sys.stderr)
     results = ClassResults(args.output, predictor, pictures=not args.no_pictures)
-    return _finish(results, inputs, lambda: predict_classes(inputs, results, args.batch_size))
+    return _run(args, inputs, results, processes, lambda: predict_classes(results, args.batch_size))
 
 
-def _predict_masks(args: argparse.Namespace, inputs: Sequence[Input]) -> int:
+def _predict_masks(args: argparse.Namespace, inputs: Sequence[Input], processes: Processes) -> int:
     _refuse(args, OF_DETECTORS, "a segmentor")
     require(args.batch_size == 1, "--batch-size", args.batch_size, "be 1 for a segmentor, which takes one by one")
     predictor = SegmentationPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
-    print(f"Precision: {predictor.precision}", file=sys.stderr)
     results = SegmentationResults(args.output, predictor, pictures=not args.no_pictures)
-    return _finish(results, inputs, lambda: predict_masks(inputs, results))
+    return _run(args, inputs, results, processes, lambda: predict_masks(results))
 
 
 def _refuse(args: argparse.Namespace, options: Sequence[str], kind: str) -> None:
@@ -93,36 +103,62 @@ def _refuse(args: argparse.Namespace, options: Sequence[str], kind: str) -> None
             raise InputError(f"--{option.replace('_', '-')} is for detectors, and this is {kind}: leave it out")
 
 
-def _predict_objects(args: argparse.Namespace, named: Sequence[Input]) -> int:
+def _predict_objects(args: argparse.Namespace, named: Sequence[Input], processes: Processes) -> int:
     inputs = named
     if args.track and not any(entry.is_video for entry in named):
         raise InputError("--track follows objects through videos and webcams, and no input is one: leave it out")
     truth = GroundTruth(args.annotations) if args.annotations else None
-    if truth and len(inputs := truth.select_listed(named)) < len(named):
+    if truth and len(inputs := truth.select_listed(named)) < len(named) and processes.is_first:
         left = len(named) - len(inputs)
         print(f"{left} of {len(named)} inputs are left out, since {args.annotations} doesn't list them.")
     network = (args.config_file, args.weights, args.device)
     options = (args.score_threshold, args.batch_size, args.pairs, args.precision, args.thresholds)
     predictor = Predictor(*network, *options)
-    print(f"Precision: {predictor.precision}", file=sys.stderr)
-    if predictor.thresholds_file:
+    if predictor.thresholds_file and processes.is_first:
         print(f"Score thresholds of the classes: {predictor.thresholds_file}", file=sys.stderr)
     results = Results(args.output, predictor, truth, args.classes, pictures=not args.no_pictures)
-    return _finish(results, inputs, lambda: predict_inputs(inputs, results, args.max_frames, args.track))
+    return _run(args, inputs, results, processes, lambda: predict_inputs(results, args.max_frames, args.track))
 
 
-def _finish(results: Results | PictureResults, inputs: Sequence[Input], predict: Callable[[], None]) -> int:
-    """Predicts and writes the results. Returns the exit status."""
-    status = 0
-    try:
-        predict()
-    except KeyboardInterrupt:
-        print("interrupted: what is done is being written", file=sys.stderr)
-        status = INTERRUPTED
+def _run(
+    args: argparse.Namespace,
+    inputs: Sequence[Input],
+    results: PictureResults,
+    processes: Processes,
+    predict: Callable[[], None],
+) -> int:
+    """Predicts and, in the last of the processes, writes the results. Returns the exit status."""
+    if processes.is_first:
+        print(f"Precision: {results.predictor.precision}", file=sys.stderr)
+    results.begin(inputs, _list_options(args, results.predictor), processes, args.resume)
+    interrupted = False
+    with stop_at_sigterm():
+        try:
+            predict()
+        except KeyboardInterrupt:
+            interrupted = True
+            ignore_more_signals(processes)
+            print("interrupted: what is done is being written", file=sys.stderr)
+        if processes.end(interrupted):
+            return _finish(results, interrupted)
+    return INTERRUPTED if interrupted else 0
+
+
+def _list_options(args: argparse.Namespace, predictor: Any) -> dict[str, Any]:
+    """Lists the options on which results depend, with --score-threshold as the thresholds that it means."""
+    options = {f"--{name.replace('_', '-')}": getattr(args, name) for name in OF_RESULTS}
+    return options | {"--score-threshold": getattr(predictor, "score_thresholds", None)}
+
+
+def _finish(results: PictureResults, interrupted: bool) -> int:
     print(results.write())
+    total = len(results.inputs)
     if results.failures:
-        print(f"{results.failures} of {len(inputs)} inputs could not be read; they are named above", file=sys.stderr)
-    return status or int(results.failures > 0)
+        print(f"{results.failures} of {total} inputs could not be read; they are named above", file=sys.stderr)
+    if results.missing:
+        advice = "the same command goes on with them"
+        print(f"{results.missing} of {total} inputs are not done: {advice}", file=sys.stderr)
+    return INTERRUPTED if interrupted else int(results.failures + results.missing > 0)
 
 
 def _convert_threshold(text: str) -> float | str:
@@ -154,6 +190,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--thresholds", metavar="FILE", help="for --score-threshold auto: the thresholds.json of an evaluation; by "
         "itself that which training left in inference/ beside the weights")  # fmt: skip
     add("--classes", metavar="NAME", nargs="+", default=[], help="names or ids: leaves out objects of other classes")
+    add("--resume", action="store_true", help="refuse to discard what an interrupted run with other settings left in "
+        "--output; one with the same goes on by itself")  # fmt: skip
     add("--no-pictures", action="store_true", help="write results.json, or results.csv and masks, alone")
     args = parser.parse_intermixed_args(arguments)
     args.pairs, args.inputs = split_pairs(args.words)

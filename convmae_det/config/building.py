@@ -1,5 +1,6 @@
 """From a configuration to plain arguments, of which modeling/ builds its networks. Nothing is built here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from yacs.config import CfgNode
@@ -29,7 +30,7 @@ def build_encoder_arguments(cfg: CfgNode) -> dict[str, Any]:
         in_channels=len(cfg.MODEL.PIXEL_MEAN),
         conv_kernel_size=node.CONV_KERNEL_SIZE,
         drop_path_rate=node.DROP_PATH_RATE,
-        grid=compute_square_grid(node.PRETRAIN_IMAGE_SIZE),
+        grid=compute_grid(node.PRETRAIN_IMAGE_SIZE),
     )
 
 
@@ -45,7 +46,7 @@ def build_backbone_arguments(cfg: CfgNode) -> dict[str, Any]:
     check_backbone(cfg)
     node = cfg.MODEL.CONVMAE
     if node.RELATIVE_POSITION != "decomposed":  # the second published code keeps the grid of pretraining
-        encoder["grid"] = compute_square_grid(node.IMAGE_SIZE)
+        encoder["grid"] = compute_grid(node.IMAGE_SIZE)
     return dict(
         encoder=encoder
         | choose_norm_eps(node.RELATIVE_POSITION)
@@ -53,7 +54,7 @@ def build_backbone_arguments(cfg: CfgNode) -> dict[str, Any]:
             learned_position=True,
             crop_position=crops_position(node.RELATIVE_POSITION),
             relative_position=node.RELATIVE_POSITION,
-            relative_grid=compute_square_grid(node.IMAGE_SIZE),
+            relative_grid=compute_grid(node.IMAGE_SIZE),
             final_norm=False,
         ),
         windows=build_window_arguments(cfg),
@@ -181,6 +182,13 @@ def build_classifier_arguments(cfg: CfgNode) -> dict[str, Any]:
     )
 
 
-def compute_square_grid(size: int) -> tuple[int, int]:
-    """The stage-3 grid of a square image of `size` pixels, a multiple of 16."""
-    return size // STRIDE, size // STRIDE
+def compute_grid(size: int | Sequence[int]) -> tuple[int, int]:
+    """The stage-3 grid of an image of a size as of :func:`list_sides`, multiples of 16."""
+    height, width = list_sides(size)
+    return height // STRIDE, width // STRIDE
+
+
+def list_sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width in pixels: two numbers, or the side of a square."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width

@@ -55,7 +55,7 @@ def _add_encoder(cfg: CfgNode) -> None:
     node.ADAPT_CHANNELS = False  # MODEL.WEIGHTS may be of other channels (RGB): the first layer repeats or adds them
     node.ACTIVATION_CHECKPOINT = False  # recompute each block in the backward pass: less memory, about 30 % more time
     node.PRETRAIN_IMAGE_SIZE = 224  # pixels, square: crop in pretraining and classification, and the grid of their
-    # position embedding
+    # position embedding; [height, width]: crops of pretraining that are not square
     # The rest concerns the detector alone.
     node.IMAGE_SIZE = 1024  # pixels, square: the size that the detector's position tables are built for
     node.GLOBAL_BLOCKS = []  # stage-3 blocks with global attention, counted from 0; empty: four, evenly spaced, but all
@@ -103,6 +103,8 @@ def _add_segmentor(cfg: CfgNode) -> None:
 def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.FORMAT = "RGB"  # RGB, BGR, L (grey), RGBA, or bands: as the file has them (TIFF, .npy), one an entry of
     # MODEL.PIXEL_MEAN
+    cfg.INPUT.SHOWN_BANDS = []  # of INPUT.FORMAT bands: the three that pictures show as red, green and blue, or the one
+    # that they show as grey, counted from 0; empty: the first three, or the first
     cfg.INPUT.WHITE_LEVEL = 0  # white in integers of more than 8 bits, such as 4095; 0: found from DATASETS.TRAIN
     cfg.INPUT.IGNORE_EXIF = False  # leave photos as they are stored, not turned as their EXIF orientation says
     cfg.INPUT.MAX_PIXELS = MAX_PIXELS  # height · width of the largest image that is read, against memory bombs

@@ -20,6 +20,7 @@ AUTO = -1  # what the word auto stands for in these keys, whose values are whole
 AUTO_KEYS = ("SOLVER.MAX_IMS_PER_PASS", "DATALOADER.NUM_WORKERS")
 NAMES = ("DATASETS.TRAIN", "DATASETS.TEST")
 SWITCHES = ("MODEL.COMPILE",)  # True, False or auto
+SIZES = ("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE",)  # a whole number, or two: height and width
 MAX_SHOWN = 200  # characters of a value in an error
 
 
@@ -92,7 +93,9 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
         value = _decode(AUTO if value == "auto" and key in AUTO_KEYS else value, current)
         if (value is None and current is not None) or not _is_like(value, current):
             raise ValueError
-        if key in SWITCHES:  # each after any other; what is none of them is refused where it is used
+        if key in SWITCHES or (
+            key in SIZES and (type(value) is int or isinstance(value, (list, tuple)))
+        ):  # each after any other; what is none of them is refused where it is used
             group, _, name = key.rpartition(".")
             attrgetter(group)(cfg)[name] = value
         else:

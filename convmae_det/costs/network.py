@@ -20,6 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..config.architectures import has_backbone
+from ..config.building import list_sides
 from ..data.configuration import read_tool_config
 from ..data.random_input import make_random_input
 from ..engine.step import TrainingStep
@@ -144,9 +145,9 @@ def count_parameters(model: nn.Module) -> Counter:
 
 
 def choose_default_sizes(cfg: CfgNode) -> list[int]:
-    """Returns half, three quarters and all of the configuration's image size, in multiples of 32 pixels."""
+    """Returns half, three quarters and all of the configuration's image size, the longer side, in multiples of 32."""
     node = cfg.MODEL.CONVMAE
-    full = node.IMAGE_SIZE if has_backbone(cfg) else node.PRETRAIN_IMAGE_SIZE
+    full = node.IMAGE_SIZE if has_backbone(cfg) else max(list_sides(node.PRETRAIN_IMAGE_SIZE))
     return sorted({max(32, round(full * share / 32) * 32) for share in (0.5, 0.75, 1)})
 
 

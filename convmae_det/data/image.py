@@ -6,7 +6,7 @@ Whatever is called a path may also be a file in a tar file, a `Member`.
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,17 +56,20 @@ class Decoding(NamedTuple):
         ignore_exif: whether images are left as they are stored, not turned as their EXIF orientation says
         max_pixels: height · width of the largest image that is read
         bands: of the format "bands": how many an image must have; 0: any number
+        shown: of the format "bands": those that are red, green and blue, or grey, in pictures; empty: the first
     """
 
     white_level: int = 0
     ignore_exif: bool = False
     max_pixels: int = MAX_PIXELS
     bands: int = 0
+    shown: tuple[int, ...] = ()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Decoding":
         bands = len(cfg.MODEL.PIXEL_MEAN) if cfg.INPUT.FORMAT == BANDS else 0
-        return cls(cfg.INPUT.WHITE_LEVEL, cfg.INPUT.IGNORE_EXIF, cfg.INPUT.MAX_PIXELS, bands)
+        shown = tuple(cfg.INPUT.get("SHOWN_BANDS", ()))  # which runs of earlier versions don't record
+        return cls(cfg.INPUT.WHITE_LEVEL, cfg.INPUT.IGNORE_EXIF, cfg.INPUT.MAX_PIXELS, bands, shown)
 
 
 DEFAULT = Decoding()
@@ -106,15 +109,27 @@ def read_visible(
         InputError: see `read_image`.
     """
     if format == BANDS:
-        return make_visible(read_image(path, format, decoding, page), format)
+        return make_visible(read_image(path, format, decoding, page), format, decoding.shown)
     return read_image(path, "RGB", decoding, page)
 
 
-def make_visible(pixels: np.ndarray, format: str) -> np.ndarray:
-    """Makes (H, W, 3) uint8 RGB of (H, W, C): of bands the first three, or the first as grey."""
-    pixels = pixels[:, :, : 3 if pixels.shape[2] >= 3 else 1]
+def make_visible(pixels: np.ndarray, format: str, shown: Sequence[int] = ()) -> np.ndarray:
+    """Makes (H, W, 3) uint8 RGB of (H, W, C): of bands those that are `shown`, see :func:`choose_shown`."""
+    pixels = pixels[:, :, choose_shown(pixels.shape[2], shown)]
     pixels = pixels[:, :, ::-1] if format == "BGR" else pixels
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def choose_shown(channels: int, shown: Sequence[int] = ()) -> list[int]:
+    """Chooses the channels that a picture shows: three, or one as grey.
+
+    Args:
+        channels: how many the image has
+        shown: those that are wanted; none, or some that it doesn't have: the first three, or the first
+    """
+    if shown and max(shown) < channels:
+        return list(shown)
+    return [0, 1, 2] if channels >= 3 else [0]
 
 
 def read_size(path: str | os.PathLike, decoding: Decoding = DEFAULT) -> tuple[int, int]:

@@ -1,5 +1,6 @@
-"""The middle squares of images, in order and each once, without random augmentation."""
+"""The middles of images, squares or of another shape, in order and each once, without random augmentation."""
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -8,53 +9,60 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
+from ..config.building import list_sides
 from ..errors import InputError
 from .image import DEFAULT, Decoding, read_crop
 from .stream import ErrorRaisingLoader, ignore_signals, pack_batch
 
 logger = logging.getLogger(__name__)
 
+Size = int | Sequence[int]  # pixels: a side, or height and width
+
 
 def read_square(
-    name: str, size: int, image_format: str = "RGB", decoding: Decoding = DEFAULT, page: int = 0
+    name: str, size: Size, image_format: str = "RGB", decoding: Decoding = DEFAULT, page: int = 0
 ) -> torch.Tensor:
-    """Reads the largest square in the middle of an image, resized.
+    """Reads the largest square, or part of another shape, in the middle of an image, resized.
 
     Args:
         name: of the file
-        size: side of the result in pixels
+        size: side of the result in pixels, or its height and width
         image_format: of `read_image`
         decoding: of `read_image`
         page: of `read_image`
 
     Returns:
-        (channels, size, size) uint8
+        (channels, *size) uint8
 
     Raises:
         InputError: see `read_image`.
     """
-    pixels, _ = read_crop(name, image_format, _choose_middle, size, decoding, page)
-    square = torch.from_numpy(pixels).permute(2, 0, 1)
-    return F.interpolate(square[None], (size, size), mode="bicubic", antialias=True)[0]
+    sides = list_sides(size)
+    choose = functools.partial(_choose_middle, sides)
+    pixels, _ = read_crop(name, image_format, choose, max(sides), decoding, page)
+    middle = torch.from_numpy(pixels).permute(2, 0, 1)
+    return F.interpolate(middle[None], sides, mode="bicubic", antialias=True)[0]
 
 
-def _choose_middle(height: int, width: int) -> tuple[int, int, int, int]:
-    side = min(height, width)
-    return (height - side) // 2, (width - side) // 2, side, side
+def _choose_middle(sides: tuple[int, int], height: int, width: int) -> tuple[int, int, int, int]:
+    """The largest part of the shape of `sides`, height and width, in the middle of an image."""
+    part_height = min(height, max(1, width * sides[0] // sides[1]))
+    part_width = min(width, max(1, height * sides[1] // sides[0]))
+    return (height - part_height) // 2, (width - part_width) // 2, part_height, part_width
 
 
 class Squares(NamedTuple):
     """A batch of n images that could be read, and what could not."""
 
     indices: torch.Tensor  # (n,) int64: of the images in the data set
-    images: torch.Tensor  # (n, channels, size, size) uint8; (0,) where n is 0
+    images: torch.Tensor  # (n, channels, H, W) uint8; (0,) where n is 0
     skipped: list[tuple[str, str]]  # file and reason
 
 
 class SquareDataset(Dataset):
     """Pairs of an index and the square of that image, or the InputError that says why it can't be read."""
 
-    def __init__(self, images: Sequence[dict] | ConcatDataset, size: int, image_format: str, decoding: Decoding):
+    def __init__(self, images: Sequence[dict] | ConcatDataset, size: Size, image_format: str, decoding: Decoding):
         """Takes images in Detectron2's format; the rest is that of `read_square`."""
         self.images, self.size, self.image_format, self.decoding = images, size, image_format, decoding
 

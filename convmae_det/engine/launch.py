@@ -25,9 +25,8 @@ from torch.distributed.elastic.multiprocessing.redirects import redirect_stderr
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ..checkpoint.checkpointer import Checkpointer
-from ..config.checks.rules import require
 from ..config.checks.training import check_process_timeout
-from ..config.device import count_gpus, find_available_device
+from ..config.device import claim_gpu, count_gpus, find_available_device, is_started_by_torchrun
 from ..data.configuration import read_config
 from ..errors import InputError, TrainingError, shorten_error
 from ..logs import open_logs
@@ -195,25 +194,11 @@ def _list_versions() -> str:
         return f"PyTorch {torch.__version__}; more can't be found out ({shorten_error(error)})"
 
 
-def is_started_by_torchrun() -> bool:
-    return {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"} <= os.environ.keys()
-
-
 def _join_processes(cfg: CfgNode) -> None:
-    local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    on_gpu = is_gpu(cfg.MODEL.DEVICE)
-    if on_gpu:
-        if local_size > torch.cuda.device_count():
-            raise InputError(
-                f"torchrun starts {local_size} processes here, but there are {torch.cuda.device_count()} GPUs: lower "
-                "--nproc-per-node, or set MODEL.DEVICE cpu"
-            )
-        must = f"be cuda where torchrun starts {local_size} processes, each for a GPU of its own"
-        require(local_size == 1 or cfg.MODEL.DEVICE == "cuda", "MODEL.DEVICE", cfg.MODEL.DEVICE, must)
-        torch.cuda.set_device(local_rank)
+    claim_gpu(cfg.MODEL.DEVICE)
     timeout = timedelta(seconds=cfg.SOLVER.PROCESS_TIMEOUT)
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
-    comm.create_local_process_group(local_size)
+    dist.init_process_group("nccl" if is_gpu(cfg.MODEL.DEVICE) else "gloo", timeout=timeout)
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
 
 
 def set_up_logging(output_dir: str) -> None:

@@ -71,7 +71,7 @@ class ReconstructionHook(HookBase):
     """
 
     def __init__(self, cfg: CfgNode, dataset: Sequence, num_images: int = 6):
-        self.period, self.image_format = cfg.VIS_PERIOD, cfg.INPUT.FORMAT
+        self.period, self.image_format, self.shown = cfg.VIS_PERIOD, cfg.INPUT.FORMAT, cfg.INPUT.SHOWN_BANDS
         self.folder = os.path.join(cfg.OUTPUT_DIR, "reconstructions")
         self.samples = SampleStream(dataset, SkippingMapper(PretrainingMapper(cfg), dataset), seed=0)
         self.num_images = num_images
@@ -81,7 +81,8 @@ class ReconstructionHook(HookBase):
             return
         model = self.trainer.checkpointer.model
         images = torch.stack([self.samples[position]["image"] for position in range(self.num_images)])
-        picture = draw_reconstructions(model, images, make_noise(model, images, seed=0), self.image_format)
+        noise = make_noise(model, images, seed=0)
+        picture = draw_reconstructions(model, images, noise, self.image_format, self.shown)
         path = os.path.join(self.folder, f"{self.trainer.iter + 1:07d}.png")
         os.makedirs(self.folder, exist_ok=True)
         save_png(picture, path)

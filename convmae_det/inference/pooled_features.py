@@ -3,6 +3,7 @@
 N images, D features of each: C3, or C1 + C2 + C3 of all scales.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from torch.utils.data import ConcatDataset
 from tqdm import tqdm
 
 from ..checkpoint.weights import read_weights
-from ..config.building import build_encoder_arguments
+from ..config.building import build_encoder_arguments, list_sides
 from ..config.checks.data import check_channels
 from ..config.checks.model import check_size
 from ..data.configuration import read_tool_config
@@ -49,7 +50,7 @@ class FeaturePooler:
 
     Attributes:
         encoder: in any mode, which it keeps
-        size: side in pixels of the square that is taken from the middle of each image
+        size: side in pixels of the square that is taken from the middle of each image, or its height and width
         mean: of each channel, values being 0–1
         std: of each channel, values being 0–1
         image_format: as INPUT.FORMAT names it
@@ -59,7 +60,7 @@ class FeaturePooler:
     """
 
     encoder: Encoder
-    size: int
+    size: int | Sequence[int]
     mean: Sequence[float]
     std: Sequence[float]
     image_format: str = "RGB"
@@ -79,7 +80,7 @@ class FeaturePooler:
             indices: of those that are wanted, at least one
             title: of the line that shows progress
         """
-        batch_size = min(BATCH_SIZE, max(1, BATCH_PIXELS // self.size**2))
+        batch_size = min(BATCH_SIZE, max(1, BATCH_PIXELS // math.prod(list_sides(self.size))))
         dataset = SquareDataset(images, self.size, self.image_format, self.decoding)
         loader = SquareLoader(dataset, indices, batch_size, self.workers)
         width = sum(self.encoder.embed_dims if self.scales == "all" else self.encoder.embed_dims[-1:])
@@ -114,7 +115,7 @@ class FeaturePooler:
         raise errors[0]
 
     def _pool_batch(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, channels, size, size) uint8 → (n, D)"""
+        """(n, channels, H, W) uint8 → (n, D)"""
         mean, std = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (self.mean, self.std))
         stages = self.encoder((images.float() / 255 - mean) / std)
         return torch.cat([stages[int(name[1]) - 1].mean((1, 2)).float() for name in SCALES[self.scales]], dim=1)
@@ -159,7 +160,7 @@ def load_pooler(
     images = describe_input(cfg, encoder.stage1.patch_embed.proj.in_features // 16)
     if images["mean"] is None:
         raise InputError(f"{weights} doesn't say how its images are normalised, which are not RGB: {NAME_CONFIG}")
-    size = size or min(LARGEST_DEFAULT, STRIDE * encoder.stage3.position_embedding.table.shape[1])
+    size = size or min(LARGEST_DEFAULT, STRIDE * max(encoder.stage3.position_embedding.table.shape[1:3]))
     check_size("--size", size)
     decoding = Decoding.from_config(cfg) if cfg else DEFAULT
     speed_up_float32(device)

@@ -188,7 +188,7 @@ class Predictor:
             results = [instances[instances.scores >= least[instances.pred_classes]] for instances in results]
         return list(zip(batch, results, strict=True))
 
-    def to_coco(self, instances: Instances, image_id: int) -> list[dict]:
+    def to_coco(self, instances: Instances, image_id: int | str) -> list[dict]:
         """Converts the objects to COCO's results format, which pycocotools' loadRes reads.
 
         Returns:
@@ -261,7 +261,7 @@ def load_visible(image: Picture, format: str, decoding: Decoding) -> np.ndarray:
     """Loads what is shown of an image, (H, W, 3) uint8 RGB; of one with bands, or of a picture of some of them."""
     if format != BANDS:
         return load_pixels(image, "RGB", decoding)
-    return make_visible(load_pixels(image, BANDS, decoding._replace(bands=0)), BANDS)
+    return make_visible(load_pixels(image, BANDS, decoding._replace(bands=0)), BANDS, decoding.shown)
 
 
 def load_pixels(image: Picture, format: str = "RGB", decoding: Decoding = DEFAULT) -> np.ndarray:

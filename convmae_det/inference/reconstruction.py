@@ -72,7 +72,8 @@ class Reconstructor:
             The panels (4, H, W, 3) uint8 RGB that `visualization.reconstructions` describes, and the loss.
         """
         with autocast(self.cfg.MODEL.DEVICE, self.precision.dtype):
-            panels, (loss,) = build_panels(self.model, image[None], noise[None], self.cfg.INPUT.FORMAT)
+            node = self.cfg.INPUT
+            panels, (loss,) = build_panels(self.model, image[None], noise[None], node.FORMAT, node.SHOWN_BANDS)
         return panels[0], loss
 
     def make_noise(self, image: torch.Tensor, seed: int) -> torch.Tensor:

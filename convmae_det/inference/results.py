@@ -2,38 +2,32 @@
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from detectron2.structures import Instances
-from PIL import Image
 from tqdm import tqdm
 
 from ..data.survey import LOOKED_AT, describe_pages, look_at_files, spread_indices
 from ..errors import InputError
 from ..evaluation.thresholds import THRESHOLDS
-from ..files import atomic_write, write_json
+from ..files import write_json, write_json_list
 from ..visualization import video
-from ..visualization.predictions import draw_overview
-from ..visualization.sheet import draw_sheet, save_png
+from ..visualization.sheet import draw_sheet
 from .ground_truth import GroundTruth
 from .inputs import Input, assign_image_ids
+from .parts import Attempt
+from .picture_results import PictureResults
 from .predictor import Predictor
 from .tracking import Tracker
 
-OVERVIEW = 12  # images
+RESULTS = "results.json"
 
 
-class Results:
-    """The objects that are found, and the folder that they are written to.
-
-    Attributes:
-        objects: entries of COCO's results format with their "file_name" and, in a video, "frame"
-        images: number of images and frames
-        failures: number of inputs that could not be read
-    """
+class Results(PictureResults):
+    """The objects that are found, and the folder that they are written to: entries of COCO's results format."""
 
     def __init__(
         self,
@@ -53,154 +47,146 @@ class Results:
         Raises:
             InputError: the folder can't be made, or a class is not the detector's.
         """
-        self.folder, self.predictor, self.truth, self.pictures = Path(folder), predictor, truth, pictures
-        self.classes = _find_classes(classes, predictor)
-        self.objects: list[dict] = []
-        self.images = self.failures = 0
-        self._panels, self._names = [], []  # of the overview
-        titles = ("ground truth",) if truth else ()
-        self._titles = (*titles, f"predictions ({predictor.describe_threshold()})")
-        make_folder(self.folder)
+        self.truth, self.classes = truth, _find_classes(classes, predictor)
+        super().__init__(folder, predictor, pictures)
+        self.titles = (*(("ground truth",) if truth else ()), f"predictions ({predictor.describe_threshold()})")
 
-    def image_ids(self, inputs: Sequence[Input]) -> Iterator[int | str]:
-        return self.truth.image_ids(inputs) if self.truth else assign_image_ids(inputs)
+    def image_ids(self) -> Iterator[int | str]:
+        """Yields the ids of images, in the order of the inputs, and then of the frames of videos."""
+        return self.truth.image_ids(self.inputs) if self.truth else assign_image_ids(self.inputs)
 
     def add(
-        self, image: dict, instances: Instances, traces: Mapping[int, np.ndarray] | None = None
-    ) -> np.ndarray | None:
-        """Records an image's objects, and draws them.
+        self,
+        image: dict,
+        instances: Instances,
+        save: Callable[[np.ndarray], None],
+        traces: Mapping[int, np.ndarray] | None = None,
+    ) -> None:
+        """Draws an image's objects, and records them.
 
         Args:
-            image: "input", "image_id" and, of a video, "pixels", (H, W, 3) uint8 RGB, and "frame"
+            image: its "number" among the inputs and, of a video, "pixels", (H, W, 3) uint8 RGB, and "frame"
             instances: found in it
+            save: is called with the picture, (h, w, 3) uint8 RGB, if any are wanted
             traces: of a `Tracker`
-
-        Returns:
-            (h, w, 3) uint8 RGB; None if no pictures are wanted
         """
-        entry: Input = image["input"]
+        number, entry = image["number"], self.inputs[image["number"]]
         instances = instances[torch.isin(instances.pred_classes, self.classes)]
-        where = {"file_name": entry.file_name} | ({"frame": image["frame"]} if "frame" in image else {})
-        self.objects += [found | where for found in self.predictor.to_coco(instances, image["image_id"])]
-        self.images += 1
-        if not self.pictures:
-            return None
-        pixels = image["pixels"] if "pixels" in image else self.predictor.load_visible(str(entry.source))
-        drawn = np.asarray(self.predictor.draw(pixels, instances, traces=traces))
-        panels = [self.truth.draw(pixels, entry, self.predictor), drawn] if self.truth else [drawn]
-        if len(self._panels) < OVERVIEW:
-            self._panels.append(panels)
-            self._names.append(f"{entry.file_name}, frame {image['frame']}" if "frame" in image else entry.file_name)
-        return np.asarray(draw_sheet([panels], self._titles)) if self.truth else drawn
+        if self.pictures:
+            pixels = image["pixels"] if "pixels" in image else self.predictor.load_visible(str(entry.source))
+            drawn = np.asarray(self.predictor.draw(pixels, instances, traces=traces))
+            panels = [self.truth.draw(pixels, entry, self.predictor), drawn] if self.truth else [drawn]
+            self.keep_panels(panels, number, image.get("frame"))
+            save(np.asarray(draw_sheet([panels], self.titles)) if self.truth else drawn)
+        self.parts.add(number, self.predictor.to_coco(instances, 0))
 
-    def skip(self, error: InputError, what: str = "skipped") -> None:
-        """Counts an input that is left out, or of which a part is, and prints why."""
-        tqdm.write(f"{what}: {error}", file=sys.stderr)
-        self.failures += 1
-
-    def make_path(self, entry: Input, suffix: str) -> Path:
-        """Returns the path for the picture or video of an input, and makes its folder."""
-        path = self.folder / f"{entry.output_name}{suffix}"
-        make_folder(path.parent)
-        return path
-
-    def write(self) -> str:
-        """Writes results.json, the thresholds of classes if there are any, and, if pictures were drawn, overview.png.
-
-        Returns:
-            What to print for the user.
-        """
-        path = self.folder / "results.json"
-        write_json(path, self.objects)
-        predictor = self.predictor
+    def merge(self, attempts: Mapping[int, Attempt]) -> str:
+        """Writes results.json and, if there are any, the thresholds of classes. Returns what to print for the user."""
+        path, predictor = self.folder / RESULTS, self.predictor
+        count = write_json_list(path, self._list_objects(attempts))
         if predictor.score_thresholds and predictor.thresholds_file:
             used = dict(zip(predictor.class_names, predictor.score_thresholds, strict=True))
             write_json(self.folder / THRESHOLDS, {"source": predictor.thresholds_file, "classes": used})
-        told = f"{len(self.objects):,} objects in {self.images:,} images: {path}"
-        if self._panels:
-            overview = self.folder / "overview.png"
-            save_png(draw_overview(self._panels, self._names, self._titles), overview)
-            told += f"\nDrawn in {self.folder}, the first {len(self._panels)} on {overview}"
-        return told
+        return f"{count:,} objects in {sum(attempt.images for attempt in attempts.values()):,} images: {path}"
+
+    def _list_objects(self, attempts: Mapping[int, Attempt]) -> Iterator[dict]:
+        """Lists the objects of all inputs, with their image ids, "file_name" and, in a video, "frame"."""
+        ids = self.image_ids()
+        for number, entry in enumerate(self.inputs):
+            images = self.parts.read(attempts[number]) if number in attempts else iter(())
+            if not entry.is_video:
+                id, where = next(ids), {"file_name": entry.file_name}
+                yield from (found | {"image_id": id} | where for objects in images for found in objects)
+                continue
+            for frame, objects in enumerate(images):
+                id, where = next(ids), {"file_name": entry.file_name, "frame": frame}
+                yield from (found | {"image_id": id} | where for found in objects)
 
 
-def predict_inputs(
-    inputs: Sequence[Input], results: Results, max_frames: int | None = None, track: bool = False
-) -> None:
-    """Finds and draws the objects in all inputs, images before videos, with progress. Unreadable inputs are skipped.
+def predict_inputs(results: Results, max_frames: int | None = None, track: bool = False) -> None:
+    """Finds and draws the objects in all inputs that are given to this process, images before videos, with progress.
+
+    Unreadable inputs are skipped.
 
     Args:
-        inputs: files and webcams
         results: where objects are recorded
         max_frames: of each video or webcam; None: all
         track: whether objects are followed through videos
     """
-    ids = results.image_ids(inputs)
-    if images := [entry for entry in inputs if not entry.is_video]:
-        _predict_images(images, results, ids)
-    for entry in inputs:
-        if entry.is_video:
-            _predict_video(entry, results, ids, max_frames, track)
+    _warn_of_pages(results)
+    with results.show_progress() as progress:
+        for image, instances in results.predictor.stream(_read(results, progress)):
+            entry = results.inputs[image["number"]]
+            results.add(image, instances, lambda drawn, entry=entry: results.save_picture(entry, drawn))
+            results.parts.end(image["number"])
+            results.advance(progress)
+    for number, entry in results.take(videos=True):
+        _predict_video(number, entry, results, max_frames, track)
 
 
-def _predict_images(inputs: Sequence[Input], results: Results, ids: Iterator[int | str]) -> None:
-    cfg = results.predictor.cfg
-    names = tuple(str(inputs[index].source) for index in spread_indices(len(inputs), LOOKED_AT))
-    if sentence := describe_pages(look_at_files(names, cfg.INPUT.FORMAT), len(inputs), cfg):
-        print(sentence, file=sys.stderr)
-    with tqdm(total=len(inputs), unit=" images", disable=None) as progress:
-        for image, instances in results.predictor.stream(_read(inputs, results, ids, progress)):
-            drawn = results.add(image, instances)
-            if drawn is not None:
-                with atomic_write(results.make_path(image["input"], ".jpg")) as file:
-                    Image.fromarray(drawn).save(file, format="JPEG", quality=92, subsampling=0)
-            progress.update()
+def _warn_of_pages(results: Results) -> None:
+    images = [str(entry.source) for entry in results.inputs if not entry.is_video]
+    if images and results.processes.is_first:
+        cfg = results.predictor.cfg
+        names = tuple(images[index] for index in spread_indices(len(images), LOOKED_AT))
+        if sentence := describe_pages(look_at_files(names, cfg.INPUT.FORMAT), len(images), cfg):
+            print(sentence, file=sys.stderr)
 
 
-def _read(inputs: Iterable[Input], results: Results, ids: Iterator[int | str], progress: tqdm) -> Iterator[dict]:
-    for entry in inputs:
-        named = {"input": entry, "image_id": next(ids)}
+def _read(results: Results, progress: tqdm) -> Iterator[dict]:
+    for number, entry in results.take():
         try:
             image = results.predictor.prepare(str(entry.source))
         except InputError as error:
-            results.skip(error)
-            progress.update()
+            results.skip(number, error)
+            results.advance(progress)
         else:
-            yield image | named
+            yield image | {"number": number}
 
 
-def _predict_video(
-    entry: Input, results: Results, ids: Iterator[int | str], max_frames: int | None, track: bool
-) -> None:
+def _predict_video(number: int, entry: Input, results: Results, max_frames: int | None, track: bool) -> None:
     try:
         source = video.Video(entry.source)
     except InputError as error:
-        results.skip(error)
+        results.skip(number, error)
         return
-    total = min(filter(None, (source.length, max_frames)), default=None)
+    try:
+        read = sum(1 for _ in _predict_frames(number, entry, source, results, max_frames, track))
+    except KeyboardInterrupt:
+        if not isinstance(entry.source, str):  # a webcam, which goes on until then
+            results.parts.end(number)
+        raise
+    if not read:
+        problem = f"{entry.source} holds no frame that can be read: convert it to .mp4"
+        results.skip(number, InputError(problem))
+    elif source.missing:
+        problem = f"{entry.source} ends after {read:,} of {source.length:,} frames, whose objects are in the results"
+        results.skip(number, InputError(f"{problem}: it is damaged or was cut short; replace it"), "cut short")
+    else:
+        results.parts.end(number)
+
+
+def _predict_frames(
+    number: int, entry: Input, source: video.Video, results: Results, max_frames: int | None, track: bool
+) -> Iterator[int]:
+    """Finds and draws the objects in a video, and yields the number of each frame when it is done."""
     frames = (
-        results.predictor.prepare(pixels) | {"input": entry, "image_id": next(ids), "frame": number, "pixels": pixels}
-        for number, pixels in enumerate(itertools.islice(source, max_frames))
+        results.predictor.prepare(pixels) | {"number": number, "frame": frame, "pixels": pixels}
+        for frame, pixels in enumerate(itertools.islice(source, max_frames))
     )
-    count = results.images
+    total = min(filter(None, (source.length, max_frames)), default=None)
+    hidden = None if results.processes.is_first else True
     tracker = Tracker(source.frame_rate) if track else None
     with (
         video.write_video(results.make_path(entry, ".mp4"), source.frame_rate) as write,
-        tqdm(total=total, unit=" images", desc=entry.file_name, disable=None) as progress,
+        tqdm(total=total, unit=" images", desc=entry.file_name, disable=hidden) as progress,
     ):
         for image, instances in results.predictor.stream(frames):
             if tracker:
                 instances = tracker.update(instances)
-            drawn = results.add(image, instances, tracker.traces if tracker else None)
-            if drawn is not None:
-                write(drawn)
+            results.add(image, instances, write, tracker.traces if tracker else None)
             progress.update()
-    if results.images == count:
-        results.skip(InputError(f"{entry.source} holds no frame that can be read: convert it to .mp4"))
-    elif source.missing:
-        read = results.images - count
-        problem = f"{entry.source} ends after {read:,} of {source.length:,} frames, whose objects are in the results"
-        results.skip(InputError(f"{problem}: it is damaged or was cut short; replace it"), "cut short")
+            yield image["frame"]
 
 
 def _find_classes(words: Sequence[str], predictor: Predictor) -> torch.Tensor:
@@ -225,15 +211,3 @@ def _find_classes(words: Sequence[str], predictor: Predictor) -> torch.Tensor:
             )
             print(message, file=sys.stderr)
     return torch.tensor([numbers[word] for word in words] or range(len(names)))
-
-
-def make_folder(path: Path) -> None:
-    """Makes the folder of results, or one in it.
-
-    Raises:
-        InputError: it can't be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {path} can't be made ({error.strerror}): choose another --output") from error

@@ -132,7 +132,7 @@ class _Pairs:
         sample = self.mapper(image)
         before = read_visible(image["file_name"], self.image_format, self.mapper.decoding, image.get("page", 0))
         seen = sample["image"].clamp(0, 255).byte()  # noise of random erasing may lie outside
-        after = make_visible(seen.permute(1, 2, 0).numpy(), self.image_format)
+        after = make_visible(seen.permute(1, 2, 0).numpy(), self.image_format, self.mapper.decoding.shown)
         caption = f"{os.path.basename(image['file_name'])}, {before.shape[1]}×{before.shape[0]} pixels"
         if "label" in sample:
             caption += f", {self.metadata.thing_classes[image['label']]}"

@@ -39,13 +39,19 @@ def draw_overview(pictures: Sequence[Sequence[np.ndarray]], names: Sequence[str]
 
 def _label_panel(panel: np.ndarray, name: str) -> np.ndarray:
     """Shrinks a panel if it is large, and writes its name in a strip below."""
-    image = Image.fromarray(panel)
-    image.thumbnail((OVERVIEW_SIDE, OVERVIEW_SIDE))
+    image = Image.fromarray(shrink_panel(panel))
     labelled = Image.new("RGB", (image.width, image.height + STRIP), "white")
     labelled.paste(image)
     text, font = write(name, FONT_SIZE)
     ImageDraw.Draw(labelled).text((0, image.height + STRIP / 2), text, "dimgray", font, anchor="lm")
     return np.asarray(labelled)
+
+
+def shrink_panel(panel: np.ndarray) -> np.ndarray:
+    """Shrinks a picture, (h, w, 3) uint8, that is larger than it is on an overview."""
+    image = Image.fromarray(panel)
+    image.thumbnail((OVERVIEW_SIDE, OVERVIEW_SIDE))
+    return np.asarray(image)
 
 
 def build_ground_truth(annotations: Sequence[dict], size: tuple[int, int]) -> Instances:

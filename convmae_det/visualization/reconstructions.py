@@ -3,12 +3,15 @@
 N images of H×W pixels, L = H/16 · W/16 patches of P = 16·16·channels values.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from detectron2.evaluation import inference_context
 from PIL import Image
 
 from ..config.checks.data import BANDS
+from ..data.image import choose_shown
 from ..errors import InputError
 from ..modeling.embeddings import PATCH_SIZES
 from ..modeling.encoder import STRIDE
@@ -27,10 +30,14 @@ BLANK = 200  # grey level where a panel shows nothing: lighter than what fills m
 
 
 def draw_reconstructions(
-    model: MaskedAutoencoder, images: torch.Tensor, noise: torch.Tensor | None = None, image_format: str = "RGB"
+    model: MaskedAutoencoder,
+    images: torch.Tensor,
+    noise: torch.Tensor | None = None,
+    image_format: str = "RGB",
+    bands: Sequence[int] = (),
 ) -> Image.Image:
     """Draws a row of four panels for each image, under it the loss; the arguments are those of `build_panels`."""
-    panels, losses = build_panels(model, images, noise, image_format)
+    panels, losses = build_panels(model, images, noise, image_format, bands)
     return draw_sheet(list(map(list, panels)), TITLES, [f"loss {loss:.4f}" for loss in losses])
 
 
@@ -44,7 +51,11 @@ def make_noise(model: MaskedAutoencoder, images: torch.Tensor, seed: int) -> tor
 
 @torch.inference_mode()
 def build_panels(
-    model: MaskedAutoencoder, images: torch.Tensor, noise: torch.Tensor | None = None, image_format: str = "RGB"
+    model: MaskedAutoencoder,
+    images: torch.Tensor,
+    noise: torch.Tensor | None = None,
+    image_format: str = "RGB",
+    bands: Sequence[int] = (),
 ) -> tuple[np.ndarray, list[float]]:
     """Builds four panels: the original; its visible pixels; the prediction of the hidden ones; the two together.
 
@@ -52,9 +63,10 @@ def build_panels(
     the first is shown. Normalised pixels are undone with the true patch's mean and standard deviation.
 
     Args:
-        images: (N, channels, H, W) in 0–255, not normalised; 1, 3 or 4 channels, H and W multiples of 16
+        images: (N, channels, H, W) in 0–255, not normalised, H and W multiples of 16
         noise: decides what is hidden, as for `MaskedAutoencoder.reconstruct`; see `make_noise`
-        image_format: INPUT.FORMAT; it matters if it is BGR
+        image_format: INPUT.FORMAT; it matters if it is BGR or bands
+        bands: INPUT.SHOWN_BANDS
 
     Returns:
         panels (N, 4, H, W, 3) uint8 RGB, and the loss of each image
@@ -75,7 +87,7 @@ def build_panels(
     grid = images.shape[-2] // STRIDE, images.shape[-1] // STRIDE
     predicted = unpatchify(prediction, grid) * model.pixel_std + model.pixel_mean
 
-    original, predicted = convert_to_rgb(images, image_format), convert_to_rgb(predicted, image_format)
+    original, predicted = (convert_to_rgb(x, image_format, bands) for x in (images, predicted))
     shown = ~unpatchify(hidden, grid)[:, 0, :, :, None].cpu().numpy()
     panels = [
         original,
@@ -86,13 +98,13 @@ def build_panels(
     return np.stack(panels, axis=1), losses
 
 
-def convert_to_rgb(images: torch.Tensor, image_format: str = "RGB") -> np.ndarray:
+def convert_to_rgb(images: torch.Tensor, image_format: str = "RGB", bands: Sequence[int] = ()) -> np.ndarray:
     """Converts (N, channels, H, W) in 0–255 → (N, H, W, 3) uint8: one channel is grey, a fourth is opacity, on white.
 
-    Of the format "bands", the first three are shown, or the first as grey.
+    Of the format "bands", those that `choose_shown` chooses.
     """
     if image_format == BANDS:
-        images = images[:, : 3 if images.shape[1] >= 3 else 1]
+        images = images[:, choose_shown(images.shape[1], bands)]
     pixels = images.clamp(0, 255).permute(0, 2, 3, 1).cpu().numpy()
     channels = pixels.shape[-1]
     if channels == 1:

@@ -139,7 +139,7 @@ def test_images_with_a_class_each(tmp_path, capsys, as_table):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "There is nothing to check: name an annotation file"),
+        ([], "There is nothing to look at: name an annotation file"),
         (["--test", "val.json", "photos"], "--test goes with a data set to train on"),
         (
             ["nothing.json", "photos"],

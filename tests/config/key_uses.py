@@ -90,7 +90,7 @@ OTHERS = {
         "INPUT.SEGMENTATION": "CROP_SIZE MIN_SCALE MAX_SCALE MAX_CLASS_SHARE PHOTOMETRIC"
     },
     "convmae_det.inference.sliding": {"TEST": "SLIDING_WINDOW SLIDING_STRIDE"},
-    "convmae_det.data.image": {"INPUT": "WHITE_LEVEL IGNORE_EXIF MAX_PIXELS"},
+    "convmae_det.data.image": {"INPUT": "SHOWN_BANDS WHITE_LEVEL IGNORE_EXIF MAX_PIXELS"},
     "convmae_det.data.detection.catalog": {
         "DATASETS": "COCO_FORMAT CROWD_AS_OBJECTS",
         "DATALOADER": "FILTER_EMPTY_ANNOTATIONS",

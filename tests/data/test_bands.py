@@ -16,7 +16,8 @@ from convmae_det.data.detection.mapper import DetectionMapper
 from convmae_det.data.image import Decoding, make_visible, read_image, read_visible
 from convmae_det.data.pretraining.mapper import PretrainingMapper
 from convmae_det.errors import InputError
-from convmae_det.inference.predictor import load_pixels
+from convmae_det.inference.predictor import load_pixels, load_visible
+from convmae_det.visualization.reconstructions import convert_to_rgb
 
 HEIGHT, WIDTH = 40, 50
 
@@ -173,6 +174,36 @@ def test_prediction_takes_arrays_of_bands():
     assert np.array_equal(load_pixels(noise(5), BANDS, Decoding(bands=5)), noise(5))
     with pytest.raises(InputError, match="it has 5 bands, but MODEL.PIXEL_MEAN has 6"):
         load_pixels(noise(5), BANDS, Decoding(bands=6))
+
+
+def test_chosen_bands_are_shown(tmp_path):
+    path, pixels = tmp_path / "a.npy", noise(5)
+    np.save(path, pixels)
+    for shown, expected in (([4, 0, 2], [4, 0, 2]), ([3], [3, 3, 3]), ([], [0, 1, 2]), ([1, 2, 3], [1, 2, 3])):
+        cfg = autoencoder_cfg(*keys(5), "INPUT.SHOWN_BANDS", shown)
+        decoding = Decoding.from_config(cfg)
+        check_channels(cfg)
+        for visible in (read_visible(path, BANDS, decoding), load_visible(pixels, BANDS, decoding)):
+            assert np.array_equal(visible, pixels[..., expected])
+        tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+        assert np.array_equal(convert_to_rgb(tensor, BANDS, shown)[0], pixels[..., expected])
+    assert np.array_equal(
+        load_visible(pixels[..., :2], BANDS, Decoding(bands=5, shown=(4, 0, 2)))[..., 1], pixels[..., 0]
+    )
+
+
+def test_runs_of_earlier_versions_have_no_shown_bands():
+    cfg = autoencoder_cfg(*keys(5))
+    del cfg.INPUT["SHOWN_BANDS"]
+    assert Decoding.from_config(cfg).shown == ()
+
+
+@pytest.mark.parametrize("shown", [[5, 0, 1], [-1], [0, 1], [0.0], [True], ["a"]])
+def test_bands_that_can_not_be_shown(shown):
+    with pytest.raises(InputError, match="INPUT.SHOWN_BANDS is .*be one band or three, counted from 0, of the 5"):
+        check_channels(autoencoder_cfg(*keys(5), "INPUT.SHOWN_BANDS", shown))
+    with pytest.raises(InputError, match="INPUT.SHOWN_BANDS is .*be empty unless INPUT.FORMAT is bands"):
+        check_channels(autoencoder_cfg("INPUT.SHOWN_BANDS", shown))
 
 
 def test_keys_that_do_not_go_together():

@@ -7,7 +7,7 @@ from operator import attrgetter
 from yacs.config import CfgNode
 
 from ..architectures import is_autoencoder
-from .model import check_pixels, check_size
+from .model import check_pixels, check_pretraining_size, check_size
 from .rules import are_numbers, check_at_least, check_one_of, is_number, is_same, require
 
 CHANNELS = {"RGB": 3, "BGR": 3, "L": 1, "RGBA": 4}  # of each INPUT.FORMAT,
@@ -77,7 +77,18 @@ def check_channels(cfg: CfgNode) -> None:
         must = f"have as many numbers as INPUT.FORMAT {cfg.INPUT.FORMAT} has channels, {channels}"
         require(are_numbers(mean, channels), "MODEL.PIXEL_MEAN", mean, must)
     check_pixels(cfg)
+    check_shown_bands(cfg)
     check_decoding(cfg)
+
+
+def check_shown_bands(cfg: CfgNode) -> None:
+    """Checks INPUT.SHOWN_BANDS."""
+    shown, bands = cfg.INPUT.SHOWN_BANDS, len(cfg.MODEL.PIXEL_MEAN)
+    must = f"be empty unless INPUT.FORMAT is {BANDS}"
+    require(len(shown) == 0 or cfg.INPUT.FORMAT == BANDS, "INPUT.SHOWN_BANDS", shown, must)
+    holds = len(shown) in (0, 1, 3) and all(type(band) is int and 0 <= band < bands for band in shown)
+    must = f"be one band or three, counted from 0, of the {bands} that MODEL.PIXEL_MEAN has entries for"
+    require(holds, "INPUT.SHOWN_BANDS", shown, must)
 
 
 def check_decoding(cfg: CfgNode) -> None:
@@ -174,7 +185,7 @@ def check_test_time_augmentation(cfg: CfgNode) -> None:
 def check_pretraining_input(cfg: CfgNode) -> None:
     """Checks how images are read and augmented in pretraining."""
     check_channels(cfg)
-    check_size("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE)
+    check_pretraining_size(cfg)
     _check_crop_scale(cfg, "INPUT.PRETRAIN_CROP_SCALE")
     check_one_of(cfg, "INPUT.RANDOM_FLIP", FLIPS)
 

@@ -65,7 +65,7 @@ def check_encoder(cfg: CfgNode) -> None:
     holds = is_number(kernel) and kernel > 0 and kernel % 2
     require(holds, "MODEL.CONVMAE.CONV_KERNEL_SIZE", kernel, "be odd and positive, such as 5")
     require(is_number(rate) and 0 <= rate < 1, "MODEL.CONVMAE.DROP_PATH_RATE", rate, "be at least 0 and below 1")
-    check_size("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", node.PRETRAIN_IMAGE_SIZE)
+    check_pretraining_size(cfg)
 
 
 def check_pixels(cfg: CfgNode) -> None:
@@ -131,6 +131,16 @@ def check_classifier(cfg: CfgNode) -> None:
     require(is_number(number) and number >= 2, "MODEL.CLASSIFIER.NUM_CLASSES", number, "be at least 2")
     holds = is_number(smoothing) and 0 <= smoothing < 1
     require(holds, "MODEL.CLASSIFIER.LABEL_SMOOTHING", smoothing, "be at least 0 and below 1, such as 0.1")
+
+
+def check_pretraining_size(cfg: CfgNode) -> None:
+    """Checks the size of the crops of pretraining: a side, or height and width."""
+    key, size = "MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE
+    if not isinstance(size, (list, tuple)):
+        check_size(key, size)
+        return
+    holds = are_numbers(size, 2) and all(type(side) is int and side > 0 and side % STRIDE == 0 for side in size)
+    require(holds, key, size, f"be one number, or height and width, each a positive multiple of {STRIDE} pixels")
 
 
 def check_size(key: str, size: int) -> None:

@@ -32,7 +32,7 @@ def read_request(
         raise InputError("--test goes with a data set to train on: name it before --test.")
     if not words and not config_file:
         raise InputError(
-            "There is nothing to check: name an annotation file and its folder of images, or --config-file."
+            "There is nothing to look at: name an annotation file and its folder of images, or --config-file."
         )
     if words:
         cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ()

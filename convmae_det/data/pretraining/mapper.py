@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch.utils.data import ConcatDataset
 
+from ...config.building import list_sides
 from ...config.checks.data import check_pretraining_input
 from ...errors import InputError
 from ..image import DEFAULT, Decoding, read_crop
@@ -25,28 +26,34 @@ LOG_ASPECT_RATIOS = torch.tensor(ASPECT_RATIOS).log().tolist()
 
 
 class PretrainingMapper:
-    """A random crop of an image, resized to a square and perhaps flipped (the paper's augmentation, after MAE's).
+    """A random crop of an image, resized to one size and perhaps flipped (the paper's augmentation, after MAE's).
 
-    What the crop leaves out is not converted, and a JPEG is decoded at the resolution that the square needs.
+    What the crop leaves out is not converted, and a JPEG is decoded at the resolution that the result needs.
 
     ``PretrainingMapper(cfg)`` builds it from a configuration.
     """
 
     @configurable
     def __init__(
-        self, *, image_format: str, size: int, scale: Sequence[float], flip: str, decoding: Decoding = DEFAULT
+        self,
+        *,
+        image_format: str,
+        size: int | Sequence[int],
+        scale: Sequence[float],
+        flip: str,
+        decoding: Decoding = DEFAULT,
     ):
         """Stores the values of the configuration.
 
         Args:
             image_format: of `read_image`
-            size: side of the square in pixels
+            size: side of the square in pixels, or height and width
             scale: smallest and largest area of the crop, as fractions of the image's
             flip: horizontal, vertical or none
             decoding: of `read_image`
         """
         self.decoding = decoding
-        self.image_format, self.size, self.scale, self.axis = image_format, size, scale, FLIPS[flip]
+        self.image_format, self.size, self.scale, self.axis = image_format, list_sides(size), scale, FLIPS[flip]
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -66,23 +73,23 @@ class PretrainingMapper:
             dataset_dict: one image in Detectron2's format
 
         Returns:
-            "image", (C, size, size) uint8, "file_name", and "height" and "width" of the file's image in pixels
+            "image", (C, *size) uint8, "file_name", and "height" and "width" of the file's image in pixels
 
         Raises:
             InputError: see `read_image`.
         """
         name = dataset_dict["file_name"]
-        choose = functools.partial(choose_crop, scale=self.scale)
+        choose = functools.partial(choose_crop, scale=self.scale, shape=self.size[1] / self.size[0])
         page = dataset_dict.get("page", 0)
-        pixels, (height, width) = read_crop(name, self.image_format, choose, self.size, self.decoding, page)
+        pixels, (height, width) = read_crop(name, self.image_format, choose, max(self.size), self.decoding, page)
         image = torch.from_numpy(pixels).permute(2, 0, 1)
-        image = F.interpolate(image[None], (self.size, self.size), mode="bicubic", antialias=True)[0]
+        image = F.interpolate(image[None], self.size, mode="bicubic", antialias=True)[0]
         if self.axis is not None and torch.rand(1) < 0.5:
             image = image.flip(self.axis)
         return {"image": image, "file_name": name, "height": height, "width": width}
 
 
-def choose_crop(height: int, width: int, scale: Sequence[float]) -> tuple[int, int, int, int]:
+def choose_crop(height: int, width: int, scale: Sequence[float], shape: float = 1.0) -> tuple[int, int, int, int]:
     """Draws top, left, height and width of a random part of an image of this size.
 
     With the same draws, torchvision's RandomResizedCrop chooses the same part; its many small tensor operations take a
@@ -92,16 +99,17 @@ def choose_crop(height: int, width: int, scale: Sequence[float]) -> tuple[int, i
         height: of the image, in pixels
         width: of the image, in pixels
         scale: smallest and largest area of the part, as fractions of the image's
+        shape: width / height of what the part is resized to, around which that of the part is drawn
     """
     for _ in range(10):
         area = height * width * torch.empty(1).uniform_(*scale).item()
-        aspect_ratio = torch.empty(1).uniform_(*LOG_ASPECT_RATIOS).exp().item()
+        aspect_ratio = torch.empty(1).uniform_(*LOG_ASPECT_RATIOS).exp().item() * shape
         part_width, part_height = round(math.sqrt(area * aspect_ratio)), round(math.sqrt(area / aspect_ratio))
         if 0 < part_width <= width and 0 < part_height <= height:
             top = int(torch.randint(height - part_height + 1, (1,)))
             left = int(torch.randint(width - part_width + 1, (1,)))
             return top, left, part_height, part_width
-    low, high = ASPECT_RATIOS  # the whole image, or the middle of one that is too long
+    low, high = (ratio * shape for ratio in ASPECT_RATIOS)  # the whole image, or the middle of one that is too long
     part_width = min(width, round(height * high))
     part_height = min(height, round(width / low))
     return (height - part_height) // 2, (width - part_width) // 2, part_height, part_width
@@ -145,7 +153,7 @@ def stack_images(samples: list[dict]) -> dict[str, Any]:
     """Makes a batch whose images are one tensor, which a worker hands over as one open file.
 
     Returns:
-        "images", (N, C, size, size) uint8, "file_names", N of them, and "skipped", the (name, reason) of the files
+        "images", (N, C, H, W) uint8, "file_names", N of them, and "skipped", the (name, reason) of the files
         that could not be read
     """
     return {

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ....config.architectures import is_detector
+from ....config.building import list_sides
 from ..findings import Finding, Findings, Severity, format_count
 from ..inspection import Inspection
 from ..splits import TEST, TRAIN
@@ -68,8 +69,8 @@ def small_images(data: Inspection) -> Findings:
         sizes = sizes[sizes.min(axis=1, initial=2**31) > 0]
         if not len(sizes):
             continue
-        crop = data.cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE
-        few = int((sizes.min(axis=1) < crop).sum())
+        crop = list_sides(data.cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE)
+        few, named = int((sizes < crop).any(axis=1).sum()), "×".join(map(str, dict.fromkeys(crop)))
         if is_detector(data.cfg) and data.is_configured and split.role == TRAIN:
             scale = float(np.median(compute_input_scales(data.cfg, split.role, sizes)))
             if scale > ENLARGED:
@@ -84,6 +85,6 @@ def small_images(data: Inspection) -> Findings:
             yield Finding(
                 Severity.NOTE,
                 f"{format_count(few, 'image', len(sizes))} of {split.name} are smaller than the crop of "
-                f"{crop} pixels (MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE), and are enlarged",
+                f"{named} pixels (MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE), and are enlarged",
                 count=few,
             )
