@@ -9,6 +9,7 @@
     python benchmarks/benchmark.py forms [--sides 8 14 20 24 32 48 64 96] [--operations linear attention]
     python benchmarks/benchmark.py data [--images FOLDER]
     python benchmarks/benchmark.py evaluate
+    python benchmarks/benchmark.py dense [--objects 100 300 1000 3000] [--plot FILE]
 
 `pretrain`: a training step (forward, loss, backward, AdamW) of the masked autoencoder. `detect`: forward passes and
 training steps of the backbone and of the whole detector. Both against the published form that is kept with the tests:
@@ -16,7 +17,7 @@ dense channels-first maps, 1×1 convolutions, materialised attention with a bias
 predicted. `count`: operations and memory traffic of both forms, not timed. `kernels`: what a GPU launches, moves and
 keeps in a pretraining step, counted without one. `attention`: the forms that global attention with a shared bias can
 take. `forms`: those of each operation among which convmae_det/ops/choice.py chooses, on the CPU. `data`: reading images
-for training. `evaluate`: COCO's metrics.
+for training. `evaluate`: COCO's metrics. `dense`: what many objects in an image cost after the network.
 
 With `--arch base`, the published networks of other methods take part, as peers: in `pretrain` the masked autoencoders
 of ViT-B (MAE) and Hiera-B, in `detect`, for the backbone, ViTDet's ViT-B (Detectron2), Swin-B, Hiera-B and ConvNeXt-B
@@ -46,7 +47,7 @@ if __name__ == "__main__":
 
 import torch
 
-from benchmarks import attention, count, data, evaluate, forms, kernels, peers, steps
+from benchmarks import attention, count, data, dense, evaluate, forms, kernels, peers, steps
 from convmae_det.errors import InputError
 from convmae_det.files import write_json
 from convmae_det.precision import DTYPES, choose_precision, format_dtype, log_precision
@@ -108,6 +109,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     memory.add_argument("--kind", choices=(steps.PRETRAINING, *steps.DETECTION))
     memory.set_defaults(print_memory=steps.print_memory)
 
+    dense_memory = tasks.add_parser("dense-memory", parents=[common])  # started by `dense`
+    dense_memory.add_argument("--form", choices=dense.WORKLOADS, required=True)
+    dense_memory.add_argument("--count", type=int, required=True)
+    dense_memory.add_argument("--size", type=int, required=True)
+    dense_memory.set_defaults(print_memory=dense.print_memory)
+
     for name, module, parents in (
         ("count", count, [common, network]),
         ("kernels", kernels, [common]),
@@ -115,6 +122,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         ("forms", forms, [common]),
         ("data", data, [common]),
         ("evaluate", evaluate, [common]),
+        ("dense", dense, [common]),
     ):
         task = tasks.add_parser(name, parents=parents)
         module.add_arguments(task)
