@@ -109,12 +109,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     memory.add_argument("--kind", choices=(steps.PRETRAINING, *steps.DETECTION))
     memory.set_defaults(print_memory=steps.print_memory)
 
-    dense_memory = tasks.add_parser("dense-memory", parents=[common])  # started by `dense`
-    dense_memory.add_argument("--form", choices=dense.WORKLOADS, required=True)
-    dense_memory.add_argument("--count", type=int, required=True)
-    dense_memory.add_argument("--size", type=int, required=True)
-    dense_memory.set_defaults(print_memory=dense.print_memory)
-
     for name, module, parents in (
         ("count", count, [common, network]),
         ("kernels", kernels, [common]),

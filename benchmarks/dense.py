@@ -8,7 +8,9 @@ those that the process spends on the processor, which other processes don't chan
 
 import argparse
 import contextlib
+import ctypes
 import functools
+import gc
 import io
 import statistics
 import sys
@@ -27,7 +29,7 @@ from detectron2.structures import Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from convmae_det.costs.measuring import describe_machine, measure_process_peak, print_peak
+from convmae_det.costs.measuring import describe_machine, read_resident_peak
 from convmae_det.errors import InputError
 from convmae_det.evaluation.coco import describe_instances
 from convmae_det.evaluation.explanation import explain_results
@@ -144,11 +146,6 @@ def build_workload(name: str, scene: Scene) -> Callable[[], Any]:
     return functools.partial(EVALUATING[name], scene, scene.annotate(), find_ours(scene))
 
 
-def print_memory(args: argparse.Namespace) -> None:
-    build_workload(args.form, Scene(10, 64))()  # loads what is loaded late
-    print_peak(build_workload(args.form, Scene(args.count, args.size)))
-
-
 def measure(args: argparse.Namespace) -> dict:
     """Seconds, peak memory and the memory of what is kept, by number of objects. Exits if results differ."""
     if min(*args.objects, args.size, args.objects[0]) < 1:
@@ -164,9 +161,7 @@ def measure(args: argparse.Namespace) -> dict:
         if abs(recalls[0] - recalls[1]) > 1e-7:
             sys.exit(f"error: at {count} objects, our recall {recalls[1]} differs from pycocotools' {recalls[0]}")
         seconds = measure_processor(workloads, args.repeats)
-        options = [f"--count={count}", f"--size={args.size}", f"--threads={args.threads}"]
-        program = str(Path(__file__).with_name("benchmark.py"))
-        peaks = {name: measure_process_peak(program, "dense-memory", f"--form={name}", *options) for name in names}
+        peaks = {name: measure_peak(run) for name, run in workloads.items()}
         kept = measure_kept(lambda scene=scene: (paste(scene).pred_masks, find_ours(scene)))
         rows.append(
             {"objects": count, "seconds": seconds, "peak": peaks, "kept": kept, "stock_kept": count * args.size**2}
@@ -186,6 +181,16 @@ def measure_processor(workloads: Mapping[str, Callable], repeats: int) -> dict[s
             run()
             times[name].append(time.process_time() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def measure_peak(run: Callable) -> int:
+    """Measures the bytes by which a call raises the resident set of this process (Linux)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what is free would be used again, and not be counted
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = read_resident_peak()
+    run()
+    return read_resident_peak() - before
 
 
 def measure_kept(build: Callable[[], Any]) -> int:

@@ -19,13 +19,13 @@ class RunLengthMasks:
 
     Attributes:
         runs: of each object
-        size: (H, W)
+        image_size: (H, W)
     """
 
     dtype, device, ndim = torch.bool, torch.device("cpu"), 3
 
     def __init__(self, runs: Sequence[Runs], size: tuple[int, int]):
-        self.runs, self.size = list(runs), (int(size[0]), int(size[1]))
+        self.runs, self.image_size = list(runs), (int(size[0]), int(size[1]))
 
     @classmethod
     def from_masks(cls, masks: Any, size: tuple[int, int]) -> "RunLengthMasks":
@@ -42,11 +42,11 @@ class RunLengthMasks:
     @classmethod
     def cat(cls, parts: Sequence["RunLengthMasks"]) -> "RunLengthMasks":
         """Joins the masks of several parts of the objects of one image."""
-        return cls([runs for part in parts for runs in part.runs], parts[0].size)
+        return cls([runs for part in parts for runs in part.runs], parts[0].image_size)
 
     @property
     def shape(self) -> torch.Size:
-        return torch.Size((len(self), *self.size))
+        return torch.Size((len(self), *self.image_size))
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -56,16 +56,16 @@ class RunLengthMasks:
 
     def __getitem__(self, item: Any) -> Any:
         if isinstance(item, slice):
-            return RunLengthMasks(self.runs[item], self.size)
+            return RunLengthMasks(self.runs[item], self.image_size)
         if item is None or item is Ellipsis or isinstance(item, tuple):
             return self.to_tensor()[item]
         chosen = torch.as_tensor(item, device="cpu")
         if chosen.ndim == 0 and chosen.dtype != torch.bool:
-            return torch.from_numpy(self.runs[int(chosen)].to_mask(Tile(0, 0, *self.size)))
+            return torch.from_numpy(self.runs[int(chosen)].to_mask(Tile(0, 0, *self.image_size)))
         if chosen.ndim != 1:
             return self.to_tensor()[chosen]
         numbers = torch.arange(len(self))[chosen if len(chosen) else chosen.long()]
-        return RunLengthMasks([self.runs[number] for number in numbers.tolist()], self.size)
+        return RunLengthMasks([self.runs[number] for number in numbers.tolist()], self.image_size)
 
     def crop(self, number: int) -> tuple[np.ndarray, int, int]:
         """Draws the part of a mask that holds all its pixels: (h, w) bool, and the rows above and columns before it."""
@@ -79,11 +79,11 @@ class RunLengthMasks:
         return self
 
     def clone(self) -> "RunLengthMasks":
-        return RunLengthMasks(self.runs, self.size)
+        return RunLengthMasks(self.runs, self.image_size)
 
     def to_coco(self) -> list[dict[str, Any]]:
         """Converts them to COCO's compressed run lengths."""
-        return [runs.to_coco(*self.size) for runs in self.runs]
+        return [runs.to_coco(*self.image_size) for runs in self.runs]
 
     def to_tensor(self) -> torch.Tensor:
         """Draws all masks, (n, H, W) bool."""
@@ -93,11 +93,14 @@ class RunLengthMasks:
             mask[top : top + part.shape[0], left : left + part.shape[1]] = torch.from_numpy(part)
         return masks
 
+    def __repr__(self) -> str:
+        return f"RunLengthMasks({len(self)} of {self.image_size[1]}×{self.image_size[0]} pixels)"
+
     # As the tensor
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked for by copy, pickle and others, who do without
-            raise AttributeError(name)
+        if name.startswith("_") or not hasattr(torch.Tensor, name):  # asked for by copy, pickle and notebooks
+            raise AttributeError(f"neither RunLengthMasks nor tensors have an attribute {name!r}")
         return getattr(self.to_tensor(), name)
 
     @classmethod

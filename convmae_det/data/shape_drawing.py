@@ -114,19 +114,19 @@ def place_shapes(rng: np.random.Generator, size: int, objects: tuple[int, int]) 
 def _draw_over(
     owners: Image.Image, shape: Shape, number: int, whole: bool
 ) -> tuple[tuple[int, int, int, int], Image.Image]:
-    """Draws a shape on a copy of that part of the owners which it may cover, or of the `whole`.
+    """Draws a shape on a copy of that part of the owners which it may cover; on one of the `whole`, rounding differs.
 
     Returns:
         Left, top, right and bottom of the part, and the part
     """
     points = np.trunc(shape.outline * OVERSAMPLING).astype(int)  # as Pillow does
-    left, top, right, bottom = 0, 0, *owners.size
-    if not whole:
-        left, top = np.clip(points.min(0), 0, owners.width - 1).tolist()
-        right, bottom = np.clip(points.max(0) + 1, 1, owners.width).tolist()
-    window = owners.crop((left, top, right, bottom))
-    ImageDraw.Draw(window).polygon((points - (left, top)).ravel().tolist(), fill=number)
-    return (left, top, right, bottom), window
+    left, top = np.clip(points.min(0), 0, owners.width - 1).tolist()
+    right, bottom = np.clip(points.max(0) + 1, 1, owners.width).tolist()
+    box = left, top, right, bottom
+    window = owners.copy() if whole else owners.crop(box)
+    corner = (0, 0) if whole else (left, top)
+    ImageDraw.Draw(window).polygon((points - corner).ravel().tolist(), fill=number)
+    return box, window.crop(box) if whole else window
 
 
 def _count(owners: Image.Image, number: int) -> np.ndarray:

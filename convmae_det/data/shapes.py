@@ -41,7 +41,7 @@ SEMANTIC_CLASSES = ("background", *CATEGORIES)  # of the masks
 SPLITS, MASKS = ("train", "val"), "masks"  # folders
 
 # for images smaller than 64 pixels the largest shape would hardly be larger than the smallest
-RANGES = {"train": (1, 10**6), "val": (1, 10**6), "size": (64, 4096), "seed": (0, 2**63)}
+RANGES = {"train": (1, 10**6), "val": (1, 10**6), "size": (64, 2048), "seed": (0, 2**63)}
 ROOM = 256  # pixels of an image for each shape, at least: in less they would be too small to be told apart
 
 VERSION = "1.3"  # increase it with every change of the drawings: data sets on disk are then drawn again

@@ -34,7 +34,7 @@ def test_masks_come_back_from_every_form(drawn):
     encoded = packed.to_coco()
     expected = run_lengths.encode(np.asfortranarray(drawn.transpose(1, 2, 0), dtype=np.uint8))
     assert [mask["counts"] for mask in encoded] == [mask["counts"].decode() for mask in expected]
-    assert np.array_equal(RunLengthMasks.from_coco(encoded, packed.size), drawn)
+    assert np.array_equal(RunLengthMasks.from_coco(encoded, packed.image_size), drawn)
     for number, mask in enumerate(drawn):
         part, top, left = packed.crop(number)
         whole = np.zeros_like(mask)
@@ -74,6 +74,7 @@ def test_they_pass_as_their_tensor(masks):
         lambda these: torch.from_numpy(np.asarray(these)),
         lambda these: torch.from_numpy(these.numpy()),
         lambda these: these.cpu(),
+        lambda these: torch.tensor(these.size(0)),
     ):
         assert torch.equal(compute(packed), compute(masks))
     assert torch.equal(packed, masks) and np.array_equal(np.array(packed, dtype=np.float32), masks.float())
@@ -85,7 +86,7 @@ def test_they_are_a_field_of_instances(masks):
     assert instances.to("cuda" if torch.cuda.is_available() else "cpu").pred_masks is packed
     assert torch.equal(instances[torch.tensor([3, 1])].pred_masks.to_tensor(), masks[[3, 1]])
     assert torch.equal(Instances.cat([instances[:2], instances[2:]]).pred_masks.to_tensor(), masks)
-    assert "pred_masks" in str(instances)
+    assert "RunLengthMasks(5 of 7×6 pixels)" in str(instances) and not hasattr(packed, "_repr_html_")
 
 
 @pytest.mark.parametrize("repeat", [copy.copy, copy.deepcopy, lambda these: pickle.loads(pickle.dumps(these))])
