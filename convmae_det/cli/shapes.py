@@ -3,6 +3,7 @@
 Examples:
     convmae-det shapes
     convmae-det shapes my_data --train 16 --val 4 --size 320
+    convmae-det shapes crowded --train 16 --val 4 --size 512 --objects 100 300
 
 DIR receives annotations/instances_train.json, annotations/instances_val.json, the images in train/ and val/ (ellipses,
 rectangles, triangles and stars), and in masks/ the number of the class at each pixel. It is left as it is if it holds
@@ -29,8 +30,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         ("train", "N", "training images"),
         ("val", "N", "validation images"),
         ("size", "PIXELS", "side of the square images"),
+        ("objects", ("LEAST", "MOST"), "shapes in an image; the more, the smaller"),
         ("seed", "S", "other seeds give other images"),
     ]:
         default = inspect.signature(write_shapes).parameters[name].default
-        parser.add_argument(f"--{name}", type=int, metavar=metavar, default=default, help=meaning)
+        count = len(metavar) if isinstance(metavar, tuple) else None
+        parser.add_argument(f"--{name}", type=int, metavar=metavar, nargs=count, default=default, help=meaning)
     return parser.parse_args(arguments)

@@ -220,6 +220,12 @@ def _set_detector_defaults(cfg: CfgNode) -> None:
     cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 1000
     cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
     cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    cfg.MODEL.ROI_HEADS.SOFT_NMS = type(cfg)()
+    cfg.MODEL.ROI_HEADS.SOFT_NMS.METHOD = (
+        ""  # boxes that overlap better ones of their class get lower scores instead of
+    )
+    # going: linear, from an overlap of NMS_THRESH_TEST on; gaussian, all; empty: they go
+    cfg.MODEL.ROI_HEADS.SOFT_NMS.SIGMA = 0.5  # gaussian: scores are multiplied by exp(−IoU²/SIGMA)
     cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
     cfg.MODEL.ROI_BOX_HEAD.NUM_CONV = 4
     cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1

@@ -1,6 +1,6 @@
 """A small segmentation data set of drawn shapes, for the quickstart and as an example of the formats.
 
-    convmae-det shapes [DIR] [--train N] [--val N] [--size PIXELS] [--seed S]
+    convmae-det shapes [DIR] [--train N] [--val N] [--size PIXELS] [--objects LEAST MOST] [--seed S]
 
 writes ellipses, rectangles, triangles and stars on textured backgrounds in COCO's layout (so does
 ``python -m convmae_det.data.shapes``):
@@ -14,7 +14,7 @@ Later shapes cover earlier ones; each annotation describes the pixels that stay 
 annotated. Image i of a split depends on the seed, the split and i alone. The images are PNG, not JPEG: lossless, so the
 pixels don't depend on the version of a decoder.
 
-S: side of the square image in pixels; F: `OVERSAMPLING`; P: points of an outline.
+S: side of the square image in pixels.
 """
 
 import colorsys
@@ -25,101 +25,39 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from contourpy import FillType, contour_generator
-from PIL import Image, ImageDraw
+from PIL import Image
 from tqdm import tqdm
 
 from ..errors import InputError
+from .shape_drawing import CATEGORIES, OBJECTS, Patch, Shape, draw_image
 
-# Corners of each category's outline, and the radius of every second corner where the others have radius 1.
-OUTLINES = {"ellipse": (48, 1.0), "rectangle": (4, 1.0), "triangle": (3, 1.0), "star": (10, 0.5)}
-CATEGORIES = tuple(OUTLINES)
 SEMANTIC_CLASSES = ("background", *CATEGORIES)  # of the masks
 SPLITS, MASKS = ("train", "val"), "masks"  # folders
 
-OVERSAMPLING = 4  # shapes are drawn at 4 times the resolution and averaged
-MAX_SHAPES = 5
-MIN_DIAMETER = 24  # pixels
-MAX_DIAMETER = 0.7  # of the image's side
-MIN_VISIBLE_AREA = 30  # pixels; a shape with less visible area is not drawn,
-MIN_VISIBLE_FRACTION = 0.75  # nor is one of which less is seen: its class should be told at a glance
-PLACEMENT_TRIES = 20
 # for images smaller than 64 pixels the largest shape would hardly be larger than the smallest
-RANGES = {"train": (1, 10**6), "val": (1, 10**6), "size": (64, 1024), "seed": (0, 2**63)}
-
-MUTED, VIVID = ((0.05, 0.45), (0.25, 0.95)), ((0.5, 1.0), (0.5, 1.0))  # saturation and value of colours
-
-FINE, WIDE = (8, 24), (24, 64)  # pixels; periods of the patterns of shapes and backgrounds
+RANGES = {"train": (1, 10**6), "val": (1, 10**6), "size": (64, 2048), "seed": (0, 2**63)}
+ROOM = 256  # pixels of an image for each shape, at least: in less they would be too small to be told apart
 
 VERSION = "1.3"  # increase it with every change of the drawings: data sets on disk are then drawn again
 GENERATOR = "convmae_det.data.shapes"
 
 
-class Shape(NamedTuple):
-    """A shape in an image, by its whole outline."""
-
-    category: str
-    outline: np.ndarray  # (P, 2) float64, x and y in pixels
-
-    @property
-    def area(self) -> float:
-        """Area of the whole shape in pixels, visible or not (shoelace formula)."""
-        x, y = self.outline.T
-        return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
-
-
-def sample_shape(rng: np.random.Generator, size: int, category: str) -> Shape:
-    """Samples a shape of random size, proportions, angle and position; its centre lies in the image."""
-    corners, second_radius = OUTLINES[category]
-    angles = np.pi / corners * (1 + 2 * np.arange(corners))
-    radii = np.where(np.arange(corners) % 2, second_radius, 1.0)
-    squashed = np.stack([np.cos(angles), rng.uniform(0.6, 1) * np.sin(angles)], axis=1) * radii[:, None]
-    turn = rng.uniform(0, 2 * np.pi)
-    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    # uniform in the logarithm, so that all levels of a feature pyramid are used
-    diameter = np.exp(rng.uniform(np.log(MIN_DIAMETER), np.log(MAX_DIAMETER * size)))
-    return Shape(category, rng.uniform(0, size, 2) + diameter / 2 * squashed @ rotation)
-
-
-def place_shapes(rng: np.random.Generator, size: int) -> tuple[list[Shape], np.ndarray]:
-    """Places shapes on top of each other so that every shape stays recognisable.
-
-    Returns:
-        The shapes, bottom first, and the owners (S·F, S·F) uint8: 0 for background, i + 1 where shape i is on top.
-    """
-    shapes, owners = [], Image.new("L", (size * OVERSAMPLING, size * OVERSAMPLING))
-    for _ in range(rng.integers(1, MAX_SHAPES + 1)):
-        category = CATEGORIES[rng.integers(len(CATEGORIES))]  # before the tries, or bulky ones would be rarer
-        for _ in range(PLACEMENT_TRIES):
-            pile, covered = [*shapes, sample_shape(rng, size, category)], owners.copy()
-            ImageDraw.Draw(covered).polygon((pile[-1].outline * OVERSAMPLING).ravel().tolist(), fill=len(pile))
-            visible = np.array(covered.histogram()[1 : len(pile) + 1]) / OVERSAMPLING**2
-            needed = [max(MIN_VISIBLE_AREA, MIN_VISIBLE_FRACTION * shape.area) for shape in pile]
-            if np.all(visible >= needed):
-                shapes, owners = pile, covered
-                break
-    return shapes, np.asarray(owners)
-
-
-def compute_visible_coverage(owners: np.ndarray, count: int) -> np.ndarray:
-    """Computes the share of each pixel in which shape i is on top, (count, S, S) float64."""
-    size = len(owners) // OVERSAMPLING
-    cells = owners.reshape(size, OVERSAMPLING, size, OVERSAMPLING).transpose(1, 3, 0, 2).reshape(-1, size, size)
-    return np.stack([(cells == label).mean(axis=0) for label in range(1, count + 1)])
-
-
-def trace_visible_polygons(coverage: np.ndarray) -> list[list[float]]:
+def trace_visible_polygons(coverage: np.ndarray, left: int = 0, top: int = 0) -> list[list[float]]:
     """Traces the outlines of the pixels that a shape covers by more than half.
 
     COCO rasterises a polygon by the even-odd rule and adds up the polygons of an object, so a hole (a smaller shape on
     top) can't be a polygon of its own: a slit, traced in both directions, connects it with the outline.
 
     Args:
-        coverage: (S, S) float64 in [0, 1]
+        coverage: (h, w) float64 in [0, 1]
+        left: pixels of the image on the left of it
+        top: pixels of the image above it
 
     Returns:
         One polygon [x0, y0, x1, y1, ...] for each visible part, in COCO's pixels: pixel i spans i to i + 1.
@@ -132,93 +70,35 @@ def trace_visible_polygons(coverage: np.ndarray) -> list[list[float]]:
     for points, offsets in zip(*generator.filled(0.5, np.inf), strict=True):
         rings = [points[start:end] for start, end in itertools.pairwise(offsets)]  # outer, then holes
         slits = [np.concatenate([hole, rings[0][:1]]) for hole in rings[1:]]
-        polygons.append((np.concatenate([rings[0], *slits]) - 0.5).round(2).ravel().tolist())
+        polygons.append((np.concatenate([rings[0], *slits]) - 0.5 + (left, top)).round(2).ravel().tolist())
     return polygons
 
 
-def generate_noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Generates smooth noise of several octaves, weaker the finer they are: (S, S) float64 in [0, 1]."""
-    field = np.zeros((size, size))
-    for octave in range(2, 7):
-        cells = Image.fromarray(rng.random((2**octave, 2**octave), dtype=np.float32))
-        field += np.asarray(cells.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float64) / 2**octave
-    return (field - field.min()) / np.ptp(field)
-
-
-def generate_texture(rng: np.random.Generator, size: int, periods: tuple[float, float]) -> np.ndarray:
-    """Generates stripes, a checkerboard, a gradient or nothing, with noise added: (S, S) float64 in [0, 1].
-
-    A stripe and the gap beside it take a number of pixels between the two `periods`.
-    """
-    turn, period = rng.uniform(0, np.pi), rng.uniform(*periods)
-    y, x = np.mgrid[:size, :size] + rng.uniform(0, period, (2, 1, 1))
-    along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
-    waves = np.sin(2 * np.pi / period * along), np.sin(2 * np.pi / period * across)
-    pattern = [
-        0.5 + 1.5 * waves[0],
-        0.5 + 3.0 * waves[0] * waves[1],
-        (along - along.min()) / np.ptp(along),
-        np.full_like(along, 0.5),
-    ][rng.integers(4)]
-    return 0.6 * np.clip(pattern, 0, 1) + 0.4 * generate_noise(rng, size)
-
-
-def choose_contrasting_colour(rng: np.random.Generator, others: list, saturation: tuple, value: tuple) -> np.ndarray:
-    """Chooses, from six random colours, the one that differs most from `others`: (3,) float64 RGB in [0, 1]."""
-    colours = [
-        np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))) for _ in range(6)
-    ]
-    return max(colours, key=lambda colour: min((np.abs(colour - other).sum() for other in others), default=0))
-
-
-def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Draws a texture between two muted colours: (S, S, 3) float64 in [0, 1]."""
-    ground = choose_contrasting_colour(rng, [], *MUTED)
-    figure = choose_contrasting_colour(rng, [ground], *MUTED)
-    return ground + 0.6 * generate_texture(rng, size, WIDE)[..., None] * (figure - ground)
-
-
-def draw_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[Shape], np.ndarray]:
-    """Draws one image.
-
-    Returns:
-        The image (S, S, 3) uint8 RGB, its shapes, bottom first, and their visible coverage (len(shapes), S, S) float64.
-    """
-    shapes, owners = place_shapes(rng, size)
-    coverage = compute_visible_coverage(owners, len(shapes))
-    background = draw_background(rng, size)
-    image, palette = background * (1 - coverage.sum(axis=0))[..., None], [background.mean(axis=(0, 1))]
-    for share in coverage:
-        palette.append(choose_contrasting_colour(rng, palette, *VIVID))
-        shade = 0.75 + 0.25 * generate_texture(rng, size, FINE)
-        image += (share * shade)[..., None] * palette[-1]
-    return (image * 255).round().astype(np.uint8), shapes, coverage
-
-
-def build_annotation(shape: Shape, coverage: np.ndarray) -> dict:
+def build_annotation(shape: Shape, patch: Patch) -> dict:
     """Builds COCO's annotation of the visible part of a shape, without the ids of annotation and image."""
-    visible = coverage > 0.5
+    visible = patch.share > 0.5
     y, x = np.nonzero(visible)
     left, top = int(x.min()), int(y.min())
     return {
         "category_id": CATEGORIES.index(shape.category) + 1,
-        "segmentation": trace_visible_polygons(coverage),
+        "segmentation": trace_visible_polygons(patch.share, patch.left, patch.top),
         "area": int(visible.sum()),
-        "bbox": [left, top, int(x.max()) + 1 - left, int(y.max()) + 1 - top],  # x, y, width, height
+        "bbox": [patch.left + left, patch.top + top, int(x.max()) + 1 - left, int(y.max()) + 1 - top],
         "iscrowd": 0,
     }
 
 
-def build_mask(shapes: list[Shape], coverage: np.ndarray) -> Image.Image:
+def build_mask(shapes: list[Shape], patches: list[Patch], size: int) -> Image.Image:
     """Builds the mask of an image: the number of its class at each pixel, with colours to look at.
 
     Args:
         shapes: the shapes of the image
-        coverage: (len(shapes), S, S)
+        patches: where each is seen
+        size: S
     """
-    numbers = np.zeros(coverage.shape[1:], np.uint8)
-    for shape, share in zip(shapes, coverage, strict=True):
-        numbers[share > 0.5] = SEMANTIC_CLASSES.index(shape.category)
+    numbers = np.zeros((size, size), np.uint8)
+    for shape, patch in zip(shapes, patches, strict=True):
+        numbers[patch.place][patch.share > 0.5] = SEMANTIC_CLASSES.index(shape.category)
     mask = Image.fromarray(numbers)
     colours = (colorsys.hsv_to_rgb(i / len(CATEGORIES), 0.8, 0.9) for i in range(len(CATEGORIES)))
     mask.putpalette([0, 0, 0, *(round(255 * value) for colour in colours for value in colour)])
@@ -233,17 +113,19 @@ def get_annotation_path(root: Path, split: str) -> Path:
 def write_split(root: Path, split: str, info: dict) -> None:
     """Draws the images of a split into ``root/split`` and writes its annotation file, which contains ``info``."""
     count, size, seed = (info["parameters"][name] for name in (split, "size", "seed"))
+    objects = tuple(info["parameters"].get("objects", OBJECTS))
     images, annotations = [], []
     for folder in (root / split, root / MASKS / split):
         folder.mkdir(parents=True)
     for image_id in tqdm(range(1, count + 1), desc=f"Drawing {split}", unit="image", disable=None):
-        pixels, shapes, coverage = draw_image(np.random.default_rng((seed, SPLITS.index(split), image_id)), size)
+        rng = np.random.default_rng((seed, SPLITS.index(split), image_id))
+        pixels, shapes, patches = draw_image(rng, size, objects)
         file_name = f"{image_id:012d}.png"
         Image.fromarray(pixels).save(root / split / file_name)
-        build_mask(shapes, coverage).save(root / MASKS / split / file_name)
+        build_mask(shapes, patches, size).save(root / MASKS / split / file_name)
         images.append({"id": image_id, "file_name": file_name, "width": size, "height": size, "license": 1})
-        for shape, share in zip(shapes, coverage, strict=True):
-            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **build_annotation(shape, share)})
+        for shape, patch in zip(shapes, patches, strict=True):
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **build_annotation(shape, patch)})
     content = {
         "info": info,
         "licenses": [{"id": 1, "name": "Apache License 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}],
@@ -298,7 +180,13 @@ def find_default_root() -> Path:
 
 
 def write_shapes(
-    root: str | Path | None = None, *, train: int = 600, val: int = 100, size: int = 128, seed: int = 0
+    root: str | Path | None = None,
+    *,
+    train: int = 600,
+    val: int = 100,
+    size: int = 128,
+    objects: Sequence[int] = OBJECTS,
+    seed: int = 0,
 ) -> bool:
     """Writes the data set, unless the folder already contains the same one. All of it is written, or nothing.
 
@@ -307,6 +195,7 @@ def write_shapes(
         train: number of training images
         val: number of validation images
         size: side of the square images, in pixels
+        objects: least and most shapes in an image; where there are many they are small, and a few find no place
         seed: other seeds give other images
 
     Returns:
@@ -315,10 +204,18 @@ def write_shapes(
     Raises:
         InputError: a number out of range; a folder that contains other files, or can't be written.
     """
-    parameters = {"train": train, "val": val, "size": size, "seed": seed}
+    parameters: dict[str, Any] = {"train": train, "val": val, "size": size, "seed": seed}
     for name, (low, high) in RANGES.items():
         if not low <= parameters[name] <= high:
             raise InputError(f"{name} is {parameters[name]}, but must be from {low} to {high}.")
+    most = max(size**2 // ROOM, OBJECTS[1])
+    if len(objects) != 2 or not 1 <= objects[0] <= objects[1] <= most:
+        raise InputError(
+            f"objects is {' '.join(map(str, objects))}, but must be a least and a most, from 1 to {most}, for which an "
+            f"image of size {size} has room."
+        )
+    if tuple(objects) != OBJECTS:
+        parameters["objects"] = list(objects)
     info = {
         "description": "Drawn shapes, occluding one another on textured backgrounds",
         "version": VERSION,

@@ -3,6 +3,7 @@
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from ..config.checks.detections import check_detections
 from ..config.checks.model import check_architecture
 from ..config.checks.training import check_fine_tuning
 from ..data.detection.catalog import check_data_sets_exist
@@ -50,4 +51,5 @@ class DetectionTrainer(EvaluatedTrainer):
     @classmethod
     def check_evaluation(cls, cfg: CfgNode) -> None:
         check_architecture(cfg)
+        check_detections(cfg)
         check_data_sets_exist(cfg.DATASETS.TEST, cfg)

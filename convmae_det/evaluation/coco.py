@@ -12,11 +12,13 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.datasets.coco import convert_to_coco_dict
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import Instances
 from detectron2.utils import comm
 
 from ..data.detection.annotation_file import check_content, read_content
 from ..data.detection.outlines import compute_area
 from ..data.detection.variants import leave_out_masks, unify_content
+from ..data.run_length_masks import RunLengthMasks
 from ..errors import InputError
 from ..files import write_json
 from .comparison import LIMIT
@@ -33,6 +35,21 @@ WITHOUT_AREA = "annotations have no area; it is computed from their outlines"
 def list_tasks(cfg: CfgNode) -> tuple[str, ...]:
     """Lists what COCO's metrics are computed for: boxes and, with MODEL.MASK_ON, masks."""
     return ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+
+
+def describe_instances(instances: Instances, image_id: int | str) -> list[dict]:
+    """Converts what a detector finds in an image to COCO's results format, "category_id" being the number of the class.
+
+    Args:
+        instances: on the CPU, their masks as a tensor or as `RunLengthMasks`
+        image_id: of the image
+    """
+    masks = instances.get_fields().get("pred_masks")
+    if not isinstance(masks, RunLengthMasks):
+        return instances_to_coco_json(instances, image_id)
+    without = Instances(instances.image_size, **{k: v for k, v in instances.get_fields().items() if k != "pred_masks"})
+    entries = instances_to_coco_json(without, image_id)
+    return [entry | {"segmentation": mask} for entry, mask in zip(entries, masks.to_coco(), strict=True)]
 
 
 class Evaluator(DatasetEvaluator):
@@ -68,7 +85,7 @@ class Evaluator(DatasetEvaluator):
         """Takes a model's inputs, with their "image_id", and its outputs, with their "instances"."""
         for image, output in zip(inputs, outputs, strict=True):
             instances = output["instances"].to(torch.device("cpu"))
-            self.results += instances_to_coco_json(instances, image["image_id"])
+            self.results += describe_instances(instances, image["image_id"])
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Writes the results of all processes and computes the metrics.

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from .tables import Detections, Objects
 
 LEAST = 0.1  # intersection over union: what overlaps less doesn't touch
+AT_A_TIME = 512  # detections whose overlaps with all objects of their image are in memory at once
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ def find_overlaps(objects: Objects, detections: Detections, object_shapes: Any, 
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     rows = zip(first, last, start, end, strict=True)
     for a, b, c, d in tqdm(rows, "Overlaps", len(first), unit=" images", delay=2, leave=False, disable=None):
-        iou = np.asarray(run_lengths.iou(found_shapes[a:b], object_shapes[c:d], objects.crowd[c:d].astype(np.uint8)))
-        row, column = np.nonzero(iou >= LEAST)
-        parts.append((row + a, column + c, iou[row, column]))
+        for few in range(a, b, AT_A_TIME):
+            shapes = found_shapes[few : min(few + AT_A_TIME, b)]
+            iou = np.asarray(run_lengths.iou(shapes, object_shapes[c:d], objects.crowd[c:d].astype(np.uint8)))
+            row, column = np.nonzero(iou >= LEAST)
+            parts.append((row + few, column + c, iou[row, column]))
     return Overlaps(*map(np.concatenate, zip(*parts, strict=True)))

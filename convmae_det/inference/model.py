@@ -18,7 +18,10 @@ from ..modeling.encoder import Encoder
 from ..ops.compilation import compile_modules
 from ..ops.layers import pad_regions
 from ..precision import is_gpu, keep_outputs_in_float32, speed_up_float32
+from .mask_pieces import predict_masks_in_pieces
 from .padding import pad_as_trained
+from .pasting import paste_in_pieces
+from .soft_suppression import soften_suppression
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,11 @@ def build_model(cfg: CfgNode, for_long: bool = True) -> nn.Module:
         ) from error
     keep_outputs_in_float32(model)
     pad_regions(model, HEADS)
+    predict_masks_in_pieces(model)
+    paste_in_pieces(model)
+    soft = cfg.MODEL.ROI_HEADS.SOFT_NMS
+    if soft.METHOD:
+        soften_suppression(model, soft.METHOD, soft.SIGMA)
     node = cfg.MODEL.CONVMAE
     pad_as_trained(model, compute_training_pad(cfg), node.PAD_VALUE, always=not crops_position(node.RELATIVE_POSITION))
     compiles = cfg.MODEL.COMPILE

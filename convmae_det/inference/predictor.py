@@ -17,7 +17,6 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from detectron2.data import transforms as T
-from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from PIL import Image, ImageOps
 
@@ -27,6 +26,7 @@ from ..data.configuration import read_tool_config
 from ..data.detection.jitter import build_augmentations
 from ..data.image import DEFAULT, Decoding, array_to_pixels, make_visible, read_image, to_pixels
 from ..errors import InputError
+from ..evaluation.coco import describe_instances
 from ..evaluation.thresholds import find_thresholds, read_thresholds
 from ..precision import autocast, choose_evaluation_precision, log_precision
 from ..visualization.predictions import DRAWN_FROM, draw_instances
@@ -127,7 +127,8 @@ class Predictor:
 
         Returns:
             On the CPU, at the image's own size, by falling score: pred_boxes (n, 4) in pixels x0 y0 x1 y1, scores (n),
-            pred_classes (n) int64 and, with MODEL.MASK_ON, pred_masks (n, H, W) bool
+            pred_classes (n) int64 and, with MODEL.MASK_ON, pred_masks (n, H, W) bool: `RunLengthMasks`, which pass as a
+            tensor but take little memory until they are used as a whole
 
         Raises:
             InputError: an image that can't be read, by its name.
@@ -195,7 +196,7 @@ class Predictor:
             For each "image_id", "bbox" x y w h in pixels, "category_id", one of `category_ids`, "score" and, with
             masks, "segmentation" in run lengths; "track_id" of those that a `Tracker` follows
         """
-        entries = instances_to_coco_json(instances, image_id)
+        entries = describe_instances(instances, image_id)
         for entry in entries:
             entry["category_id"] = self.category_ids[entry["category_id"]]
         tracks = instances.track_ids.tolist() if instances.has("track_ids") else []

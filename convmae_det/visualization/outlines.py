@@ -16,16 +16,21 @@ STAIR = 0.75  # pixels of the image, by which an outline of its pixels may be st
 SMALL = 32  # pixels of the picture; an object that is narrower has the thinnest of lines
 
 
-def trace_mask(mask: np.ndarray, scale: int) -> Outline:
-    """Traces the smoothed outline of a mask, (H, W) bool, on a picture that is larger by `scale`."""
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    if not len(rows):
+def trace_mask(part: np.ndarray, top: int, left: int, scale: int) -> Outline:
+    """Traces the smoothed outline of a mask on a picture that is larger by `scale`.
+
+    Args:
+        part: (h, w) bool, that holds the whole mask
+        top: rows of the image above the part
+        left: columns of the image before the part
+        scale: how many times as large the picture is
+    """
+    if not part.size:
         return []
-    top, left = rows[0], columns[0]
-    part = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1).astype(np.float32)
+    part = np.pad(part, 1).astype(np.float32)
     if scale > 1:
         part = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-    offset = (scale * (int(left) - 1), scale * (int(top) - 1))
+    offset = (scale * (left - 1), scale * (top - 1))
     lines, _ = cv2.findContours((part > 0.5).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=offset)
     return [cv2.approxPolyDP(line, STAIR * scale, True) for line in lines]
 

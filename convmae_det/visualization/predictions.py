@@ -1,6 +1,7 @@
 """Objects drawn on images: predictions, ground truth, and the two beside each other."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,6 +10,9 @@ from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.structures import BitMasks, Instances, PolygonMasks
 from PIL import Image, ImageDraw
 
+from ..data.detection.outlines import encode_outline
+from ..data.run_length_masks import RunLengthMasks
+from ..data.runs import Runs
 from .fonts import write
 from .labels import Label, draw_labels
 from .outlines import Outline, draw_objects, draw_traces, trace_mask
@@ -55,17 +59,26 @@ def shrink_panel(panel: np.ndarray) -> np.ndarray:
 
 
 def build_ground_truth(annotations: Sequence[dict], size: tuple[int, int]) -> Instances:
-    """Builds gt_boxes, gt_classes and, if all have masks, gt_masks of the annotated objects, crowds left out.
+    """Builds gt_boxes, gt_classes and, if all have masks, gt_masks, in run lengths, of the objects without crowds.
 
     Args:
         annotations: Detectron2's, of an image
         size: (height, width) of the image
     """
     annotations = [annotation for annotation in annotations if not annotation.get("iscrowd", 0)]
-    if not all("segmentation" in annotation for annotation in annotations):
-        keys = ("bbox", "bbox_mode", "category_id")
-        annotations = [{key: annotation[key] for key in keys} for annotation in annotations]
-    return annotations_to_instances(annotations, size, "bitmask")
+    keys = ("bbox", "bbox_mode", "category_id")
+    instances = annotations_to_instances([{key: annotation[key] for key in keys} for annotation in annotations], size)
+    if annotations and all("segmentation" in annotation for annotation in annotations):
+        runs = [_read_mask(annotation["segmentation"], size) for annotation in annotations]
+        instances.gt_masks = RunLengthMasks(runs, size)
+    return instances
+
+
+def _read_mask(outline: Any, size: tuple[int, int]) -> Runs:
+    """Reads a mask as Detectron2 has it: polygons, run lengths or an array (H, W)."""
+    if isinstance(outline, np.ndarray):
+        return Runs.from_mask(outline > 0)
+    return Runs.from_coco(encode_outline(outline, *size)) if outline else Runs.from_box((0, 0, 0, 0))
 
 
 def draw_instances(
@@ -114,9 +127,13 @@ def _read_objects(instances: Instances, names: Sequence[str], scale: int) -> tup
     fields = {name.removeprefix("gt_").removeprefix("pred_"): field for name, field in instances.get_fields().items()}
     boxes, masks = fields["boxes"], fields.get("masks")
     if isinstance(masks, PolygonMasks):
-        masks = BitMasks.from_polygon_masks(masks, *instances.image_size)
+        masks = RunLengthMasks(
+            [_read_mask(mask, instances.image_size) for mask in masks.polygons], instances.image_size
+        )
     if isinstance(masks, BitMasks):
         masks = masks.tensor
+    if masks is not None:
+        masks = RunLengthMasks.from_masks(masks, instances.image_size)
     labels, outlines = [], []
     for number in boxes.area().argsort(descending=True, stable=True).tolist():
         index = int(fields["classes"][number])
@@ -127,5 +144,5 @@ def _read_objects(instances: Instances, names: Sequence[str], scale: int) -> tup
         box = (scale * boxes.tensor[number]).round().tolist()
         labels.append(Label(box, index, text, name, track if track >= 0 else None))
         if masks is not None:
-            outlines.append(trace_mask(masks[number].bool().numpy(), scale))
+            outlines.append(trace_mask(*masks.crop(number), scale))
     return labels, outlines

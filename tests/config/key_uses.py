@@ -72,7 +72,11 @@ OTHERS = {
         "MODEL.UPERNET": "AUXILIARY_DIM",
         "MODEL.FPN": "IN_FEATURES OUT_CHANNELS NORM FUSE_TYPE",
     },
-    "convmae_det.inference.model": {"MODEL": "COMPILE", "MODEL.CONVMAE": "PAD_VALUE"},
+    "convmae_det.inference.model": {
+        "MODEL": "COMPILE",
+        "MODEL.CONVMAE": "PAD_VALUE",
+        "MODEL.ROI_HEADS.SOFT_NMS": "METHOD SIGMA",
+    },
     "convmae_det.inference.augmentation": {"TEST.AUG": "ENABLED"},
     "convmae_det.data.detection.jitter": {
         "INPUT.LSJ": "ENABLED IMAGE_SIZE MIN_SCALE MAX_SCALE",

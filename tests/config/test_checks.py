@@ -126,6 +126,12 @@ OF_DETECTORS = [
     ("TEST.PATIENCE", -1),
     ("TEST.PATIENCE", 2),
     ("TEST.PRECISION", "half"),
+    ("TEST.DETECTIONS_PER_IMAGE", 0),
+    ("TEST.DETECTIONS_PER_IMAGE", -1),
+    ("TEST.DETECTIONS_PER_IMAGE", 101),  # of 20 proposals
+    ("MODEL.ROI_HEADS.SOFT_NMS.METHOD", "hard"),
+    ("MODEL.ROI_HEADS.SOFT_NMS.SIGMA", 0.0),
+    ("MODEL.ROI_HEADS.SOFT_NMS.SIGMA", NAN),
 ]
 OF_PRETRAINING = [
     ("MODEL.META_ARCHITECTURE", "GeneralizedRCNN"),
@@ -190,6 +196,43 @@ def test_accumulation_steps_keep_to_the_images_of_a_pass(limit, parts, fits):
         shown = "auto" if limit == AUTO else limit
         with pytest.raises(InputError, match=rf"SOLVER.ACCUMULATION_STEPS is {parts}; it must be 0, .*_PASS {shown}"):
             check_batch(detector_cfg(*options), 1)
+
+
+@pytest.mark.parametrize(
+    "options, fits",
+    [
+        (("MODEL.RPN.POST_NMS_TOPK_TEST", 5000, "MODEL.RPN.PRE_NMS_TOPK_TEST", 1000), True),
+        (("MODEL.RPN.POST_NMS_TOPK_TEST", 4999, "MODEL.RPN.PRE_NMS_TOPK_TEST", 5000), False),
+        (("MODEL.RPN.POST_NMS_TOPK_TEST", 5000, "MODEL.RPN.PRE_NMS_TOPK_TEST", 999), False),
+        (("MODEL.META_ARCHITECTURE", "RetinaNet", "MODEL.MASK_ON", False), True),
+        (
+            ("MODEL.META_ARCHITECTURE", "RetinaNet", "MODEL.MASK_ON", False)
+            + ("MODEL.RETINANET.TOPK_CANDIDATES_TEST", 999),
+            False,
+        ),
+    ],
+)
+def test_there_are_regions_for_all_objects(options, fits):
+    cfg = detector_cfg("TEST.DETECTIONS_PER_IMAGE", 5000, *options)
+    if fits:
+        check_fine_tuning(cfg, 1)
+    else:
+        with pytest.raises(
+            InputError, match=r"^TEST.DETECTIONS_PER_IMAGE is 5000; it must be at most 49\d\d, .* raise"
+        ):
+            check_fine_tuning(cfg, 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True),
+        ("TEST.AUG.ENABLED", True),
+    ],
+)
+def test_soft_suppression_is_for_one_box_head_and_one_image(options):
+    with pytest.raises(InputError, match=r"SOFT_NMS.METHOD is 'gaussian'; it must be empty "):
+        check_fine_tuning(detector_cfg("MODEL.ROI_HEADS.SOFT_NMS.METHOD", "gaussian", *options), 1)
 
 
 @pytest.mark.parametrize("key", ["MODEL.MASK_ON", "MODEL.KEYPOINT_ON"])

@@ -15,15 +15,18 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from pycocotools.coco import COCO
 
-from convmae_det.data.shapes import (
+from convmae_det.data.shape_drawing import (
     CATEGORIES,
-    MAX_SHAPES,
     MIN_VISIBLE_AREA,
     MIN_VISIBLE_FRACTION,
-    RANGES,
-    SPLITS,
+    OBJECTS,
     draw_background,
     draw_image,
+)
+from convmae_det.data.shapes import (
+    RANGES,
+    SPLITS,
+    VERSION,
     register_shapes,
     trace_visible_polygons,
     write_shapes,
@@ -62,8 +65,17 @@ def annotations(root, split="train"):
     return json.loads((root / "annotations" / f"instances_{split}.json").read_text())
 
 
-def drawings(count=40, size=128):
-    return [draw_image(np.random.default_rng((11, 0, i)), size) for i in range(count)]
+def draw(seed, size, objects=OBJECTS):
+    """An image, its shapes, and the share of each pixel in which each shape is on top, (shapes, size, size)."""
+    image, shapes, patches = draw_image(np.random.default_rng(seed), size, objects)
+    coverage = np.zeros((len(shapes), size, size))
+    for share, patch in zip(coverage, patches, strict=True):
+        share[patch.place] = patch.share
+    return image, shapes, coverage
+
+
+def drawings(count=40, size=128, objects=OBJECTS):
+    return [draw((11, 0, i), size, objects) for i in range(count)]
 
 
 def test_layout(root):
@@ -117,7 +129,7 @@ def test_annotations_read_by_pycocotools(root, split):
     for image in coco.imgs.values():
         with Image.open(root / split / image["file_name"]) as picture:
             assert (picture.size, picture.mode) == ((image["width"], image["height"]), "RGB")
-        assert 1 <= len(coco.imgToAnns[image["id"]]) <= MAX_SHAPES
+        assert 1 <= len(coco.imgToAnns[image["id"]]) <= OBJECTS[1]
     for annotation in coco.anns.values():
         mask = coco.annToMask(annotation)
         y, x = np.nonzero(mask)
@@ -171,7 +183,7 @@ def test_polygons_leave_a_hole_where_a_smaller_shape_is_on_top():
 def test_annotated_pixels_are_those_of_the_shape(root):
     content = annotations(root)
     for image in content["images"]:
-        *_, coverage = draw_image(np.random.default_rng((DRAWN["seed"], 0, image["id"])), DRAWN["size"])
+        *_, coverage = draw((DRAWN["seed"], 0, image["id"]), DRAWN["size"])
         polygons = [a["segmentation"] for a in content["annotations"] if a["image_id"] == image["id"]]
         masks = [polygons_to_bitmask(p, image["height"], image["width"]) for p in polygons]
         assert np.array_equal(np.stack(masks), coverage > 0.5)
@@ -204,6 +216,39 @@ def test_categories_are_balanced_and_sizes_spread():
     assert max(counts.values()) < 1.6 * min(counts.values())
     extents = np.array([np.ptp(shape.outline, axis=0).max() for shape in shapes])
     assert np.mean(extents < 30) > 0.1 and np.mean(extents > 60) > 0.1
+
+
+def test_the_default_drawings_are_those_of_their_version():
+    """Of VERSION 1.3, whose data sets on disk are kept: shapes, mean grey, and pixels that the shapes cover."""
+    known = [(1, 178.3, 380), (3, 118.05, 2558.5), (2, 149.67, 1384.69), (5, 121.47, 2940.75), (3, 163.04, 1142.44)]
+    drawn = [(len(shapes), image.mean(), coverage.sum()) for image, shapes, coverage in drawings(len(known))]
+    assert VERSION == "1.3" and drawn == [pytest.approx(figures, rel=1e-3) for figures in known]
+
+
+def test_many_shapes_are_small_and_as_recognisable(tmp_path):
+    write_shapes(tmp_path / "crowd", train=1, val=1, size=128, objects=(40, 60))
+    for split in SPLITS:
+        content = annotations(tmp_path / "crowd", split)
+        found, size = content["annotations"], content["images"][0]["width"]
+        assert 30 <= len(found) <= 60 and content["info"]["parameters"]["objects"] == [40, 60]
+        masks = np.stack([polygons_to_bitmask(a["segmentation"], size, size) for a in found])
+        assert masks.sum(0).max() == 1 and [a["area"] for a in found] == masks.sum((1, 2)).tolist()
+        y, x = (masks.any(axis) for axis in (2, 1))
+        assert [a["bbox"][:2] for a in found] == np.stack((x.argmax(1), y.argmax(1)), axis=1).tolist()
+    for image, shapes, coverage in drawings(3, 128, (60, 60)):
+        assert coverage.sum(axis=0).max() <= 1 and len(shapes) > 40
+        background = image[coverage.sum(axis=0) == 0].mean(axis=0)
+        for shape, share in zip(shapes, coverage, strict=True):
+            assert np.ptp(shape.outline, axis=0).max() < 32
+            assert share.sum() >= max(MIN_VISIBLE_AREA, MIN_VISIBLE_FRACTION * shape.area)
+            assert np.abs(image[share == 1].mean(axis=0) - background).sum() > 30
+
+
+@pytest.mark.parametrize("objects", [(0, 3), (5, 4), (1, 17), (3,)])
+def test_numbers_of_shapes_without_room_are_named(tmp_path, objects):
+    with pytest.raises(InputError, match="^objects is .*, but must be a least and a most, from 1 to 16, .* size 64"):
+        write_shapes(tmp_path / "shapes", **SMALL, objects=objects)
+    assert not list(tmp_path.iterdir())
 
 
 def test_backgrounds_are_textured():

@@ -130,6 +130,7 @@ def test_metrics_of_any_name_and_number(write, make_cfg):
     names = ["箱/盒", "7", "a/AP", "star"]
     cfg = make_cfg(write("a/b", names=names), write("c", names=names))
     cfg.TEST.DETECTIONS_PER_IMAGE, cfg.SOLVER.EMA.DECAY = 300, 0.9
+    cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 300
     trainer = DetectionTrainer(cfg)
     for metric in ("a/b/segm/AP-箱/盒", "ema/a/b/bbox/AP-a/AP", "c/bbox/AP-7", "c/segm/AP@300", "c/bbox/AR"):
         trainer.cfg.TEST.BEST_METRIC = metric

@@ -95,7 +95,7 @@ def test_annotations_with_and_without_masks():
     run_lengths = mask_util.encode(np.eye(120, 160, dtype=np.uint8, order="F"))
     polygon = annotation(0, segmentation=SQUARE)
     truth = build_ground_truth([polygon], (120, 160))
-    assert truth.gt_boxes.tensor.tolist() == [[40, 40, 80, 80]] and truth.gt_masks.tensor.sum() == 1600
+    assert truth.gt_boxes.tensor.tolist() == [[40, 40, 80, 80]] and truth.gt_masks.sum() == 1600
     assert len(build_ground_truth([polygon, annotation(1, segmentation=run_lengths)], (120, 160)).gt_masks) == 2
     assert not build_ground_truth([polygon, annotation(1)], (120, 160)).has("gt_masks")
     assert len(build_ground_truth([], (120, 160))) == 0

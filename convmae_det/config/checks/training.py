@@ -20,6 +20,7 @@ from .data import (
     check_share,
     check_test_time_augmentation,
 )
+from .detections import check_detections
 from .model import check_architecture, check_classifier
 from .rules import are_numbers, check_above, check_at_least, check_one_of, is_number, is_rising, is_same, require
 from .segmentation import check_segmentation_input, check_segmentor
@@ -36,6 +37,7 @@ def check_fine_tuning(cfg: CfgNode, processes: int) -> None:
     require(is_detector(cfg), "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, must)
     _check_training(cfg, processes)
     check_architecture(cfg)
+    check_detections(cfg)
     check_order(cfg)
     check_input(cfg, is_train=True)
     check_test_time_augmentation(cfg)  # also without DATASETS.TEST: the end of training evaluates on none

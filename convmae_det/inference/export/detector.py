@@ -24,6 +24,7 @@ from detectron2.export.torchscript_patch import patch_builtin_len
 from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 
+from ...config.checks.rules import require
 from ...data.detection.mapper import DetectionMapper
 from ...errors import InputError
 from ..model import build_trained_model
@@ -51,6 +52,8 @@ def export_detector(cfg: CfgNode, weights: str, image_file: str, format: str, re
             rounding; or a package that the format needs is missing.
     """
     require_packages(format)
+    key, method = "MODEL.ROI_HEADS.SOFT_NMS.METHOD", cfg.MODEL.ROI_HEADS.SOFT_NMS.METHOD
+    require(not method, key, method, "be empty for a file, which holds no loop over boxes")
     image = DetectionMapper(cfg, is_train=False)({"file_name": image_file})["image"].to(cfg.MODEL.DEVICE)
     detector = ExportableDetector(build_trained_model(cfg, weights))
     if not len(detector(image)[0]):
