@@ -18,8 +18,9 @@ from .tiles import Tile
 
 MOST_PIXELS = 2**32 - 1  # height · width: masks are written as run lengths of 32 bits
 BAND = 2**24  # pixels that are read at once to shrink an image
-RGB, COLOURS = (2, 6), (1, 2, 6)  # the numbers that TIFF gives to kinds of colour: red, green and blue, also as JPEG, ...
-UPRIGHT, CONTIGUOUS, NO_ALPHA, ALPHA = 1, 1, 0, 2  # ... and to other properties
+# The numbers that TIFF gives to kinds of colour (red, green and blue, also as JPEG's, and with grey), and other things.
+RGB, COLOURS = (2, 6), (1, 2, 6)
+UPRIGHT, CONTIGUOUS, NO_ALPHA, ALPHA = 1, 1, 0, 2
 
 
 class LargeImage(abc.ABC):

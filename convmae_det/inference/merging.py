@@ -1,8 +1,8 @@
 """Objects of an image, put together from what its views show: overlapping tiles, and the whole image shrunk.
 
-Two views that show the same object show the same pixels of it where they overlap, whether they show all of it or a part.
-So detections of two views are of one object if they agree *there*: an object that is cut by a border is then joined with
-its other part, one that several views show whole is counted once, and neighbours that touch remain two.
+Two views that show the same object show the same pixels of it where they overlap, whether they show all of it or a
+part. So detections of two views are of one object if they agree *there*: an object that is cut by a border is then
+joined with its other part, one that several views show whole is counted once, and neighbours that touch remain two.
 """
 
 from collections.abc import Sequence
@@ -124,9 +124,7 @@ def _find_cuts(part: Part, views: Sequence[Tile]) -> list[int]:
     view, image = views[part.view], views[WHOLE]
     margins = (max(1.0, MARGIN * view.width), max(1.0, MARGIN * view.height))
     rooms = (part.box[side] - view.box[side] if side < 2 else view.box[side] - part.box[side] for side in range(4))
-    return [
-        side for side, room in enumerate(rooms) if room < margins[side % 2] and view.box[side] != image.box[side]
-    ]
+    return [side for side, room in enumerate(rooms) if room < margins[side % 2] and view.box[side] != image.box[side]]
 
 
 def _is_complete(part: Part, group: Sequence[Part], views: Sequence[Tile]) -> bool:
@@ -137,8 +135,10 @@ def _is_complete(part: Part, group: Sequence[Part], views: Sequence[Tile]) -> bo
 
 
 def _is_doubtful(group: Sequence[Part], views: Sequence[Tile]) -> bool:
-    """Whether an object may be a piece of another, or several: cut at a side beyond which no other view shows more of
-    it, or found in the whole image alone, though a tile holds it whole.
+    """Whether an object may be a piece of another, or be several.
+
+    It is cut at a side beyond which no other view shows more of it, or found in the whole image alone though a tile
+    holds it whole.
     """
     if any(part.view == WHOLE for part in group):
         tiles = range(len(views) - 1)

@@ -16,7 +16,7 @@ from convmae_det.data.detection.mapper import DetectionMapper
 from convmae_det.data.image import Decoding, make_visible, read_image, read_visible
 from convmae_det.data.pretraining.mapper import PretrainingMapper
 from convmae_det.errors import InputError
-from convmae_det.inference.predictor import load_pixels
+from convmae_det.inference.pictures import load_pixels
 
 HEIGHT, WIDTH = 40, 50
 

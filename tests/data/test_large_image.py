@@ -1,24 +1,19 @@
 """Parts of large images are those of the whole image, however a file stores them."""
 
 import pickle
-import sys
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 
 from convmae_det.data.image import DEFAULT, read_image
 from convmae_det.data.large_image import (
-    ArrayImage,
     DecodedImage,
-    SlideImage,
     TiffImage,
     open_large_image,
     read_window,
 )
 from convmae_det.data.tiles import Tile
-from convmae_det.errors import InputError
 
 RANDOM = np.random.default_rng(0)
 BYTES = RANDOM.integers(0, 256, (70, 90, 4), dtype=np.uint8)

@@ -1,7 +1,6 @@
 """Objects of tiles: none is counted twice, none is lost on a seam, and masks come out as they are."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
