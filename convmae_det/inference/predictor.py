@@ -124,6 +124,8 @@ class Predictor:
         self.decoding = Decoding.from_config(self.cfg)
         self.augmentations = T.AugmentationList(build_augmentations(self.cfg, is_train=False))
         self.whole_side = compute_whole_side(self.cfg)
+        if overlap is not None and not self.whole_side:
+            raise InputError(f"an overlap of {overlap} is one of tiles, but images are taken whole: give a tile, too")
         self.model = build_trained_model(self.cfg, str(weights)).eval()
         self._detect = tile_predictions(self.cfg, augment_predictions(self.cfg, self.model), batch_size)
 

@@ -149,11 +149,24 @@ def _predict_images(inputs: Sequence[Input], results: Results, ids: Iterator[int
     if sentence := describe_pages(look_at_files(names, cfg.INPUT.FORMAT), len(inputs), cfg):
         print(sentence, file=sys.stderr)
     with tqdm(total=len(inputs), unit=" images", disable=None) as progress:
-        for image, instances in results.predictor.stream(_read(inputs, results, ids, progress)):
+        for image, instances in _find(_read(inputs, results, ids, progress), results, progress):
             drawn = results.add(image, instances)
             if drawn is not None:
                 with atomic_write(results.make_path(image["input"], ".jpg")) as file:
                     Image.fromarray(drawn).save(file, format="JPEG", quality=92, subsampling=0)
+            progress.update()
+
+
+def _find(images: Iterable[dict], results: Results, progress: tqdm) -> Iterator[tuple[dict, Instances]]:
+    """Yields the objects of the images; those of which a tile can't be read are skipped."""
+    if not results.predictor.whole_side:
+        yield from results.predictor.stream(images)
+        return
+    for image in images:
+        try:
+            yield from results.predictor.stream([image])
+        except InputError as error:
+            results.skip(error)
             progress.update()
 
 
