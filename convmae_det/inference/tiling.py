@@ -105,22 +105,14 @@ def _read_parts(instances: Instances, number: int, view: Tile) -> Iterator[Part]
     size, view_size = instances.image_size, (view.height, view.width)
     boxes = instances.pred_boxes.tensor.double().numpy()
     placed = boxes * np.tile(np.divide(view_size, size)[::-1], 2) + np.tile((view.left, view.top), 2)
+    masks = None
+    if instances.has("pred_masks"):
+        masks = RunLengthMasks.from_masks(instances.pred_masks, size)
+        masks = masks.resize(view_size) if size != view_size else masks
     for index in range(len(instances)):
         box = tuple(placed[index].tolist())
-        if instances.has("pred_masks"):
-            mask = _read_mask(instances.pred_masks[index], boxes[index])
-            mask = mask.resize(size, view_size) if size != view_size else mask
-            mask = mask.move(view.top, view.left)
-        else:
-            mask = Runs.from_box(box)
+        mask = masks.runs[index].move(view.top, view.left) if masks else Runs.from_box(box)
         yield Part(number, int(instances.pred_classes[index]), float(instances.scores[index]), box, mask)
-
-
-def _read_mask(mask: torch.Tensor, box: np.ndarray) -> Runs:
-    """Reads a mask, (H, W) bool, without looking at what lies outside its box."""
-    left, top = np.maximum(np.floor(box[:2]).astype(int) - 1, 0).tolist()
-    right, bottom = (np.ceil(box[2:]).astype(int) + 1).tolist()
-    return Runs.from_mask(mask[top:bottom, left:right].numpy(), top, left)
 
 
 def _build_instances(found: Sequence[Found], size: tuple[int, int], has_masks: bool) -> Instances:

@@ -44,7 +44,7 @@ def scenes(draw):
     return scene, generator.integers(0, draw(st.sampled_from((1, 2))), count).tolist()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(scenes(), st.integers(2, 50), st.floats(0, 0.9), st.booleans())
 def test_every_object_is_found_once_with_its_mask(scene, size, overlap, with_whole):
     """Whatever tiles are, from two pixels with one in common: parts of larger objects are joined through chains."""
@@ -58,3 +58,61 @@ def test_every_object_is_found_once_with_its_mask(scene, size, overlap, with_who
     expected = [key(label, Runs.from_mask(scene == number), scene.shape) for number, label in enumerate(labels, 1)]
     assert sorted(key(one.label, one.mask, scene.shape) for one in found) == sorted(expected)
     assert all(one.box == box_of(one.mask) and one.score == 0.9 for one in found)
+
+
+# Detectors that are not ideal: two tiles of 100 columns, 20 of them in common, and the whole image.
+
+VIEWS = [Tile(0, 0, 100, 100), Tile(0, 80, 100, 100), Tile(0, 0, 100, 180)]
+
+
+def part(view, *box, label=0, score=0.9):
+    return Part(view, label, score, box, Runs.from_box(box))
+
+
+def boxes(*parts):
+    return sorted(tuple(map(float, found.box)) for found in merge_parts(parts, VIEWS))
+
+
+def test_parts_that_differ_a_little_are_joined():
+    assert boxes(part(0, 50, 10, 100, 40), part(1, 80, 12, 150, 41)) == [(50, 10, 150, 41)]
+
+
+def test_a_whole_object_is_as_its_tile_shows_it():
+    (found,) = merge_parts([part(0, 70, 10, 95, 40, score=0.6), part(1, 80, 10, 97, 42, score=0.8)], VIEWS)
+    assert found.box == (70, 10, 95, 40) and found.score == 0.8
+
+
+def test_neighbours_and_other_classes_are_not_joined():
+    assert len(boxes(part(0, 50, 10, 100, 40), part(1, 80, 38, 150, 70))) == 2
+    assert len(boxes(part(0, 50, 10, 100, 40), part(1, 80, 10, 150, 40, label=1))) == 2
+
+
+def test_a_tile_has_no_two_parts_of_an_object():
+    """Whatever the other tile takes for one: it is joined with the one with which it agrees most."""
+    assert boxes(part(0, 50, 10, 100, 40), part(0, 50, 40, 100, 50), part(1, 80, 10, 150, 50)) == [
+        (50, 10, 150, 50),
+    ]
+
+
+def test_pieces_of_a_larger_object_are_left_out():
+    whole = part(WHOLE, 10, 10, 170, 90)
+    assert boxes(whole, part(0, 30, 20, 100, 40)) == [(10, 10, 170, 90)]
+    assert len(boxes(whole, part(0, 30, 20, 60, 40))) == 2  # no border cuts it: it may lie before the other
+    assert len(boxes(whole, part(0, 30, 20, 100, 40, label=1))) == 2
+
+
+def test_what_the_whole_image_alone_shows_is_an_object_unless_tiles_show_several_there():
+    group = part(WHOLE, 10, 10, 70, 40, score=0.95)
+    assert boxes(group) == [(10, 10, 70, 40)]
+    assert boxes(group, part(0, 10, 10, 39, 40), part(0, 41, 10, 70, 40)) == [(10, 10, 39, 40), (41, 10, 70, 40)]
+
+
+def test_where_tiles_show_nothing_the_whole_image_does():
+    (found,) = merge_parts([part(WHOLE, 10, 10, 170, 90), part(1, 80, 11, 171, 90)], VIEWS)
+    mask = found.mask.to_mask(VIEWS[WHOLE])
+    assert mask[10, 20:80].all() and not mask[10, 80:].any() and mask[50, 80:171].all()
+
+
+def test_objects_without_pixels_are_no_error():
+    empty = Part(0, 0, 0.9, (5.0, 5.0, 5.2, 5.2), Runs.from_box((5, 5, 5, 5)))
+    assert merge_parts([], VIEWS) == [] and len(merge_parts([empty, empty._replace(view=WHOLE)], VIEWS)) == 2

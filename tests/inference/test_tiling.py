@@ -126,8 +126,7 @@ def run(place, tmp_path):
 
 
 def read_fields(instances):
-    boxes, masks = instances.pred_boxes.tensor, instances.pred_masks
-    return boxes, instances.scores, instances.pred_classes, getattr(masks, "to_tensor", lambda: masks)()
+    return instances.pred_boxes.tensor, instances.scores, instances.pred_classes, instances.pred_masks.to_tensor()
 
 
 def test_an_image_that_fits_into_a_tile_is_taken_as_it_is(place, predictor):
