@@ -106,10 +106,8 @@ def predict(args: argparse.Namespace, path: Path, tile: int, output: Path) -> di
 
 
 def report(result: dict) -> None:
-    side = result["side"]
-    print(
-        f"{side}×{side} pixels, tiles of {result['tile']} with {result['overlap']:.0%} in common; {result['machine']}\n"
-    )
+    side, machine = result["side"], f"{result['device']}, torch {result['torch']}"
+    print(f"{side}×{side} pixels, tiles of {result['tile']} with {result['overlap']:.0%} in common; {machine}\n")
     for name, way in result["ways"].items():
         print(
             f"{name:12} {way['found']:6} of {way['objects']} objects, box AP {way['bbox']:5.1f}, mask AP "
