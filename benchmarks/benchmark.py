@@ -11,6 +11,7 @@
     python benchmarks/benchmark.py shards [--images FOLDER]
     python benchmarks/benchmark.py evaluate
     python benchmarks/benchmark.py dense [--objects 100 300 1000 3000] [--plot FILE]
+    python benchmarks/benchmark.py tiles --config-file FILE --weights FILE --annotations FILE --images FOLDER
 
 `pretrain`: a training step (forward, loss, backward, AdamW) of the masked autoencoder. `detect`: forward passes and
 training steps of the backbone and of the whole detector. Both against the published form that is kept with the tests:
@@ -19,7 +20,8 @@ predicted. `count`: operations and memory traffic of both forms, not timed. `ker
 keeps in a pretraining step, counted without one. `attention`: the forms that global attention with a shared bias can
 take. `forms`: those of each operation among which convmae_det/ops/choice.py chooses, on the CPU. `data`: reading images
 for training. `shards`: the same from files and from tar files that lie on a disk. `evaluate`: COCO's metrics. `dense`:
-what many objects in an image cost after the network.
+what many objects in an image cost after the network. `tiles`: what a detector finds in a large image, and in which
+memory.
 
 With `--arch base`, the published networks of other methods take part, as peers: in `pretrain` the masked autoencoders
 of ViT-B (MAE) and Hiera-B, in `detect`, for the backbone, ViTDet's ViT-B (Detectron2), Swin-B, Hiera-B and ConvNeXt-B
@@ -49,7 +51,7 @@ if __name__ == "__main__":
 
 import torch
 
-from benchmarks import attention, count, data, dense, evaluate, forms, kernels, peers, shards, steps
+from benchmarks import attention, count, data, dense, evaluate, forms, kernels, peers, shards, steps, tiles
 from convmae_det.errors import InputError
 from convmae_det.files import write_json
 from convmae_det.precision import DTYPES, choose_precision, format_dtype, log_precision
@@ -120,6 +122,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         ("shards", shards, [common]),
         ("evaluate", evaluate, [common]),
         ("dense", dense, [common]),
+        ("tiles", tiles, [common]),
     ):
         task = tasks.add_parser(name, parents=parents)
         module.add_arguments(task)

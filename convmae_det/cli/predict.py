@@ -6,6 +6,8 @@ Examples:
         'more/*.jpg' street.mp4 --track --score-threshold 0.3 --classes person car
     convmae-det predict --config-file output/b/config.yaml --weights output/b/model_final.pth --output found \
         --annotations val.json --no-pictures val/ INPUT.MIN_SIZE_TEST 800
+    convmae-det predict --config-file output/b/config.yaml --weights output/b/model_final.pth --output found \
+        --tile 1024 --overlap 0.2 orthophoto.tif
 
     convmae-det predict --config-file output/classify/config.yaml --weights output/classify/model_final.pth \
         --output found photos/
@@ -64,8 +66,9 @@ from .arguments import check_number, command_parser
 from .main import INTERRUPTED
 
 # options that others don't have
-OF_DETECTORS = ("annotations", "score_threshold", "thresholds", "classes", "max_frames", "track")
-OF_RESULTS = ("annotations", "classes", "max_frames", "no_pictures", "track")  # that an interrupted run can't change
+OF_DETECTORS = ("annotations", "score_threshold", "thresholds", "classes", "max_frames", "track", "tile", "overlap")
+# that an interrupted run can't change
+OF_RESULTS = ("annotations", "classes", "max_frames", "no_pictures", "track", "tile", "overlap")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -99,7 +102,7 @@ def _predict_masks(args: argparse.Namespace, inputs: Sequence[Input], processes:
 
 def _refuse(args: argparse.Namespace, options: Sequence[str], kind: str) -> None:
     for option in options:
-        if getattr(args, option) not in (None, [], False):
+        if getattr(args, option) not in (None, []) and getattr(args, option) is not False:
             raise InputError(f"--{option.replace('_', '-')} is for detectors, and this is {kind}: leave it out")
 
 
@@ -113,7 +116,7 @@ def _predict_objects(args: argparse.Namespace, named: Sequence[Input], processes
         print(f"{left} of {len(named)} inputs are left out, since {args.annotations} doesn't list them.")
     network = (args.config_file, args.weights, args.device)
     options = (args.score_threshold, args.batch_size, args.pairs, args.precision, args.thresholds)
-    predictor = Predictor(*network, *options)
+    predictor = Predictor(*network, *options, tile=args.tile, overlap=args.overlap)
     if predictor.thresholds_file and processes.is_first:
         print(f"Score thresholds of the classes: {predictor.thresholds_file}", file=sys.stderr)
     results = Results(args.output, predictor, truth, args.classes, pictures=not args.no_pictures)
@@ -175,7 +178,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--weights", metavar="FILE", required=True, help="a checkpoint of training, such as model_final.pth")
     add("--device", default="", help="auto, cpu, cuda or cuda:N; by itself MODEL.DEVICE")
     add("--precision", help="trained, auto, float32, bfloat16 or float16 (GPU); by itself TEST.PRECISION")
-    add("--batch-size", metavar="N", type=int, default=1, help="images that go through the model at once")
+    add("--batch-size", metavar="N", type=int, default=1, help="images, or tiles, that go through the model at once")
+    add("--tile", metavar="PIXELS", type=int, help="take images in overlapping tiles of this side, and as a whole, and "
+        "join what is found; 0: only as a whole; by itself TEST.TILE")  # fmt: skip
+    add("--overlap", metavar="SHARE", type=float, help="of a tile that its neighbours show, too, 0 to 0.9; by itself "
+        "TEST.TILE_OVERLAP")  # fmt: skip
     add = parser.add_argument_group("inputs").add_argument
     add("words", metavar="[KEY VALUE] INPUT", nargs="+", help="images, folders, patterns, videos, webcams; settings")
     add("--annotations", metavar="FILE.json", help="in COCO's format: gives image ids by file name, and what is shown "

@@ -129,6 +129,10 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.LSJ.IMAGE_SIZE = 1024  # pixels: side of the square crop
     cfg.INPUT.LSJ.MIN_SCALE = 0.1  # the image is resized to this share of the crop ...
     cfg.INPUT.LSJ.MAX_SCALE = 2.0  # ... up to this one
+    cfg.INPUT.TILE = 0  # pixels: side of the tiles of large images that a detector is trained on; 0: on whole images
+    cfg.INPUT.TILE_OVERLAP = 0.2  # least share of a tile's side that neighbours have in common
+    cfg.INPUT.TILE_VISIBLE = 0.25  # share of an object that a tile must show for it to be learned there
+    cfg.INPUT.EMPTY_TILES = 0.1  # tiles without an object, as a share of those with one, that are trained on, too
     cfg.INPUT.MIN_SIZE_TEST = 1024  # pixels: shorter side at test time,
     cfg.INPUT.MAX_SIZE_TEST = 1024  # as long as the longer side stays below this
     cfg.DATALOADER.NUM_WORKERS = min(4, os.cpu_count() or 1)  # readers of images beside each process, a number that
@@ -193,6 +197,9 @@ def _add_evaluation(cfg: CfgNode) -> None:
     # without PROBE, also rank the features of training images
     test.SLIDING_WINDOW = 0  # pixels: side of the windows that a segmentor takes an image in; 0: it takes it whole
     test.SLIDING_STRIDE = 341  # pixels from one window to the next; where they overlap, their logits are averaged
+    test.TILE = -1  # pixels: side of the tiles that a detector takes large images in, and merges what it finds; 0: it
+    # takes them whole; auto (-1): INPUT.TILE
+    test.TILE_OVERLAP = 0.2  # least share of a tile's side that neighbours have in common
     test.PATIENCE = 0  # end training after this many evaluations in a row without a better BEST_METRIC; 0: never
 
 

@@ -103,7 +103,7 @@ def read_bands(path: str | os.PathLike, bands: int, ignore_exif: bool, max_pixel
     """
     if os.fspath(path).lower().endswith(".npy"):
         return _read_npy(path, bands, max_pixels)
-    with _open_tiff(path) as file:
+    with open_tiff(path) as file:
         series = file.series[0]
         sides = dict(zip(series.axes, series.shape, strict=True))
         if not {"Y", "X"} <= sides.keys():
@@ -119,11 +119,16 @@ def read_array_type(path: str | os.PathLike) -> np.dtype:
     """Reads the type of the values that :func:`read_bands` returns."""
     if os.fspath(path).lower().endswith(".npy"):
         return _load_array(path).dtype
-    with _open_tiff(path) as file:
+    with open_tiff(path) as file:
         return file.series[0].dtype
 
 
-def _open_tiff(path: str | os.PathLike) -> Any:
+def open_tiff(path: str | os.PathLike) -> Any:
+    """Opens a TIFF with tifffile, as a context.
+
+    Raises:
+        InputError: the library is missing.
+    """
     try:
         from tifffile import TiffFile
     except ImportError as error:

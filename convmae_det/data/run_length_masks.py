@@ -81,6 +81,10 @@ class RunLengthMasks:
     def clone(self) -> "RunLengthMasks":
         return RunLengthMasks(self.runs, self.image_size)
 
+    def resize(self, size: tuple[int, int]) -> "RunLengthMasks":
+        """Resizes the masks with their image, to (height, width), by the nearest pixel."""
+        return RunLengthMasks([runs.resize(self.size, size) for runs in self.runs], size)
+
     def to_coco(self) -> list[dict[str, Any]]:
         """Converts them to COCO's compressed run lengths."""
         return [runs.to_coco(*self.image_size) for runs in self.runs]

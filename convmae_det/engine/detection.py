@@ -2,6 +2,7 @@
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
+from torch import nn
 
 from ..config.checks.detections import check_detections
 from ..config.checks.model import check_architecture
@@ -10,6 +11,7 @@ from ..data.detection.catalog import check_data_sets_exist
 from ..data.detection.loader import build_test_loader, build_train_dataset, build_train_loader, check_test_data
 from ..evaluation.coco import Evaluator, list_tasks
 from ..inference.augmentation import augment_predictions
+from ..inference.tiling import tile_predictions
 from .evaluated_trainer import EvaluatedTrainer
 from .hooks.evaluation import choose_best_metric
 
@@ -25,7 +27,10 @@ class DetectionTrainer(EvaluatedTrainer):
     build_test_loader = staticmethod(build_test_loader)
     build_train_loader = staticmethod(build_train_loader)
     choose_best_metric = staticmethod(choose_best_metric)
-    prepare_model = staticmethod(augment_predictions)
+
+    @classmethod
+    def prepare_model(cls, cfg: CfgNode, model: nn.Module) -> nn.Module:
+        return tile_predictions(cfg, augment_predictions(cfg, model))
 
     @classmethod
     def check_config(cls, cfg: CfgNode) -> None:

@@ -15,7 +15,7 @@ from ..config.architectures import is_classifier
 from ..data.classification.mapper import EvaluationMapper
 from ..precision import autocast
 from .picture_predictor import PicturePredictor
-from .predictor import Picture, load_pixels
+from .pictures import Picture, load_pixels
 
 
 class ClassPredictor(PicturePredictor):

@@ -11,6 +11,7 @@ from ..data.detection.annotation_file import check_content, read_content
 from ..data.detection.coco_format import describe_images
 from ..errors import InputError
 from ..visualization.predictions import build_ground_truth, draw_instances
+from ..visualization.resizing import resize_annotation
 from .inputs import Input
 from .predictor import Predictor
 
@@ -66,14 +67,17 @@ class GroundTruth:
         """Draws the annotated objects, crowds left out, in the colours that predictions of their class have.
 
         Args:
-            pixels: the image, (H, W, 3) uint8 RGB
+            pixels: the image, (H, W, 3) uint8 RGB, or it shrunk
 
         Returns:
             (h, w, 3) uint8 RGB; small images are enlarged
         """
-        objects = self.find(entry).get("annotations", ())
+        image = self.find(entry)
+        objects = image.get("annotations", ())
         ids = list(dict.fromkeys([*predictor.category_ids, *(a["category_id"] for a in objects)]))
         names = predictor.class_names + [f"category {id}" for id in ids[len(predictor.category_ids) :]]
         objects = [a | {"category_id": ids.index(a["category_id"])} for a in objects]
+        if image and (size := (int(image["height"]), int(image["width"]))) != pixels.shape[:2]:
+            objects = [resize_annotation(annotation, size, pixels.shape[:2]) for annotation in objects]
         instances = build_ground_truth(objects, pixels.shape[:2])
         return draw_instances(pixels, instances, Metadata(name="truth", thing_classes=names))

@@ -12,7 +12,8 @@ from ..data.image import Decoding
 from ..errors import InputError
 from ..precision import choose_evaluation_precision, log_precision
 from .model import build_trained_model
-from .predictor import Picture, load_visible, read_classes
+from .pictures import Picture, load_visible
+from .predictor import read_classes
 
 
 class PicturePredictor:

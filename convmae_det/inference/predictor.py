@@ -18,22 +18,23 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..config.architectures import CLASS_KEYS, is_classifier, is_segmentor
-from ..config.checks.data import BANDS
 from ..data.configuration import read_tool_config
 from ..data.detection.jitter import build_augmentations
-from ..data.image import DEFAULT, Decoding, array_to_pixels, make_visible, read_image, to_pixels
+from ..data.detection.tiling import build_tiled_input, compute_whole_side, convert_pixels
+from ..data.image import Decoding
 from ..errors import InputError
 from ..evaluation.coco import describe_instances
 from ..evaluation.thresholds import find_thresholds, read_thresholds
 from ..precision import autocast, choose_evaluation_precision, log_precision
 from ..visualization.predictions import DRAWN_FROM, draw_instances
+from ..visualization.resizing import resize_instances, resize_traces
 from .augmentation import augment_predictions
 from .model import build_trained_model
-
-Picture = str | os.PathLike | np.ndarray | Image.Image
+from .pictures import Picture, load_pixels, load_shrunk, load_visible, open_picture
+from .tiling import tile_predictions
 
 AUTO = "auto"  # in place of a score threshold
 MAX_WAITING = 4  # batches of images read ahead in search of some that are padded to the same size
@@ -66,6 +67,8 @@ class Predictor:
         pairs: Sequence[str] = (),
         precision: str | None = None,
         thresholds: str | os.PathLike | None = None,
+        tile: int | None = None,
+        overlap: float | None = None,
     ):
         """Builds the detector and loads its weights.
 
@@ -81,6 +84,8 @@ class Predictor:
                 float16; None: TEST.PRECISION
             thresholds: for the score threshold auto, a file of thresholds; None: the one that an evaluation left
                 beside the weights or the configuration, in inference/
+            tile: pixels: large images are taken in tiles of this side, `batch_size` at once; 0: whole; None: TEST.TILE
+            overlap: the least share of a tile's side that neighbours have in common; None: TEST.TILE_OVERLAP
 
         Raises:
             InputError: a file that can't be read, an invalid key or value, a configuration that isn't a
@@ -94,6 +99,8 @@ class Predictor:
             raise InputError(f"the batch size is {batch_size}; it must be at least 1")
         if precision is not None:
             pairs = [*pairs, "TEST.PRECISION", precision]
+        for key, value in (("TEST.TILE", tile), ("TEST.TILE_OVERLAP", overlap)):
+            pairs = pairs if value is None else [*pairs, key, str(value)]
         self.cfg = read_tool_config(str(config_file), pairs, device)
         if is_classifier(self.cfg):
             raise InputError(f"{config_file} describes a classifier: ClassPredictor and convmae-det predict take it")
@@ -116,8 +123,11 @@ class Predictor:
         self.batch_size = batch_size
         self.decoding = Decoding.from_config(self.cfg)
         self.augmentations = T.AugmentationList(build_augmentations(self.cfg, is_train=False))
+        self.whole_side = compute_whole_side(self.cfg)
+        if overlap is not None and not self.whole_side:
+            raise InputError(f"an overlap of {overlap} is one of tiles, but images are taken whole: give a tile, too")
         self.model = build_trained_model(self.cfg, str(weights)).eval()
-        self._detect = augment_predictions(self.cfg, self.model)
+        self._detect = tile_predictions(self.cfg, augment_predictions(self.cfg, self.model), batch_size)
 
     def __call__(self, images: Picture | list[Picture] | tuple[Picture, ...]) -> Instances | list[Instances]:
         """Finds the objects in an image, or in each image of a list or tuple, in its order.
@@ -144,17 +154,18 @@ class Predictor:
 
         Returns:
             "image", (C, h, w) uint8, resized as INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST say, or as it is where
-            TEST.AUG will resize it; "height" and "width", the size of the original
+            TEST.AUG will resize it; "height" and "width", the size of the original; with TEST.TILE "large_image", from
+            which its tiles are read
 
         Raises:
             InputError: see :meth:`__call__`.
         """
+        if self.whole_side:
+            large = open_picture(image, self.cfg.INPUT.FORMAT, self.decoding)
+            return build_tiled_input(large, self.augmentations, self.whole_side)
         pixels = load_pixels(image, self.cfg.INPUT.FORMAT, self.decoding)
         height, width = pixels.shape[:2]
-        resized = T.AugInput(pixels)
-        self.augmentations(resized)
-        tensor = torch.from_numpy(np.array(resized.image.transpose(2, 0, 1), order="C"))
-        return {"image": tensor, "height": height, "width": width}
+        return {"image": convert_pixels(pixels, self.augmentations), "height": height, "width": width}
 
     def stream(self, inputs: Iterable[dict]) -> Iterator[tuple[dict, Instances]]:
         """Yields each input of :meth:`prepare`, with whatever else it contains, and the objects found.
@@ -164,6 +175,9 @@ class Predictor:
         """
         waiting: dict[tuple[int, int], list[dict]] = {}  # by padded size
         for image in inputs:
+            if self.whole_side:
+                yield from self._run([image])
+                continue
             size = self._padded_size(image)
             waiting.setdefault(size, []).append(image)
             if len(waiting[size]) == self.batch_size:
@@ -225,11 +239,16 @@ class Predictor:
             traces: of a `Tracker`
         """
         shown = instances[instances.scores >= (self.drawn_from if score_threshold is None else score_threshold)]
-        return Image.fromarray(draw_instances(self.load_visible(image), shown, self.metadata, traces))
+        pixels = self.load_visible(image)
+        if shown.image_size != (size := pixels.shape[:2]):
+            traces = resize_traces(traces or {}, shown.image_size, size)
+            shown = resize_instances(shown, size)
+        return Image.fromarray(draw_instances(pixels, shown, self.metadata, traces))
 
     def load_visible(self, image: Picture) -> np.ndarray:
-        """Loads what is shown of an image, (H, W, 3) uint8 RGB."""
-        return load_visible(image, self.cfg.INPUT.FORMAT, self.decoding)
+        """Loads what is shown of an image, (H, W, 3) uint8 RGB; shrunk if it is large and taken in tiles."""
+        load = load_shrunk if self.whole_side else load_visible
+        return load(image, self.cfg.INPUT.FORMAT, self.decoding)
 
 
 def copy_instances(instances: Instances) -> Instances:
@@ -256,51 +275,3 @@ def read_classes(cfg: CfgNode) -> tuple[list[str], list[int]]:
     if len(categories) != number:
         raise InputError(f"DATASETS.CATEGORIES lists {len(categories)} classes, but {key} is {number}: correct one")
     return [str(name) for _, name in categories], [id for id, _ in categories]
-
-
-def load_visible(image: Picture, format: str, decoding: Decoding) -> np.ndarray:
-    """Loads what is shown of an image, (H, W, 3) uint8 RGB; of one with bands, or of a picture of some of them."""
-    if format != BANDS:
-        return load_pixels(image, "RGB", decoding)
-    return make_visible(load_pixels(image, BANDS, decoding._replace(bands=0)), BANDS, decoding.shown)
-
-
-def load_pixels(image: Picture, format: str = "RGB", decoding: Decoding = DEFAULT) -> np.ndarray:
-    """Converts an image of any kind to (H, W, C) uint8; `format` and `decoding` as for `data.image.read_image`.
-
-    Raises:
-        InputError: it can't be read, or isn't an image.
-    """
-    if isinstance(image, (str, os.PathLike)):
-        return read_image(image, format, decoding)
-    if isinstance(image, np.ndarray) and format == BANDS:
-        try:
-            return array_to_pixels(image, format, decoding)
-        except ValueError as error:
-            raise InputError(
-                f"an array of shape {image.shape} and type {image.dtype} can't be used: {error}"
-            ) from error
-    if isinstance(image, np.ndarray):
-        image = _convert_array(image)
-    if not isinstance(image, Image.Image):
-        raise InputError(f"a {type(image).__name__} is not an image: give a path, a NumPy array or an image of Pillow")
-    try:
-        upright = image if decoding.ignore_exif else ImageOps.exif_transpose(image)
-        return to_pixels(upright, format, decoding=decoding)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"an image of Pillow's mode {image.mode} can't be used ({error}): convert it to RGB"
-        ) from error
-
-
-def _convert_array(pixels: np.ndarray) -> Image.Image:
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
-        raise InputError(
-            f"an array of shape {pixels.shape} and type {pixels.dtype} is not an image: it must be (H, W, 3) RGB, "
-            "(H, W) grey or (H, W, 4) RGBA, and uint8"
-        )
-    if not pixels.size:
-        raise InputError(f"an array of shape {pixels.shape} holds no pixels")
-    return Image.fromarray(np.ascontiguousarray(pixels))

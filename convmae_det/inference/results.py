@@ -115,7 +115,7 @@ def predict_inputs(results: Results, max_frames: int | None = None, track: bool 
     """
     _warn_of_pages(results)
     with results.show_progress() as progress:
-        for image, instances in results.predictor.stream(_read(results, progress)):
+        for image, instances in _find(results, progress):
             entry = results.inputs[image["number"]]
             results.add(image, instances, lambda drawn, entry=entry: results.save_picture(entry, drawn))
             results.parts.end(image["number"])
@@ -131,6 +131,20 @@ def _warn_of_pages(results: Results) -> None:
         names = tuple(images[index] for index in spread_indices(len(images), LOOKED_AT))
         if sentence := describe_pages(look_at_files(names, cfg.INPUT.FORMAT), len(images), cfg):
             print(sentence, file=sys.stderr)
+
+
+def _find(results: Results, progress: tqdm) -> Iterator[tuple[dict, Instances]]:
+    """Yields the objects of the images; those of which a tile can't be read are skipped."""
+    images = _read(results, progress)
+    if not results.predictor.whole_side:
+        yield from results.predictor.stream(images)
+        return
+    for image in images:
+        try:
+            yield from results.predictor.stream([image])
+        except InputError as error:
+            results.skip(image["number"], error)
+            results.advance(progress)
 
 
 def _read(results: Results, progress: tqdm) -> Iterator[dict]:

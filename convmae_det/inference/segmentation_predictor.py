@@ -19,7 +19,7 @@ from ..data.segmentation.mapper import EvaluationMapper
 from ..precision import autocast
 from ..visualization.segmentation import draw_segmentation
 from .picture_predictor import PicturePredictor
-from .predictor import Picture, load_pixels
+from .pictures import Picture, load_pixels
 from .sliding import slide_windows
 
 

@@ -131,6 +131,9 @@ class _Pairs:
     def __call__(self, image: dict) -> tuple[list[np.ndarray], str]:
         sample = self.mapper(image)
         before = read_visible(image["file_name"], self.image_format, self.mapper.decoding, image.get("page", 0))
+        if "tile" in image:
+            tile = image["tile"]
+            before = before[tile.top : tile.bottom, tile.left : tile.right]
         seen = sample["image"].clamp(0, 255).byte()  # noise of random erasing may lie outside
         after = make_visible(seen.permute(1, 2, 0).numpy(), self.image_format, self.mapper.decoding.shown)
         caption = f"{os.path.basename(image['file_name'])}, {before.shape[1]}×{before.shape[0]} pixels"

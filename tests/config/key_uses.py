@@ -100,6 +100,9 @@ OTHERS = {
         "DATALOADER": "FILTER_EMPTY_ANNOTATIONS",
         "MODEL.ROI_KEYPOINT_HEAD": "MIN_KEYPOINTS_PER_IMAGE",
     },
+    "convmae_det.data.detection.tiling": {"INPUT": "TILE TILE_OVERLAP TILE_VISIBLE EMPTY_TILES"},
+    "convmae_det.inference.tiling": {"TEST": "TILE_OVERLAP"},
+    "convmae_det.config.checks.tiles": {"TEST": "TILE"},
     "convmae_det.data.detection.categories": {"DATASETS": "CATEGORIES"},
     "convmae_det.data.detection.loader": {
         "DATASETS": "TRAIN TEST",

@@ -16,7 +16,7 @@ from convmae_det.data.detection.mapper import DetectionMapper
 from convmae_det.data.image import Decoding, make_visible, read_image, read_visible
 from convmae_det.data.pretraining.mapper import PretrainingMapper
 from convmae_det.errors import InputError
-from convmae_det.inference.predictor import load_pixels, load_visible
+from convmae_det.inference.pictures import load_pixels, load_visible
 from convmae_det.visualization.reconstructions import convert_to_rgb
 
 HEIGHT, WIDTH = 40, 50

@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 from ..architectures import is_autoencoder
 from .model import check_pixels, check_pretraining_size, check_size
 from .rules import are_numbers, check_at_least, check_one_of, is_number, is_same, require
+from .tiles import check_tiles
 
 CHANNELS = {"RGB": 3, "BGR": 3, "L": 1, "RGBA": 4}  # of each INPUT.FORMAT,
 BANDS = "bands"  # except this one, whose images have as many channels as MODEL.PIXEL_MEAN has entries
@@ -107,6 +108,7 @@ def check_decoding(cfg: CfgNode) -> None:
 def check_input(cfg: CfgNode, is_train: bool) -> None:
     """Checks how a detector's images are read and augmented, in training or in evaluation."""
     check_channels(cfg)
+    check_tiles(cfg, is_train)
     must = f"be 0 where INPUT.FORMAT is {BANDS}, which Detectron2 can't draw"
     require(not cfg.VIS_PERIOD or cfg.INPUT.FORMAT != BANDS, "VIS_PERIOD", cfg.VIS_PERIOD, must)
     if not is_train:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError, shorten_list
+from ..runs import decode_run_lengths
 from .variants import distinguish_names, is_outside_folder, unify_content
 
 # Coordinates may lie outside the image, but no further than this many times its longer side: drawing an outline costs
@@ -238,7 +239,7 @@ def find_geometry_problems(annotation: dict, height: float, width: float) -> Ite
         found, counts = segmentation.get("size"), segmentation.get("counts")
         if not isinstance(found, list) or found != size or any(type(side) is not int for side in found):
             yield f"has a mask of size {found}, but the height and width of its image are {size}"
-        if sum(_decode_run_lengths(counts), start=0) != math.prod(size):
+        if sum(decode_run_lengths(counts), start=0) != math.prod(size):
             yield "has a mask whose run lengths don't add up to its image"
     elif segmentation and not (isinstance(segmentation, list) and all(map(_are_finite, segmentation))):
         yield "has a segmentation that is neither run lengths nor a list of polygons, lists of finite coordinates"
@@ -254,29 +255,6 @@ def find_evaluation_problems(annotation: dict, masks: bool) -> Iterator[str]:
             "has no mask, or polygons of fewer than three corners, which evaluation needs unless MASK_ON is False "
             "(convmae-det evaluate: --boxes-only)"
         )
-
-
-def _decode_run_lengths(counts: Any) -> list[int]:
-    """Decodes the run lengths of a mask in COCO's format, a list or text; empty if they are invalid."""
-    if isinstance(counts, list):
-        return counts if all(type(count) is int and count >= 0 for count in counts) else []
-    try:
-        text = counts.encode("ascii") if isinstance(counts, str) else bytes(counts)
-    except (TypeError, ValueError):
-        return []
-    digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    if not len(digits) or not ((0 <= digits) & (digits < 64)).all() or digits[-1] & 32:
-        return []
-    starts = np.flatnonzero(np.append(True, ~digits[:-1] & 32))  # of numbers, in digits of five bits, the lowest first
-    ends = np.append(starts[1:], len(digits)) - 1
-    places = np.arange(len(digits)) - np.repeat(starts, ends - starts + 1)
-    if places.max() > 6:
-        return []
-    numbers = np.add.reduceat((digits & 31) << 5 * places, starts)
-    numbers -= (digits[ends] >> 4 & 1) << 5 * (places[ends] + 1)  # the highest digit has the sign
-    for first in (1, 2):  # from the third on, differences to the one before the last
-        numbers[first::2] = np.cumsum(numbers[first::2])
-    return numbers.tolist() if (numbers >= 0).all() else []
 
 
 def _are_near(coordinates: Any, height: float, width: float) -> bool:

@@ -12,12 +12,15 @@ from ...config.checks.data import REPEATED, check_loader, check_order
 from ..stream import ErrorRaisingLoader, RepeatedDataset, build_share_loader, build_stream_loader
 from .catalog import check_any_object, check_classes, load_dataset_dicts
 from .mapper import DetectionMapper
+from .tiling import cut_tiles
 
 logger = logging.getLogger(__name__)
 
 
 def build_train_dataset(cfg: CfgNode) -> DatasetFromList | RepeatedDataset:
     """Loads the images of DATASETS.TRAIN that have objects; its length is the number of images in an epoch.
+
+    With INPUT.TILE their tiles take the place of images.
 
     With DATALOADER.SAMPLER_TRAIN RepeatFactorTrainingSampler, images of rare classes come more than once in an epoch.
 
@@ -26,6 +29,8 @@ def build_train_dataset(cfg: CfgNode) -> DatasetFromList | RepeatedDataset:
     """
     dicts = load_dataset_dicts(cfg.DATASETS.TRAIN, is_train=True, cfg=cfg)
     check_classes(cfg, cfg.DATASETS.TRAIN)
+    if cfg.INPUT.TILE:
+        dicts = cut_tiles(cfg, dicts)
     dataset = DatasetFromList(dicts, copy=False)  # one buffer that all workers share
     return _repeat(dataset, dicts, cfg) if cfg.DATALOADER.SAMPLER_TRAIN == REPEATED else dataset
 

@@ -10,13 +10,15 @@ from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances, PolygonMasks
-from shapely.errors import ShapelyError
 
 from ...errors import InputError
 from ..image import DEFAULT, Decoding, read_image
+from ..large_image import open_large_image, read_window
 from .annotation_file import find_geometry_problems
 from .jitter import build_augmentations
 from .outlines import split_outline
+from .shape import UNUSABLE, describe_unusable
+from .tiling import build_tiled_input, compute_whole_side
 
 
 class DetectionMapper(DatasetMapper):
@@ -27,10 +29,13 @@ class DetectionMapper(DatasetMapper):
     """
 
     @configurable
-    def __init__(self, is_train: bool, *, decoding: Decoding = DEFAULT, **options: Any):
-        """Takes the options of DatasetMapper, and how images are decoded."""
+    def __init__(self, is_train: bool, *, decoding: Decoding = DEFAULT, whole_side: int = 0, **options: Any):
+        """Takes the options of DatasetMapper, how images are decoded, and `whole_side` for `build_tiled_input`.
+
+        A `whole_side` of 0 is for a detector that doesn't take images in tiles.
+        """
         super().__init__(is_train, **options)
-        self.decoding = decoding
+        self.decoding, self.whole_side = decoding, whole_side
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
@@ -39,23 +44,27 @@ class DetectionMapper(DatasetMapper):
             "augmentations": augmentations,
             "recompute_boxes": is_train and cfg.MODEL.MASK_ON,
             "decoding": Decoding.from_config(cfg),
+            "whole_side": 0 if is_train else compute_whole_side(cfg),
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
         """Reads an image, and converts it and its annotations to a detector's input.
 
         Args:
-            dataset_dict: one image in Detectron2's format; not changed
+            dataset_dict: one image in Detectron2's format, or a tile of `cut_tiles`; not changed
 
         Returns:
             The same without "annotations", and with "image", (C, H, W) uint8; in training also with "instances":
             gt_boxes, gt_classes and, with masks, gt_masks, all of length 0 if no object is visible; with
-            "sem_seg", (H, W) int64, if the data set has it. "height" and "width" remain those of the file.
+            "sem_seg", (H, W) int64, if the data set has it. "height" and "width" remain those of the file, or tile.
+            In evaluation in tiles also what `build_tiled_input` adds.
 
         Raises:
             InputError: an image or annotations that can't be used; names the image.
         """
         dataset_dict = copy.deepcopy(dataset_dict)
+        if self.whole_side:
+            return self._prepare_tiles(dataset_dict)
         image = self._read(dataset_dict)
         labels = self._read_labels(dataset_dict, image)
         augmented = T.AugInput(image, sem_seg=labels)
@@ -70,19 +79,22 @@ class DetectionMapper(DatasetMapper):
             self._transform_annotations(dataset_dict, transforms, augmented.image.shape[:2])
         return dataset_dict
 
+    def _prepare_tiles(self, dataset_dict: dict) -> dict:
+        """Prepares an image for evaluation in tiles."""
+        dataset_dict.pop("annotations", None)
+        image = open_large_image(dataset_dict["file_name"], self.image_format, self.decoding)
+        _check_size(dataset_dict, image.sizes[0])
+        return dataset_dict | build_tiled_input(image, self.augmentations, self.whole_side)
+
     def _read(self, dataset_dict: dict) -> np.ndarray:
+        if "tile" in dataset_dict:
+            tile = dataset_dict["tile"]
+            image, size = read_window(dataset_dict["file_name"], self.image_format, self.decoding, tile)
+            height, width = dataset_dict["image_size"]
+            _check_size(dataset_dict | {"height": height, "width": width}, size)
+            return image
         image = read_image(dataset_dict["file_name"], self.image_format, self.decoding)
-        try:
-            utils.check_image_size(dataset_dict, image)
-        except utils.SizeMismatchError as error:
-            height, width = image.shape[:2]
-            listed = dataset_dict["width"], dataset_dict["height"]
-            turned = " once turned as its EXIF orientation says" if listed == (height, width) else ""
-            other = ", or set INPUT.IGNORE_EXIF True if all are annotated as they are stored" if turned else ""
-            raise InputError(
-                f"{dataset_dict['file_name']} is {width}×{height} pixels{turned}, but its annotations are for "
-                f"{listed[0]}×{listed[1]}: annotate the image as it is shown, or correct its width and height{other}."
-            ) from error
+        _check_size(dataset_dict, image.shape[:2])
         dataset_dict["height"], dataset_dict["width"] = image.shape[:2]  # which may have been 64.0
         return image
 
@@ -110,11 +122,8 @@ class DetectionMapper(DatasetMapper):
             instances = dataset_dict["instances"]
             instances.gt_boxes.clip(image_shape)  # boxes of masks may extend outside; raises if not finite
             dataset_dict["instances"] = instances[instances.gt_boxes.nonempty()]
-        except (ValueError, TypeError, LookupError, AttributeError, AssertionError, ShapelyError) as error:
-            raise InputError(
-                f"The annotations of {dataset_dict['file_name']} can't be used ({str(error) or type(error).__name__}): "
-                "correct them, or take the image out of the data set."
-            ) from error
+        except UNUSABLE as error:
+            raise InputError(describe_unusable(dataset_dict["file_name"], error)) from error
 
     def _check_geometry(self, dataset_dict: dict) -> None:
         for annotation in dataset_dict["annotations"]:
@@ -131,3 +140,17 @@ class DetectionMapper(DatasetMapper):
             polygons = self.instance_mask_format == "polygon"
             instances.gt_masks = PolygonMasks([]) if polygons else BitMasks(torch.zeros(0, *image_shape))
         return instances
+
+
+def _check_size(dataset_dict: dict, size: tuple[int, int]) -> None:
+    """Checks that an image, of (height, width), is as large as its description says, if it does."""
+    height, width = size
+    listed = dataset_dict.get("width", width), dataset_dict.get("height", height)
+    if listed == (width, height):
+        return
+    turned = " once turned as its EXIF orientation says" if listed == (height, width) else ""
+    other = ", or set INPUT.IGNORE_EXIF True if all are annotated as they are stored" if turned else ""
+    raise InputError(
+        f"{dataset_dict['file_name']} is {width}×{height} pixels{turned}, but its annotations are for "
+        f"{listed[0]}×{listed[1]}: annotate the image as it is shown, or correct its width and height{other}."
+    )

@@ -22,7 +22,7 @@ def split_outline(polygon: Sequence[float]) -> list[Sequence[float]]:
     outline = shapely.Polygon(np.reshape(polygon, (-1, 2)))
     if outline.is_valid:
         return [polygon]
-    parts = [part for piece in _list_polygons(shapely.make_valid(outline)) for part in _open_holes(piece)]
+    parts = [part for piece in list_polygons(shapely.make_valid(outline)) for part in _open_holes(piece)]
     return [np.asarray(part.exterior.coords)[:-1].flatten().tolist() for part in parts] or [polygon]
 
 
@@ -50,11 +50,11 @@ def compute_area(annotation: Mapping, height: int, width: int) -> float:
     if isinstance(mask, dict):
         return float(run_lengths.area(compress_run_lengths(mask, height, width)))
     polygons = [np.reshape(part, (-1, 2)) for part in mask or () if len(part) >= 6 and len(part) % 2 == 0]
-    parts = [part for polygon in polygons for part in _list_polygons(shapely.make_valid(shapely.Polygon(polygon)))]
+    parts = [part for polygon in polygons for part in list_polygons(shapely.make_valid(shapely.Polygon(polygon)))]
     return float(shapely.union_all(parts).area) or float(annotation["bbox"][2] * annotation["bbox"][3])
 
 
-def _list_polygons(geometry: shapely.Geometry) -> list[shapely.Polygon]:
+def list_polygons(geometry: shapely.Geometry) -> list[shapely.Polygon]:
     """Lists the polygons among what may also be lines and points."""
     parts = shapely.get_parts(shapely.get_parts(geometry))  # of collections, then of what these hold
     return [part for part in parts if isinstance(part, shapely.Polygon) and not part.is_empty]
@@ -68,5 +68,5 @@ def _open_holes(polygon: shapely.Polygon) -> Iterator[shapely.Polygon]:
     left, low, right, high = polygon.bounds
     middle = shapely.Polygon(polygon.interiors[0]).representative_point().x
     for side in (shapely.box(left, low, middle, high), shapely.box(middle, low, right, high)):
-        for part in _list_polygons(polygon.intersection(side)):
+        for part in list_polygons(polygon.intersection(side)):
             yield from _open_holes(part)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from detectron2.config import CfgNode
 
+from ...config.checks.tiles import get_test_tile
 from .inspection import Inspection
 from .splits import TRAIN, Objects, Split
 
@@ -79,13 +80,15 @@ def compute_ratios(objects: Objects) -> np.ndarray:
 def compute_input_scales(cfg: CfgNode, role: str, sizes: np.ndarray) -> np.ndarray:
     """Computes how many times as large images are in the input of a detector, (n,) float.
 
-    Of large-scale jitter it is the middle, a random scale of 1.
+    Of large-scale jitter it is the middle, a random scale of 1; of images that are taken in tiles that of a tile.
 
     Args:
         cfg: of the detector
         role: TRAIN or TEST
         sizes: (n, 2) int, height and width in pixels
     """
+    if tile := _get_tile(cfg, role):
+        sizes = np.minimum(sizes, tile)
     shorter, longer = np.maximum(sizes.min(axis=1), 1), np.maximum(sizes.max(axis=1), 1)
     if role == TRAIN and cfg.INPUT.LSJ.ENABLED:
         return cfg.INPUT.LSJ.IMAGE_SIZE / longer
@@ -95,9 +98,15 @@ def compute_input_scales(cfg: CfgNode, role: str, sizes: np.ndarray) -> np.ndarr
     return np.minimum(least / shorter, most / longer) if least else np.ones(len(sizes))
 
 
+def _get_tile(cfg: CfgNode, role: str) -> int:
+    return cfg.INPUT.TILE if role == TRAIN else get_test_tile(cfg)
+
+
 def describe_input(cfg: CfgNode, role: str) -> str:
     """Names the keys that decide how large images are in the input of a detector, with their values."""
+    tile = _get_tile(cfg, role)
+    tiles = f" for tiles of {tile} pixels ({'INPUT' if role == TRAIN else 'TEST'}.TILE)" if tile else ""
     if role == TRAIN and cfg.INPUT.LSJ.ENABLED:
-        return f"INPUT.LSJ.IMAGE_SIZE {cfg.INPUT.LSJ.IMAGE_SIZE}"
+        return f"INPUT.LSJ.IMAGE_SIZE {cfg.INPUT.LSJ.IMAGE_SIZE}{tiles}"
     keys = ("MIN_SIZE_TRAIN", "MAX_SIZE_TRAIN") if role == TRAIN else ("MIN_SIZE_TEST", "MAX_SIZE_TEST")
-    return " and ".join(f"INPUT.{key} {cfg.INPUT[key]}" for key in keys)
+    return " and ".join(f"INPUT.{key} {cfg.INPUT[key]}" for key in keys) + tiles
