@@ -17,6 +17,7 @@ from ..image import DEFAULT, Decoding, read_image
 from .annotation_file import find_geometry_problems
 from .jitter import build_augmentations
 from .outlines import split_outline
+from .segments import label_pixels, read_segments
 
 
 class DetectionMapper(DatasetMapper):
@@ -27,10 +28,10 @@ class DetectionMapper(DatasetMapper):
     """
 
     @configurable
-    def __init__(self, is_train: bool, *, decoding: Decoding = DEFAULT, **options: Any):
-        """Takes the options of DatasetMapper, and how images are decoded."""
+    def __init__(self, is_train: bool, *, decoding: Decoding = DEFAULT, ignore_value: int = 255, **options: Any):
+        """Takes the options of DatasetMapper, how images are decoded, and what stands for pixels without a class."""
         super().__init__(is_train, **options)
-        self.decoding = decoding
+        self.decoding, self.ignore_value = decoding, ignore_value
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
@@ -39,6 +40,7 @@ class DetectionMapper(DatasetMapper):
             "augmentations": augmentations,
             "recompute_boxes": is_train and cfg.MODEL.MASK_ON,
             "decoding": Decoding.from_config(cfg),
+            "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -50,7 +52,7 @@ class DetectionMapper(DatasetMapper):
         Returns:
             The same without "annotations", and with "image", (C, H, W) uint8; in training also with "instances":
             gt_boxes, gt_classes and, with masks, gt_masks, all of length 0 if no object is visible; with
-            "sem_seg", (H, W) int64, if the data set has it. "height" and "width" remain those of the file.
+            "sem_seg", (H, W) int64, if the data set has it or segments. "height" and "width" remain those of the file.
 
         Raises:
             InputError: an image or annotations that can't be used; names the image.
@@ -88,10 +90,14 @@ class DetectionMapper(DatasetMapper):
 
     def _read_labels(self, dataset_dict: dict, image: np.ndarray) -> np.ndarray | None:
         """Reads the semantic segmentation (H, W) uint8 of the image, if there is one and it is needed."""
-        path = dataset_dict.pop("sem_seg_file_name", None)
-        if path is None or not self.is_train:
+        segments, path = dataset_dict.get("pan_seg_file_name"), dataset_dict.pop("sem_seg_file_name", None)
+        if not (segments or path) or not self.is_train:
             return None
-        labels = read_image(path, "L", self.decoding).squeeze(2)
+        if segments:
+            path = segments
+            labels = label_pixels(read_segments(path, self.decoding), dataset_dict["segments_info"], self.ignore_value)
+        else:
+            labels = read_image(path, "L", self.decoding).squeeze(2)
         if labels.shape != image.shape[:2]:
             raise InputError(
                 f"{path} is {labels.shape[1]}×{labels.shape[0]} pixels, but its image {dataset_dict['file_name']} is "
