@@ -28,6 +28,11 @@ and where it is a segmentor's
     masks/NAME.png the number of the class at each pixel; its palette has the colours of the pictures
     results.csv    path of each image, and the share of its pixels that each class has
 
+and where it is a panoptic FPN's, in COCO's panoptic format
+
+    panoptic.json  the segments of each image, with their categories and, of objects, scores
+    panoptic/NAME.png   the segment of each pixel, as a colour
+
 File names are relative to the folder that all inputs share. Exit status: 0; 1 if some input could not be read, the
 results of the others being written; 130 after Ctrl-C, those of the images done being written.
 """
@@ -36,7 +41,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from ..config.architectures import is_classifier, is_segmentor
+from ..config.architectures import is_classifier, is_panoptic, is_segmentor
 from ..config.checks.rules import require
 from ..config.keys import split_pairs
 from ..data.configuration import read_config
@@ -45,6 +50,8 @@ from ..inference.class_predictor import ClassPredictor
 from ..inference.class_results import ClassResults, predict_classes
 from ..inference.ground_truth import GroundTruth
 from ..inference.inputs import Input, find_inputs
+from ..inference.panoptic_predictor import PanopticPredictor
+from ..inference.panoptic_results import PanopticResults, predict_segments
 from ..inference.picture_results import PictureResults
 from ..inference.predictor import AUTO, Predictor
 from ..inference.results import Results, predict_inputs
@@ -66,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _predict_classes(args, inputs)
     if is_segmentor(cfg):
         return _predict_masks(args, inputs)
+    if is_panoptic(cfg):
+        return _predict_segments(args, inputs)
     return _predict_objects(args, inputs)
 
 
@@ -80,11 +89,24 @@ def _predict_classes(args: argparse.Namespace, inputs: Sequence[Input]) -> int:
 
 def _predict_masks(args: argparse.Namespace, inputs: Sequence[Input]) -> int:
     _refuse(args, OF_DETECTORS, "a segmentor")
-    require(args.batch_size == 1, "--batch-size", args.batch_size, "be 1 for a segmentor, which takes one by one")
+    _take_one_by_one(args, "a segmentor")
     predictor = SegmentationPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
     print(f"Precision: {predictor.precision}", file=sys.stderr)
     results = SegmentationResults(args.output, predictor, pictures=not args.no_pictures)
     return _finish(results, inputs, lambda: predict_masks(inputs, results))
+
+
+def _predict_segments(args: argparse.Namespace, inputs: Sequence[Input]) -> int:
+    _refuse(args, OF_DETECTORS, "a panoptic FPN")
+    _take_one_by_one(args, "a panoptic FPN")
+    predictor = PanopticPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
+    print(f"Precision: {predictor.precision}", file=sys.stderr)
+    results = PanopticResults(args.output, predictor, pictures=not args.no_pictures)
+    return _finish(results, inputs, lambda: predict_segments(inputs, results))
+
+
+def _take_one_by_one(args: argparse.Namespace, kind: str) -> None:
+    require(args.batch_size == 1, "--batch-size", args.batch_size, f"be 1 for {kind}, which takes images one by one")
 
 
 def _refuse(args: argparse.Namespace, options: Sequence[str], kind: str) -> None:
