@@ -22,7 +22,7 @@ mode gives. docs/export.md shows how to use it.
 
 import argparse
 
-from ..config.architectures import is_classifier, is_detector, is_segmentor
+from ..config.architectures import is_classifier, is_detector, is_panoptic, is_segmentor
 from ..config.device import find_available_device
 from ..data.configuration import read_tool_config
 from ..errors import InputError
@@ -47,6 +47,8 @@ def _export(args: argparse.Namespace) -> bytes:
     device = "cpu" if args.format == "onnx" else args.device
     if args.config_file and not args.encoder:
         cfg = read_tool_config(args.config_file, args.pairs, device)
+        if is_panoptic(cfg):
+            raise InputError(f"{args.config_file} describes a panoptic FPN; its encoder can be exported: add --encoder")
         if is_detector(cfg):
             return export_detector(cfg, args.weights, args.image, args.format, _say)
         if is_classifier(cfg):

@@ -103,7 +103,7 @@ class PanopticPredictor(PicturePredictor):
     def draw(self, image: Picture, found: FoundSegments) -> Image.Image:
         """Draws the segments found over an image, with a legend that counts the objects."""
         counts = Counter(segment.category for segment in found.segments if segment.isthing)
-        names = [f"{name} × {counts[i]}" if counts[i] else name for i, name in enumerate(self.class_names)]
+        names = [f"{name} × {counts[i]}," if counts[i] else name for i, name in enumerate(self.class_names)]
         labels = [-1] * (max((segment.id for segment in found.segments), default=0) + 1)
         for segment in found.segments:
             labels[segment.id] = segment.category

@@ -111,6 +111,12 @@ def test_a_configuration_without_names_numbers_the_stuff(trained):
     assert predictor.class_names == [*CATEGORIES, "stuff 0", "stuff 1"] and predictor.category_ids[4:] == [5, 6]
 
 
+def test_its_encoder_alone_is_exported(trained, tmp_path, capsys):
+    words = ["export", *network(trained), "--format", "torchscript", "--image", str(trained / "photos/a.png")]
+    assert main([*words, "--output", str(tmp_path / "x.pt")]) == 1
+    assert "its encoder can be exported: add --encoder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_visualize_draws_segments(trained, tmp_path, split):
     words = ["--config-file", str(trained / "config.yaml"), "--split", split, "--output", str(tmp_path / "data.png")]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +20,9 @@ from convmae_det.data.configuration import read_config
 from convmae_det.data.detection.catalog import load_dataset_dicts
 from convmae_det.data.detection.loader import build_train_loader, check_test_data
 from convmae_det.data.detection.mapper import DetectionMapper
-from convmae_det.data.detection.panoptic_format import adopt_panoptic, register_panoptic
+from convmae_det.data.detection.panoptic_format import adopt_panoptic, load_panoptic, register_panoptic
 from convmae_det.data.detection.segments import colour_segments, label_pixels, read_segments
+from convmae_det.data.shapes import write_shapes
 from convmae_det.errors import InputError
 
 # ids that are not in order: cat and dog are things 0 and 1, sky and grass stuff 2 and 1
@@ -201,6 +204,23 @@ def test_what_is_not_there_is_named(folder, place, what):
     for wrong in (entry[:3], [*entry[:3], 4], "own"):
         with pytest.raises(InputError, match=r"^DATASETS.PANOPTIC holds .*: make it \[\[name, image folder"):
             register_panoptic([wrong])
+
+
+def test_the_example_makes_the_segments_of_annotated_objects(tmp_path, capsys):
+    """Of the drawn shapes, whose annotations describe what is seen, it makes what they come with."""
+    write_shapes(tmp_path / "shapes", train=1, val=3, size=64)
+    script = runpy.run_path(str(Path(__file__).parents[3] / "examples/segments_of_objects.py"))
+    script["main"](str(tmp_path / "shapes/annotations/instances_val.json"), str(tmp_path / "made"))
+    for number in (1, 2, 3):
+        name = f"{number:012d}.png"
+        masks = [np.asarray(Image.open(tmp_path / place / name)) for place in ("made/masks", "shapes/masks/val")]
+        assert np.array_equal(*masks)
+    images = [str(tmp_path / "shapes/val")] * 2
+    files = [str(tmp_path / path) for path in ("made/panoptic.json", "shapes/annotations/panoptic_val.json")]
+    pngs = [str(tmp_path / path) for path in ("made/panoptic", "shapes/panoptic/val")]
+    made, theirs = (load_panoptic(file, root, png, None) for file, root, png in zip(files, images, pngs, strict=True))
+    for ours, other in zip(made, theirs, strict=True):
+        assert ours["annotations"] == other["annotations"]
 
 
 def test_a_data_set_of_detectron2_is_read_in_the_same_way(folder):
