@@ -12,15 +12,18 @@ if TYPE_CHECKING:  # what __getattr__ gives
     from .hub.publish import from_pretrained, push
     from .inference.class_predictor import ClassPredictor
     from .inference.feature_extractor import create_encoder
+    from .inference.panoptic_predictor import PanopticPredictor
     from .inference.predictor import Predictor
     from .inference.segmentation_predictor import SegmentationPredictor
 
-__all__ = ["ClassPredictor", "Predictor", "SegmentationPredictor", "create_encoder", "from_pretrained", "push"]
+__all__ = ["ClassPredictor", "PanopticPredictor", "Predictor", "SegmentationPredictor"]
+__all__ += ["create_encoder", "from_pretrained", "push"]
 __version__ = "1.0.0"
 
 # The modules of the public names, each imported when its name is first used.
 MODULES = {
     "ClassPredictor": "inference.class_predictor",
+    "PanopticPredictor": "inference.panoptic_predictor",
     "Predictor": "inference.predictor",
     "SegmentationPredictor": "inference.segmentation_predictor",
     "create_encoder": "inference.feature_extractor",

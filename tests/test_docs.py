@@ -20,7 +20,17 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 BLOCK = re.compile(r"^```(\w+)( cpu)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL = ["bash", "-eu", "-o", "pipefail"]
-SOURCES = ("configs", "convmae_det", "docs", "tools", "train_net.py", "pretrain_net.py", "README.md", "setup.cfg")
+SOURCES = (
+    "configs",
+    "convmae_det",
+    "docs",
+    "examples",
+    "tools",
+    "train_net.py",
+    "pretrain_net.py",
+    "README.md",
+    "setup.cfg",
+)
 
 # A demonstration of seconds, in place of that of `make demo`.
 DEMONSTRATION = """

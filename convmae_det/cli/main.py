@@ -49,6 +49,7 @@ COMMANDS = {
 }
 # How warnings begin that are left out.
 UNHELPFUL = {"`torch.jit.script": FutureWarning, "torch.meshgrid": UserWarning}
+UNHELPFUL["The given NumPy array is not writable"] = UserWarning  # of masks, which are only read
 SPINS = "10000"  # about 30 microseconds
 USAGE_ERROR, INTERRUPTED, READER_GONE = 2, 130, 141  # exit statuses; the last two are 128 + SIGINT and SIGPIPE
 

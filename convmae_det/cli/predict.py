@@ -30,6 +30,11 @@ and where it is a segmentor's
     masks/NAME.png the number of the class at each pixel; its palette has the colours of the pictures
     results.csv    path of each image, and the share of its pixels that each class has
 
+and where it is a panoptic FPN's, in COCO's panoptic format
+
+    panoptic.json  the segments of each image, with their categories and, of objects, scores
+    panoptic/NAME.png   the segment of each pixel, as a colour
+
 File names are relative to the folder that all inputs share. What is done is kept in --output/parts until all is: after
 Ctrl-C, SIGTERM or a crash the same command goes on. Started by torchrun, processes share the inputs, each taking the
 next whenever it is free, and the last writes the results, which are those of one process:
@@ -45,7 +50,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..config.architectures import is_classifier, is_segmentor
+from ..config.architectures import is_classifier, is_panoptic, is_segmentor
 from ..config.checks.rules import require
 from ..config.device import claim_gpu
 from ..config.keys import split_pairs
@@ -55,6 +60,8 @@ from ..inference.class_predictor import ClassPredictor
 from ..inference.class_results import ClassResults, predict_classes
 from ..inference.ground_truth import GroundTruth
 from ..inference.inputs import Input, find_inputs
+from ..inference.panoptic_predictor import PanopticPredictor
+from ..inference.panoptic_results import PanopticResults
 from ..inference.picture_results import PictureResults
 from ..inference.predictor import AUTO, Predictor
 from ..inference.processes import Processes, ignore_more_signals, join_processes, stop_at_sigterm
@@ -81,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _predict_classes(args, inputs, processes)
     if is_segmentor(cfg):
         return _predict_masks(args, inputs, processes)
+    if is_panoptic(cfg):
+        return _predict_segments(args, inputs, processes)
     return _predict_objects(args, inputs, processes)
 
 
@@ -94,10 +103,22 @@ def _predict_classes(args: argparse.Namespace, inputs: Sequence[Input], processe
 
 def _predict_masks(args: argparse.Namespace, inputs: Sequence[Input], processes: Processes) -> int:
     _refuse(args, OF_DETECTORS, "a segmentor")
-    require(args.batch_size == 1, "--batch-size", args.batch_size, "be 1 for a segmentor, which takes one by one")
+    _take_one_by_one(args, "a segmentor")
     predictor = SegmentationPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
     results = SegmentationResults(args.output, predictor, pictures=not args.no_pictures)
     return _run(args, inputs, results, processes, lambda: predict_masks(results))
+
+
+def _predict_segments(args: argparse.Namespace, inputs: Sequence[Input], processes: Processes) -> int:
+    _refuse(args, OF_DETECTORS, "a panoptic FPN")
+    _take_one_by_one(args, "a panoptic FPN")
+    predictor = PanopticPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
+    results = PanopticResults(args.output, predictor, pictures=not args.no_pictures)
+    return _run(args, inputs, results, processes, lambda: predict_masks(results))
+
+
+def _take_one_by_one(args: argparse.Namespace, kind: str) -> None:
+    require(args.batch_size == 1, "--batch-size", args.batch_size, f"be 1 for {kind}, which takes images one by one")
 
 
 def _refuse(args: argparse.Namespace, options: Sequence[str], kind: str) -> None:

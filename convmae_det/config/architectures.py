@@ -4,12 +4,13 @@ from yacs.config import CfgNode
 
 # All architectures but these are detectors.
 AUTOENCODER, CLASSIFIER, SEGMENTOR = "MaskedAutoencoder", "ImageClassifier", "SemanticSegmentor"
-DETECTORS = ("GeneralizedRCNN", "PanopticFPN", "RetinaNet")
+PANOPTIC = "PanopticFPN"  # a detector that gives each pixel a class, too
+DETECTORS = ("GeneralizedRCNN", PANOPTIC, "RetinaNet")
 
 # Where each architecture looks for its number of classes.
 CLASS_KEYS = {
     "GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
-    "PanopticFPN": "MODEL.ROI_HEADS.NUM_CLASSES",
+    PANOPTIC: "MODEL.ROI_HEADS.NUM_CLASSES",  # of the things; those of the stuff: MODEL.SEM_SEG_HEAD.NUM_CLASSES
     "RetinaNet": "MODEL.RETINANET.NUM_CLASSES",
     CLASSIFIER: "MODEL.CLASSIFIER.NUM_CLASSES",
     SEGMENTOR: "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
@@ -29,6 +30,11 @@ def is_classifier(cfg: CfgNode) -> bool:
 def is_segmentor(cfg: CfgNode) -> bool:
     """Whether the configuration describes a network that gives each pixel a class."""
     return cfg.MODEL.META_ARCHITECTURE == SEGMENTOR
+
+
+def is_panoptic(cfg: CfgNode) -> bool:
+    """Whether the configuration describes a detector that gives each pixel a class, too."""
+    return cfg.MODEL.META_ARCHITECTURE == PANOPTIC
 
 
 def is_detector(cfg: CfgNode) -> bool:

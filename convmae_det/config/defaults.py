@@ -153,6 +153,10 @@ def _add_data(cfg: CfgNode) -> None:
     # and TEST of a classifier to name; its DATASETS.CATEGORIES are [[0, name], [1, name], ...]
     cfg.DATASETS.SEMANTIC = []  # [[name, image folder, mask folder, classes], ...]: images and masks with the number of
     # a class at each pixel, classes being a list of names or a file with one a line, for TRAIN and TEST of a segmentor
+    cfg.DATASETS.PANOPTIC = []  # [[name, image folder, panoptic.json, folder of PNGs], ...]: data sets in COCO's
+    # panoptic format for TRAIN and TEST of a PanopticFPN to name
+    cfg.DATASETS.STUFF_CATEGORIES = []  # [[id, name], ...] of what a PanopticFPN doesn't count, sky or road, beside
+    # CATEGORIES, which it does; empty: those of the data, by rising id
     cfg.INPUT.PRETRAIN_CROP_SCALE = [0.2, 1.0]  # smallest and largest area of the crop, as shares of the image
 
 
@@ -189,7 +193,7 @@ def _add_evaluation(cfg: CfgNode) -> None:
     test = cfg.TEST  # its EVAL_PERIOD, in iterations: 0 evaluates at the end alone
     test.EVAL_EPOCHS = 0.0  # evaluate after every so many passes over DATASETS.TRAIN; above 0 it wins over EVAL_PERIOD
     test.BEST_METRIC = ""  # chooses model_best.pth: bbox/AP50, ema/segm/AP, top1, ... of metrics.json; empty: mask
-    # (box) AP, top1 of a classifier, and sem_seg/mIoU of a segmentor
+    # (box) AP, top1 of a classifier, sem_seg/mIoU of a segmentor, and panoptic_seg/PQ of a PanopticFPN
     test.PRECISION = "trained"  # of evaluation and prediction: auto, float32, bfloat16, float16 (GPU), as for training,
     # or trained: what SOLVER.AMP means on this machine, but no type that it would have to emulate
     test.PROBE = []  # [[name, train, test], ...] folders of classes or CSV files that pretraining measures features on

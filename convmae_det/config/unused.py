@@ -5,7 +5,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from .architectures import AUTOENCODER, CLASSIFIER, DETECTORS, SEGMENTOR
+from .architectures import AUTOENCODER, CLASSIFIER, DETECTORS, PANOPTIC, SEGMENTOR
 from .checks.rules import is_same
 
 OTHER_OPTIMIZER = "it is of an optimizer that SOLVER.OPTIMIZER doesn't have: set SOLVER.BETAS for AdamW"
@@ -60,6 +60,7 @@ ARCHITECTURE, WITH_BACKBONES = "MODEL.META_ARCHITECTURE", (*DETECTORS, SEGMENTOR
 OF_OBJECTS = tuple(f"DATALOADER.{name}" for name in ("SAMPLER_TRAIN", "REPEAT_", "ASPECT_", "FILTER_"))
 OF_OBJECTS += ("TEST.DETECTIONS_PER_IMAGE", "INPUT.TILE", "INPUT.EMPTY_TILES", "TEST.TILE")
 OF_FPN_HEADS = tuple(f"MODEL.SEM_SEG_HEAD.{name}" for name in ("IN_FEATURES", "COMMON_STRIDE", "NORM"))
+OF_SEGMENTS = ("DATASETS.PANOPTIC", "DATASETS.STUFF_CATEGORIES")
 OF_EVALUATIONS = tuple(f"TEST.{name}" for name in ("BEST_METRIC", "EVAL_", "EXPECTED_", "PATIENCE", "PRECISION"))
 
 # How keys begin that do something only where another key has one of some values.
@@ -78,8 +79,8 @@ PARTS: tuple[tuple[tuple[str, ...], str, tuple[Any, ...]], ...] = (
     (("INPUT.SEGMENTATION.", "DATASETS.SEMANTIC", "TEST.SLIDING_"), "MODEL.META_ARCHITECTURE", (SEGMENTOR,)),
     (("INPUT.MASK_FORMAT", "TEST.AUG.", *OF_OBJECTS), "MODEL.META_ARCHITECTURE", DETECTORS),
     (("MODEL.RETINANET.",), "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
-    (("MODEL.SEM_SEG_HEAD.",), "MODEL.META_ARCHITECTURE", ("PanopticFPN", SEGMENTOR)),
-    (("MODEL.PANOPTIC_FPN.",), "MODEL.META_ARCHITECTURE", ("PanopticFPN",)),
+    (("MODEL.SEM_SEG_HEAD.",), "MODEL.META_ARCHITECTURE", (PANOPTIC, SEGMENTOR)),
+    (("MODEL.PANOPTIC_FPN.", *OF_SEGMENTS), "MODEL.META_ARCHITECTURE", (PANOPTIC,)),
     (("MODEL.UPERNET.",), "MODEL.SEM_SEG_HEAD.NAME", ("UPerHead",)),
     (OF_FPN_HEADS, "MODEL.SEM_SEG_HEAD.NAME", ("SemSegFPNHead",)),
     (("MODEL.RPN.", "MODEL.ROI_HEADS.", "MODEL.ROI_BOX_HEAD."), "MODEL.META_ARCHITECTURE", DETECTORS[:2]),

@@ -4,22 +4,25 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode, get_cfg
 
-from ..config.architectures import CLASS_KEYS, is_classifier, is_segmentor
+from ..config.architectures import CLASS_KEYS, is_classifier, is_panoptic, is_segmentor
 from ..config.defaults import add_convmae_config
 from ..config.device import find_available_device
 from ..config.keys import AUTO, set_keys
 from .classification.data_sets import find_class_categories
-from .detection.categories import find_detector_categories
+from .detection.categories import find_detector_categories, find_stuff_categories
 from .detection.coco_format import register_coco_format
+from .detection.panoptic_format import adopt_panoptic, register_panoptic
 from .segmentation.data_sets import find_segmentor_categories
+
+STUFF_KEY = "MODEL.SEM_SEG_HEAD.NUM_CLASSES"
 
 
 def read_config(config_file: str, pairs: Sequence[str] = (), source: str = "the command line") -> CfgNode:
     """Reads a configuration: the defaults, then `config_file`, then KEY VALUE `pairs`. MODEL.DEVICE is not resolved.
 
     DATALOADER.NUM_WORKERS is auto by itself: what is read here goes to our own loaders, which take it.
-    The data sets of DATASETS.COCO_FORMAT are registered. DATASETS.CATEGORIES and, unless it is set, the model's
-    number of classes are taken from the data sets.
+    The data sets of DATASETS.COCO_FORMAT, and of a panoptic FPN those of DATASETS.PANOPTIC, are registered.
+    DATASETS.CATEGORIES and, unless it is set, the model's number of classes are taken from the data sets.
 
     Args:
         config_file: a path, or the name of one of the project's own, such as convmae_det://mask_rcnn_convmae_b.yaml;
@@ -50,7 +53,14 @@ def _set_classes(cfg: CfgNode, given: set[str]) -> None:
     """Sets the model's classes from the data sets. `given` holds the keys that the user has set."""
     key = CLASS_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
     # Where the classes are known, or none are needed, the model can be used without its training data.
-    register_coco_format(cfg.DATASETS.COCO_FORMAT, missing_ok=bool(cfg.DATASETS.CATEGORIES) or key is None)
+    missing_ok = bool(cfg.DATASETS.CATEGORIES) or key is None
+    register_coco_format(cfg.DATASETS.COCO_FORMAT, missing_ok=missing_ok)
+    if is_panoptic(cfg):
+        register_panoptic(cfg.DATASETS.PANOPTIC, missing_ok=missing_ok)
+        adopt_panoptic([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+        cfg.DATASETS.STUFF_CATEGORIES = find_stuff_categories(cfg)
+        if cfg.DATASETS.STUFF_CATEGORIES and STUFF_KEY not in given:
+            cfg.merge_from_list([STUFF_KEY, len(cfg.DATASETS.STUFF_CATEGORIES) + 1])  # class 0 is all things
     if key is None:
         return
     cfg.DATASETS.CATEGORIES = _find_categories(cfg)

@@ -8,7 +8,9 @@ writes ellipses, rectangles, triangles and stars on textured backgrounds in COCO
     DIR/annotations/instances_train.json    DIR/train/000000000001.png ...
     DIR/annotations/instances_val.json      DIR/val/000000000001.png ...
 
-and masks that hold the number of a class at each pixel, 0 for the background, as DIR/masks/train/000000000001.png ...
+masks that hold the number of a class at each pixel, 0 for the background, as DIR/masks/train/000000000001.png ..., and
+COCO's panoptic format, in which the background is stuff: DIR/annotations/panoptic_train.json and, with a colour for
+each shape, DIR/panoptic/train/000000000001.png ...
 
 Later shapes cover earlier ones; each annotation describes the pixels that stay visible, and every shape in an image is
 annotated. Image i of a split depends on the seed, the split and i alone. The images are PNG, not JPEG: lossless, so the
@@ -38,7 +40,10 @@ from ..errors import InputError
 from .shape_drawing import CATEGORIES, OBJECTS, Patch, Shape, draw_image
 
 SEMANTIC_CLASSES = ("background", *CATEGORIES)  # of the masks
-SPLITS, MASKS = ("train", "val"), "masks"  # folders
+SPLITS, MASKS, PANOPTIC = ("train", "val"), "masks", "panoptic"  # folders
+ID_STEP = 0x9E3779  # odd, so that all numbers give different ids
+KINDS = ("instances", "panoptic")  # of annotation files
+BACKGROUND = {"id": len(CATEGORIES) + 1, "name": SEMANTIC_CLASSES[0], "supercategory": "background"}
 
 # for images smaller than 64 pixels the largest shape would hardly be larger than the smallest
 RANGES = {"train": (1, 10**6), "val": (1, 10**6), "size": (64, 2048), "seed": (0, 2**63)}
@@ -77,15 +82,25 @@ def trace_visible_polygons(coverage: np.ndarray, left: int = 0, top: int = 0) ->
 def build_annotation(shape: Shape, patch: Patch) -> dict:
     """Builds COCO's annotation of the visible part of a shape, without the ids of annotation and image."""
     visible = patch.share > 0.5
-    y, x = np.nonzero(visible)
-    left, top = int(x.min()), int(y.min())
     return {
-        "category_id": CATEGORIES.index(shape.category) + 1,
+        "category_id": number_category(shape),
         "segmentation": trace_visible_polygons(patch.share, patch.left, patch.top),
         "area": int(visible.sum()),
-        "bbox": [patch.left + left, patch.top + top, int(x.max()) + 1 - left, int(y.max()) + 1 - top],
+        "bbox": find_box(visible, patch.left, patch.top),
         "iscrowd": 0,
     }
+
+
+def number_category(shape: Shape) -> int:
+    """Returns the id of a shape's category."""
+    return CATEGORIES.index(shape.category) + 1
+
+
+def find_box(visible: np.ndarray, x0: int = 0, y0: int = 0) -> list[int]:
+    """Finds the box around the pixels that are True, some of (h, w) from (x0, y0) on: x, y, width, height."""
+    y, x = np.nonzero(visible)
+    left, top = int(x.min()), int(y.min())
+    return [x0 + left, y0 + top, int(x.max()) + 1 - left, int(y.max()) + 1 - top]
 
 
 def build_mask(shapes: list[Shape], patches: list[Patch], size: int) -> Image.Image:
@@ -100,22 +115,61 @@ def build_mask(shapes: list[Shape], patches: list[Patch], size: int) -> Image.Im
     for shape, patch in zip(shapes, patches, strict=True):
         numbers[patch.place][patch.share > 0.5] = SEMANTIC_CLASSES.index(shape.category)
     mask = Image.fromarray(numbers)
-    colours = (colorsys.hsv_to_rgb(i / len(CATEGORIES), 0.8, 0.9) for i in range(len(CATEGORIES)))
-    mask.putpalette([0, 0, 0, *(round(255 * value) for colour in colours for value in colour)])
+    mask.putpalette([0, 0, 0, *(value for i in range(len(CATEGORIES)) for value in choose_colour(i, len(CATEGORIES)))])
     return mask
 
 
-def get_annotation_path(root: Path, split: str) -> Path:
-    """Returns the path of a split's annotation file."""
-    return root / "annotations" / f"instances_{split}.json"
+def choose_colour(number: int, count: int) -> tuple[int, ...]:
+    """Chooses one of so many colours that are easily told apart, RGB."""
+    return tuple(round(255 * value) for value in colorsys.hsv_to_rgb(number / count, 0.8, 0.9))
+
+
+def build_segments(shapes: list[Shape], patches: list[Patch], size: int) -> tuple[Image.Image, list[dict]]:
+    """Builds the segments of an image in COCO's panoptic format: of the background, and of each shape.
+
+    Args:
+        shapes: the shapes of the image
+        patches: where each is seen
+        size: S
+
+    Returns:
+        The picture whose colours are their ids, and what is told of each.
+    """
+    ids = np.full((size, size), choose_segment_id(0))
+    for number, patch in enumerate(patches, start=1):
+        ids[patch.place][patch.share > 0.5] = choose_segment_id(number)
+    background = ids == choose_segment_id(0)
+    segments = []
+    if background.any():
+        area = int(background.sum())
+        segments.append({"category_id": BACKGROUND["id"], "area": area, "bbox": find_box(background)})
+    for shape, patch in zip(shapes, patches, strict=True):
+        described = build_annotation(shape, patch)
+        segments.append({key: described[key] for key in ("category_id", "area", "bbox")})
+    numbers = range(0 if background.any() else 1, len(shapes) + 1)
+    segments = [
+        {"id": choose_segment_id(number), **segment, "iscrowd": 0}
+        for number, segment in zip(numbers, segments, strict=True)
+    ]
+    return Image.fromarray(np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=2).astype(np.uint8)), segments
+
+
+def choose_segment_id(number: int) -> int:
+    """Chooses ids of segments that are easily told apart as colours, red + 256 green + 256² blue; none comes twice."""
+    return (1 + number * ID_STEP) % 256**3
+
+
+def get_annotation_path(root: Path, split: str, kind: str = KINDS[0]) -> Path:
+    """Returns the path of a split's annotation file, of one of KINDS."""
+    return root / "annotations" / f"{kind}_{split}.json"
 
 
 def write_split(root: Path, split: str, info: dict) -> None:
-    """Draws the images of a split into ``root/split`` and writes its annotation file, which contains ``info``."""
+    """Draws the images of a split into ``root/split`` and writes its annotation files, which contain ``info``."""
     count, size, seed = (info["parameters"][name] for name in (split, "size", "seed"))
     objects = tuple(info["parameters"].get("objects", OBJECTS))
-    images, annotations = [], []
-    for folder in (root / split, root / MASKS / split):
+    images, annotations, panoptic = [], [], []
+    for folder in (root / split, root / MASKS / split, root / PANOPTIC / split):
         folder.mkdir(parents=True)
     for image_id in tqdm(range(1, count + 1), desc=f"Drawing {split}", unit="image", disable=None):
         rng = np.random.default_rng((seed, SPLITS.index(split), image_id))
@@ -123,18 +177,24 @@ def write_split(root: Path, split: str, info: dict) -> None:
         file_name = f"{image_id:012d}.png"
         Image.fromarray(pixels).save(root / split / file_name)
         build_mask(shapes, patches, size).save(root / MASKS / split / file_name)
+        colours, segments = build_segments(shapes, patches, size)
+        colours.save(root / PANOPTIC / split / file_name)
+        panoptic.append({"image_id": image_id, "file_name": file_name, "segments_info": segments})
         images.append({"id": image_id, "file_name": file_name, "width": size, "height": size, "license": 1})
         for shape, patch in zip(shapes, patches, strict=True):
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **build_annotation(shape, patch)})
+    categories = [{"id": i + 1, "name": name, "supercategory": "shape"} for i, name in enumerate(CATEGORIES)]
     content = {
         "info": info,
         "licenses": [{"id": 1, "name": "Apache License 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}],
         "images": images,
-        "annotations": annotations,
-        "categories": [{"id": i + 1, "name": name, "supercategory": "shape"} for i, name in enumerate(CATEGORIES)],
     }
-    get_annotation_path(root, split).parent.mkdir(exist_ok=True)
-    get_annotation_path(root, split).write_text(json.dumps(content, separators=(",", ":")))
+    objects = content | {"annotations": annotations, "categories": categories}
+    things = [category | {"isthing": 1} for category in categories]
+    segments = content | {"annotations": panoptic, "categories": [*things, BACKGROUND | {"isthing": 0}]}
+    (root / "annotations").mkdir(exist_ok=True)
+    for kind, part in zip(KINDS, (objects, segments), strict=True):
+        get_annotation_path(root, split, kind).write_text(json.dumps(part, separators=(",", ":")))
 
 
 def read_annotations(path: Path) -> dict:
@@ -149,11 +209,11 @@ def read_annotations(path: Path) -> dict:
 def is_complete(root: Path, info: dict) -> bool:
     """Whether ``root`` holds the data set that ``info`` describes, with all its images."""
     for split in SPLITS:
-        content = read_annotations(get_annotation_path(root, split))
-        if content.get("info") != info:
+        contents = [read_annotations(get_annotation_path(root, split, kind)) for kind in KINDS]
+        if any(content.get("info") != info for content in contents):
             return False
-        names = [image["file_name"] for image in content["images"]]
-        if not all((folder / split / name).is_file() for folder in (root, root / MASKS) for name in names):
+        names, folders = [image["file_name"] for image in contents[0]["images"]], (root, root / MASKS, root / PANOPTIC)
+        if not all((folder / split / name).is_file() for folder in folders for name in names):
             return False
     return True
 
@@ -166,11 +226,11 @@ def check_replaceable(root: Path) -> None:
     """
     if root.exists() and not root.is_dir():
         raise InputError(f"{root} is a file, but the shapes need a folder; name another one.")
-    layout = re.compile(rf"({MASKS}/)?(train|val)/\d{{12}}\.png|annotations/instances_(train|val)\.json")
+    layout = r"((masks|panoptic)/)?(train|val)/\d{12}\.png|annotations/(instances|panoptic)_(train|val)\.json"
     ours = any(read_annotations(get_annotation_path(root, split)) for split in SPLITS)
     for path in root.rglob("*"):
         name = path.relative_to(root).as_posix()
-        if (path.is_symlink() or not path.is_dir()) and not (ours and layout.fullmatch(name)):
+        if (path.is_symlink() or not path.is_dir()) and not (ours and re.fullmatch(layout, name)):
             raise InputError(f"{root} holds {name}, which this command didn't write; name another folder.")
 
 
@@ -240,7 +300,7 @@ def write_shapes(
 
 
 def register_shapes(root: str | Path | None = None) -> None:
-    """Registers ``shapes_train`` and ``shapes_val``, and the same with masks, ``shapes_semantic_train`` and so on.
+    """Registers ``shapes_train`` and ``shapes_val``, with masks shapes_semantic_…, and with segments shapes_panoptic_….
 
     Their files need not exist yet.
 
@@ -249,6 +309,8 @@ def register_shapes(root: str | Path | None = None) -> None:
     """
     from detectron2.data import DatasetCatalog, MetadataCatalog  # drawing needs no Detectron2
     from detectron2.data.datasets import load_sem_seg, register_coco_instances
+
+    from .detection.panoptic_format import register_panoptic_files
 
     root = Path(root or find_default_root()).expanduser()
     for split in SPLITS:
@@ -269,6 +331,10 @@ def register_shapes(root: str | Path | None = None) -> None:
         DatasetCatalog.register(semantic, functools.partial(load_sem_seg, masks, image_root, "png", "png"))
         metadata = {"stuff_classes": list(SEMANTIC_CLASSES), "ignore_label": 255, "evaluator_type": "sem_seg"}
         MetadataCatalog.get(semantic).set(image_root=image_root, sem_seg_root=masks, **metadata)
+        categories = [{"id": i, "name": name, "isthing": 1} for i, name in enumerate(CATEGORIES, start=1)]
+        categories.append(BACKGROUND | {"isthing": 0})
+        files = image_root, str(get_annotation_path(root, split, "panoptic")), str(root / PANOPTIC / split)
+        register_panoptic_files(f"shapes_panoptic_{split}", *files, categories)
 
 
 if __name__ == "__main__":  # python -m convmae_det.data.shapes

@@ -3,6 +3,8 @@
 K classes. What has no class in the mask doesn't count, in truth or prediction.
 """
 
+import base64
+import io
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from PIL import Image
 from tabulate import tabulate
 
 from ..config.checks.rules import require
@@ -28,6 +31,7 @@ logger = logging.getLogger(__name__)
 RESULTS = "segmentation_results.json"
 TASK = "sem_seg"  # what the names of metrics begin with
 MEASURES = ("mIoU", "mACC", "pACC", "boundary_mIoU")
+WORST = 12  # images with the smallest share of right pixels, which are kept for the report
 OUTLINE = 0.02  # how far from its outline a class's pixels are taken for boundary IoU, as a share of the diagonal
 
 
@@ -79,6 +83,7 @@ class SegmentationEvaluator(DatasetEvaluator):
         self.confusion = np.zeros((number, number), np.int64)  # pixels, by class and by what it was taken for
         self.outlines = np.zeros((2, number), np.int64)  # intersections and unions of the pixels near outlines
         self.images = 0
+        self.worst: list[dict[str, Any]] = []
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, torch.Tensor]]) -> None:
         """Takes images with their "sem_seg_file_name", and the model's "sem_seg", logits (K, H, W).
@@ -92,9 +97,19 @@ class SegmentationEvaluator(DatasetEvaluator):
             truth = read_mask(path, self.decoding)
             check_size(path, truth, image["file_name"], found.shape)
             check_values(path, truth, len(self.classes), self.ignore_value)
-            self.confusion += count_confusion(truth, found, len(self.classes), self.ignore_value)
+            confusion = count_confusion(truth, found, len(self.classes), self.ignore_value)
+            self.confusion += confusion
             self.outlines += compare_outlines(truth, found, len(self.classes), self.ignore_value)
             self.images += 1
+            if pixels := int(confusion.sum()):
+                self._note(image, found, 100 * int(confusion.trace()) / pixels)
+
+    def _note(self, image: Mapping[str, Any], found: np.ndarray, accuracy: float) -> None:
+        """Keeps what was found in an image as long as it is one of the worst."""
+        if len(self.worst) < WORST or accuracy < self.worst[-1]["accuracy"]:
+            paths = {key: image[key] for key in ("file_name", "sem_seg_file_name")}
+            self.worst.append(paths | {"accuracy": accuracy, "found": encode_mask(found)})
+            self.worst = choose_worst(self.worst)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Writes RESULTS and computes the metrics over all processes.
@@ -106,20 +121,33 @@ class SegmentationEvaluator(DatasetEvaluator):
             InputError: in all processes; no pixel of the data set has a class.
         """
         comm.synchronize()
-        gathered = comm.all_gather((self.confusion, self.outlines, self.images))
+        gathered = comm.all_gather((self.confusion, self.outlines, self.images, self.worst))
         confusion, outlines = (np.sum([part[i] for part in gathered], axis=0) for i in (0, 1))
         images = sum(part[2] for part in gathered)
         if not confusion.any():
             raise InputError(f"No pixel in the masks of {self.dataset_name} has a class: choose other data.")
         if not comm.is_main_process():
             return {}
-        summary: dict[str, Any] = {"images": images} | summarize(confusion, outlines, self.classes)
+        worst = {"worst": choose_worst([image for part in gathered for image in part[3]])}
+        summary: dict[str, Any] = {"images": images} | summarize(confusion, outlines, self.classes) | worst
         if self.folder:
             os.makedirs(self.folder, exist_ok=True)
             write_json(os.path.join(self.folder, RESULTS), summary)
         logger.info(f"{self.dataset_name}, {images} images:\n{format_classes(summary)}")
         by_class = {f"IoU-{entry['name']}": entry["IoU"] for entry in summary["classes"] if entry["IoU"] is not None}
         return {TASK: {name: summary[name] for name in MEASURES} | by_class}
+
+
+def choose_worst(images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Chooses those with the lowest "accuracy", the worst first."""
+    return sorted(images, key=lambda image: image["accuracy"])[:WORST]
+
+
+def encode_mask(labels: np.ndarray) -> str:
+    """Encodes the numbers of classes (H, W) as a PNG, as text in base 64."""
+    buffer = io.BytesIO()
+    Image.fromarray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16)).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def count_confusion(truth: np.ndarray, found: np.ndarray, classes: int, ignore_value: int) -> np.ndarray:

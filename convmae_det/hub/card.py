@@ -9,7 +9,7 @@ from tabulate import tabulate
 from yacs.config import CfgNode
 
 from ..checkpoint.weights import Weights
-from ..config.architectures import is_autoencoder, is_classifier, is_detector
+from ..config.architectures import is_autoencoder, is_classifier, is_detector, is_panoptic, is_segmentor
 from ..evaluation.metrics_file import Curve
 
 PAPER = "https://arxiv.org/abs/2205.03892"
@@ -60,6 +60,18 @@ import convmae_det
 predictor = convmae_det.from_pretrained("{name}")
 (scores,) = predictor(["image.jpg"])  # of predictor.class_names, which sum to 1"""
 
+USE_SEGMENTOR = """\
+import convmae_det
+
+predictor = convmae_det.from_pretrained("{name}")
+(labels,) = predictor(["image.jpg"])  # (H, W), the number of each pixel's class in predictor.class_names"""
+
+USE_PANOPTIC = """\
+import convmae_det
+
+predictor = convmae_det.from_pretrained("{name}")
+(found,) = predictor(["image.jpg"])  # found.ids, (H, W), and found.segments: id, name, isthing, score, area"""
+
 USE_ENCODER = """\
 import convmae_det
 
@@ -93,13 +105,16 @@ def build_model_card(
 
     detector = is_detector(cfg)
     what, use, task = f"A {cfg.MODEL.META_ARCHITECTURE} on a ConvMAE encoder", USE_DETECTOR, "object-detection"
-    found, results = [], ""
-    if detector:
-        found = collect_scores(weights, curves)
-        results = format_scores(found)
+    found = collect_scores(weights, curves) if detector else []
+    means = collect_means(weights, curves, find_measures(cfg))
+    results = format_scores(found) if detector else format_means(means)
+    if is_panoptic(cfg):
+        use, task, results = USE_PANOPTIC, "image-segmentation", f"{format_means(means)}\n\n{results}"
     elif is_classifier(cfg):
-        use, task, results = USE_CLASSIFIER, "image-classification", describe_accuracy(weights, curves)
-    else:
+        use, task = USE_CLASSIFIER, "image-classification"
+    elif is_segmentor(cfg):
+        use, task = USE_SEGMENTOR, "image-segmentation"
+    elif is_autoencoder(cfg):
         what, use, task = "A pretrained ConvMAE encoder", USE_ENCODER, "image-feature-extraction"
         results = describe_loss(weights, curves)
     text = TEXT.format(
@@ -184,16 +199,39 @@ def format_scores(found: Sequence[Score]) -> str:
     return tabulate(rows, headers=["", *MEASURES], tablefmt="pipe", floatfmt=".1f", missingval="–")
 
 
-def describe_accuracy(weights: Weights, curves: Mapping[str, Curve]) -> str:
-    """Describes the accuracy of these weights; of the averaged ones if those are what was chosen."""
+def find_measures(cfg: CfgNode) -> str:
+    """Finds which metrics, beside COCO's, tell how good a model is: their names, as a regular expression."""
+    if is_segmentor(cfg):
+        return "sem_seg/(?:mIoU|mACC|pACC|boundary_mIoU)"
+    return "panoptic_seg/(?:PQ|SQ|RQ)(?:_th|_st)?" if is_panoptic(cfg) else "top1|top5|class_mean"
+
+
+def collect_means(weights: Weights, curves: Mapping[str, Curve], measures: str) -> list[tuple[str, str, float]]:
+    """Collects metrics of these weights; of the averaged ones if those are what was chosen.
+
+    Args:
+        weights: of the run
+        curves: its metrics
+        measures: their names, as a regular expression
+
+    Returns:
+        data set, empty if it is the only one, name of the metric, and percent
+    """
     average = "ema/" if (weights.entries.get("best") or {}).get("metric", "").startswith("ema/") else ""
-    rows = []
+    found = []
     for name in curves:
-        match = re.fullmatch(rf"{average}(?:(.+)/)?(top1|top5|class_mean)", name)
+        match = re.fullmatch(rf"{average}(?:(.+)/)?(?:{measures})", name)
         value = find_value(curves[name], weights) if match and (average or not name.startswith("ema/")) else None
         if match and value is not None:
-            rows.append([escape_cell(f"{match[1] or ''} {match[2]}".strip()), value])
-    return tabulate(rows, headers=["", "%"], tablefmt="pipe", floatfmt=".2f") if rows else "It was not evaluated."
+            found.append((match[1] or "", name.rpartition("/")[2], value))
+    return found
+
+
+def format_means(found: Sequence[tuple[str, str, float]]) -> str:
+    if not found:
+        return "It was not evaluated."
+    rows = [[escape_cell(f"{data_set} {measure}".strip()), value] for data_set, measure, value in found]
+    return tabulate(rows, headers=["", "%"], tablefmt="pipe", floatfmt=".2f")
 
 
 def describe_loss(weights: Weights, curves: Mapping[str, Curve]) -> str:

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 from .. import __version__
 from ..checkpoint.weights import read_weights
 from ..checkpoint.writing import ENDINGS, write_checkpoint
-from ..config.architectures import is_autoencoder, is_classifier, is_segmentor
+from ..config.architectures import is_autoencoder, is_classifier, is_panoptic, is_segmentor
 from ..config.reading import ADVICE, CONFIG, read_run_config
 from ..errors import InputError, shorten_error
 from ..evaluation.metrics_file import read_metrics
@@ -39,6 +39,8 @@ LOCAL_KEYS = {
     "DATASETS.SHARDS": [],
     "DATASETS.SHARD_CACHE": "",
     "DATASETS.CLASS_FOLDERS": [],
+    "DATASETS.SEMANTIC": [],
+    "DATASETS.PANOPTIC": [],
     "TEST.PROBE": [],
 }
 NO_DATA = ("DATASETS.COCO_FORMAT", "[]", "DATASETS.TRAIN", "()", "DATASETS.TEST", "()")
@@ -94,8 +96,6 @@ def write_folder(run: str | Path, folder: str | Path, repo_id: str, license: str
     curves = {}
     with contextlib.suppress(InputError):  # a checkpoint may have come without its metrics
         curves = read_metrics(str(path.with_name("metrics.json")))
-    if is_segmentor(cfg):
-        raise InputError(f"{path} is a segmentor's, for which there is no card: publish a detector or classifier")
     card = build_model_card(repo_id, cfg, weights, curves, path.name, license, __version__)
     there = sorted(os.listdir(folder)) if folder.is_dir() else []
     own = FILES if set(FILES) <= set(there) else ()  # what was written here before is all three
@@ -127,7 +127,8 @@ def from_pretrained(name: str | Path, *, revision: str | None = None, encoder: b
         **options: of Predictor (device, …) or of create_encoder (features, …)
 
     Returns:
-        A Predictor for a detector; for weights of pretraining, or with `encoder`, what create_encoder gives.
+        A Predictor for a detector, else a ClassPredictor, SegmentationPredictor or PanopticPredictor; for weights of
+        pretraining, or with `encoder`, what create_encoder gives.
 
     Raises:
         InputError: no such folder or model, no network, files that are missing or don't fit, huggingface_hub or, for a
@@ -164,12 +165,14 @@ def load_encoder(weights: Path, config: Path, options: dict) -> FeatureExtractor
 def import_predictor(cfg: CfgNode) -> type:
     """Imports what predicts with the model of a configuration, which needs Detectron2."""
     try:
-        from .. import ClassPredictor, Predictor, SegmentationPredictor
+        from .. import ClassPredictor, PanopticPredictor, Predictor, SegmentationPredictor
     except ImportError as error:
         kind = "classifier" if is_classifier(cfg) else "segmentor" if is_segmentor(cfg) else "detector"
         raise InputError(f"this is a {kind}, and {error}; its encoder alone needs none: encoder=True") from error
     if is_segmentor(cfg):
         return SegmentationPredictor
+    if is_panoptic(cfg):
+        return PanopticPredictor
     return ClassPredictor if is_classifier(cfg) else Predictor
 
 

@@ -12,7 +12,7 @@ from ..data.image import Decoding
 from ..errors import InputError
 from ..precision import choose_evaluation_precision, log_precision
 from .model import build_trained_model
-from .pictures import Picture, load_visible
+from .pictures import Picture, load_pixels, load_visible
 from .predictor import read_classes
 
 
@@ -50,10 +50,22 @@ class PicturePredictor:
             raise InputError(f"{config_file} describes a {self.cfg.MODEL.META_ARCHITECTURE}, which {self.lack}")
         self.precision = choose_evaluation_precision(self.cfg)
         log_precision(self.precision)
-        self.class_names, _ = read_classes(self.cfg)
+        self.read_classes()
         self.decoding = Decoding.from_config(self.cfg)
         self.mapper = self.build_mapper(self.cfg)
         self.model = build_trained_model(self.cfg, str(weights)).eval()
+
+    def read_classes(self) -> None:
+        """Reads the names of the classes, and the ids of their categories."""
+        self.class_names, self.category_ids = read_classes(self.cfg)
+
+    def prepare(self, image: Picture) -> dict:
+        """Converts an image to the model's input, by the mapper's `convert`.
+
+        Raises:
+            InputError: it can't be read; names it.
+        """
+        return self.mapper.convert(load_pixels(image, self.cfg.INPUT.FORMAT, self.decoding))
 
     def load_visible(self, image: Picture) -> np.ndarray:
         """Loads what is shown of an image, (H, W, 3) uint8 RGB."""

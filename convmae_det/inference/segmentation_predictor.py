@@ -19,7 +19,7 @@ from ..data.segmentation.mapper import EvaluationMapper
 from ..precision import autocast
 from ..visualization.segmentation import draw_segmentation
 from .picture_predictor import PicturePredictor
-from .pictures import Picture, load_pixels
+from .pictures import Picture
 from .sliding import slide_windows
 
 
@@ -46,14 +46,6 @@ class SegmentationPredictor(PicturePredictor):
             InputError: an image that can't be read, by its name.
         """
         return [self.segment(self.prepare(image)) for image in images]
-
-    def prepare(self, image: Picture) -> dict:
-        """Converts an image to the model's input, see `EvaluationMapper`.
-
-        Raises:
-            InputError: see :meth:`__call__`.
-        """
-        return self.mapper.convert(load_pixels(image, self.cfg.INPUT.FORMAT, self.decoding))
 
     def segment(self, prepared: dict) -> torch.Tensor:
         """Runs the model on what :meth:`prepare` gives; returns what :meth:`__call__` does for an image."""

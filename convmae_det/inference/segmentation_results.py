@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,10 +55,13 @@ class SegmentationResults(PictureResults):
         return f"{count:,} masks in {self.folder / MASKS}; shares of the classes: {path}"
 
 
-def predict_masks(results: SegmentationResults) -> None:
-    """Finds the classes in the images that are given to this process, with progress.
+def predict_masks(results: Any) -> None:
+    """Finds the classes, or segments, in the images that are given to this process, with progress.
 
     Unreadable inputs, and videos, are skipped.
+
+    Args:
+        results: `SegmentationResults` or `PanopticResults`
     """
     with results.show_progress() as progress:
         for number, entry in results.take():

@@ -1,19 +1,21 @@
 """Writes the report on whatever a folder holds: a run, several runs, or a study."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from ..config.architectures import is_autoencoder, is_classifier, is_detector
+from ..config.architectures import is_autoencoder, is_classifier, is_detector, is_segmentor
 from ..config.reading import CONFIG
 from ..data.configuration import read_keys
 from ..errors import InputError, shorten_error
 from ..evaluation.classification import RESULTS as CLASSIFICATION
 from ..evaluation.coco import list_tasks
 from ..evaluation.metrics_file import Curve, read_metrics
+from ..evaluation.panoptic import RESULTS as PANOPTIC
 from ..evaluation.result_folders import list_result_folders
+from ..evaluation.segmentation import RESULTS as SEGMENTATION
 from .classifier import build_classifier_sections
 from .detector import build_detector_sections
 from .detector_results import read_detector_results
@@ -23,6 +25,7 @@ from .pictures import Budget
 from .pretraining import build_pretraining_sections
 from .reading import EVALUATE, STUDY_AGAIN, describe_failure, read_object
 from .run import build_run
+from .segmentor import build_panoptic_section, build_segmentor_sections
 from .study import build_study_sections
 from .training import build_curves
 
@@ -187,20 +190,32 @@ def _build_sections(folder: Path, cfg: CfgNode, curves: Mapping[str, Curve], bud
     if is_autoencoder(cfg):
         yield from build_pretraining_sections(cfg, folder, curves, budget)
     elif is_classifier(cfg):
-        for name, weights, place in list_result_folders(cfg, folder):
-            if (place / CLASSIFICATION).is_file():
-                label = f"{name} ({weights})" if weights else name
-                yield from _build_classifier(label, place / CLASSIFICATION, cfg, budget)
+        for label, path in _list_summaries(cfg, folder, CLASSIFICATION):
+            yield from _build_of_classes("Classifier", build_classifier_sections, label, path, cfg, budget)
+    elif is_segmentor(cfg):
+        for label, path in _list_summaries(cfg, folder, SEGMENTATION):
+            yield from _build_of_classes("Segmentor", build_segmentor_sections, label, path, cfg, budget)
     elif is_detector(cfg):
+        for label, path in _list_summaries(cfg, folder, PANOPTIC):
+            yield build_panoptic_section(label, read_object(path, ("all", "classes"), EVALUATE))
         trends = find_trends(curves, list_tasks(cfg)[-1])
         for number, found in enumerate(read_detector_results(cfg, folder)):
             yield from build_detector_sections(found, cfg, budget, trends if number == 0 else ())
 
 
-def _build_classifier(label: str, path: Path, cfg: CfgNode, budget: Budget) -> Iterator[Section]:
+def _list_summaries(cfg: CfgNode, folder: Path, file: str) -> Iterator[tuple[str, Path]]:
+    """Lists the evaluations that have left a file, each by the name of its data set and weights."""
+    for name, weights, place in list_result_folders(cfg, folder):
+        if (place / file).is_file():
+            yield f"{name} ({weights})" if weights else name, place / file
+
+
+def _build_of_classes(
+    kind: str, build: Callable[..., Iterator[Section]], label: str, path: Path, cfg: CfgNode, budget: Budget
+) -> Iterator[Section]:
     try:
         summary = read_object(path, ("classes", "confusion"), EVALUATE)
     except InputError as error:  # other data sets may have theirs
-        yield Section(f"Classifier on {label}", render("problems.html", problems=[end_sentence(str(error))]))
+        yield Section(f"{kind} on {label}", render("problems.html", problems=[end_sentence(str(error))]))
     else:
-        yield from build_classifier_sections(label, summary, cfg, budget)
+        yield from build(label, summary, cfg, budget)

@@ -15,13 +15,16 @@ WIDEST = 1024  # pixels of the longer side of an image, which is shrunk to it
 MOST = 20  # classes in the legend, those with most pixels
 
 
-def draw_segmentation(pixels: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def draw_segmentation(
+    pixels: np.ndarray, labels: np.ndarray, names: Sequence[str], segments: np.ndarray | None = None
+) -> np.ndarray:
     """Draws the classes over an image, which is enlarged if it is small, and a legend of those that occur below it.
 
     Args:
         pixels: (H, W, 3) uint8 RGB
         labels: (H, W): the number of each pixel's class; others than those with a name are left as they are
         names: of the classes, by number
+        segments: (H, W) ids of segments, which white lines part from each other; None: no lines
 
     Returns:
         (h, w, 3) uint8 RGB
@@ -34,10 +37,23 @@ def draw_segmentation(pixels: np.ndarray, labels: np.ndarray, names: Sequence[st
     image.thumbnail((WIDEST, WIDEST))
     scale = choose_scale(*image.size)
     image = image.resize((scale * image.width, scale * image.height), Image.Resampling.NEAREST)
+    if segments is not None:
+        image = _part_segments(image, segments)
     counts = np.bincount(labels[known].astype(np.int64), minlength=len(names))
     shown = [number for number in np.argsort(-counts, kind="stable").tolist() if counts[number]][:MOST]
     entries = [(number, f"{names[number]} {counts[number] / labels.size:.0%}") for number in shown]
     return _add_legend(image, entries)
+
+
+def _part_segments(image: Image.Image, segments: np.ndarray) -> Image.Image:
+    """Draws white lines between segments, (H, W), on an image of another size."""
+    ids = np.asarray(Image.fromarray(segments.astype(np.int32)).resize(image.size, Image.Resampling.NEAREST))
+    border = np.zeros(ids.shape, bool)
+    border[:, 1:] |= ids[:, 1:] != ids[:, :-1]
+    border[1:] |= ids[1:] != ids[:-1]
+    pixels = np.array(image)
+    pixels[border] = 255
+    return Image.fromarray(pixels)
 
 
 def make_palette(number: int) -> list[int]:

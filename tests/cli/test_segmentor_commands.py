@@ -1,17 +1,25 @@
 """A trained segmentor in the commands: masks, shares and pictures of files; data as they are trained on; refusals."""
 
 import csv
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from reference.small import segmentor_cfg
 
 from convmae_det import SegmentationPredictor
 from convmae_det.cli.main import main
 from convmae_det.data.shapes import SEMANTIC_CLASSES, write_shapes
+from convmae_det.inference.export.onnx import build_onnx_runner
+from convmae_det.inference.export.segmentor import TraceablePool
+from convmae_det.inference.export.torchscript import build_torchscript_runner
+from convmae_det.inference.export.verification import FORMATS
+from convmae_det.modeling.upernet import POOLED_SIZES
 from convmae_det.visualization.segmentation import draw_segmentation
 
 
@@ -77,11 +85,24 @@ def test_visualize_draws_masks(trained, tmp_path, split):
     assert Image.open(tmp_path / "data.png").width > 400
 
 
-def test_what_is_not_for_segmentors_says_so(trained, tmp_path, capsys):
-    photo = str(trained / "photos" / "a.png")
-    words = ["export", *network(trained), "--format", "onnx", "--image", photo, "--output", str(tmp_path / "x.onnx")]
-    assert main(words) == 1
-    assert "its encoder can be exported: add --encoder" in capsys.readouterr().err
+@pytest.mark.parametrize("format", FORMATS)
+def test_export_writes_a_file_that_gives_the_same(trained, tmp_path, capsys, format):
+    photo, path = str(trained / "photos" / "a.png"), tmp_path / "x"
+    assert main(["export", *network(trained), "--format", format, "--image", photo, "--output", str(path)]) == 0
+    assert capsys.readouterr().out.count("largest difference") == 2
+    predictor = SegmentationPredictor(trained / "config.yaml", trained / "model.pth", device="cpu")
+    image = predictor.prepare(photo)["image"]  # larger than the photo, whose logits are resized after that
+    run = build_onnx_runner if format == "onnx" else partial(build_torchscript_runner, device="cpu")
+    (logits,) = run(path.read_bytes())(image)
+    with torch.no_grad():
+        expected = predictor.model([{"image": image}])[0]["sem_seg"]
+    assert torch.allclose(logits, expected, atol=1e-4 * expected.abs().max())
+
+
+@given(height=st.integers(1, 20), width=st.integers(1, 20), size=st.sampled_from(POOLED_SIZES))
+def test_the_exported_pooling_is_that_of_the_network(height, width, size):
+    maps = torch.randn(1, 2, height, width)
+    assert torch.allclose(TraceablePool(size)(maps), torch.nn.AdaptiveAvgPool2d(size)(maps), atol=1e-6)
 
 
 def test_drawing_leaves_what_has_no_class(trained):

@@ -96,14 +96,14 @@ OTHERS = {
     "convmae_det.inference.sliding": {"TEST": "SLIDING_WINDOW SLIDING_STRIDE"},
     "convmae_det.data.image": {"INPUT": "SHOWN_BANDS WHITE_LEVEL IGNORE_EXIF MAX_PIXELS"},
     "convmae_det.data.detection.catalog": {
-        "DATASETS": "COCO_FORMAT CROWD_AS_OBJECTS",
+        "DATASETS": "COCO_FORMAT CROWD_AS_OBJECTS PANOPTIC",
         "DATALOADER": "FILTER_EMPTY_ANNOTATIONS",
         "MODEL.ROI_KEYPOINT_HEAD": "MIN_KEYPOINTS_PER_IMAGE",
     },
     "convmae_det.data.detection.tiling": {"INPUT": "TILE TILE_OVERLAP TILE_VISIBLE EMPTY_TILES"},
     "convmae_det.inference.tiling": {"TEST": "TILE_OVERLAP"},
     "convmae_det.config.checks.tiles": {"TEST": "TILE"},
-    "convmae_det.data.detection.categories": {"DATASETS": "CATEGORIES"},
+    "convmae_det.data.detection.categories": {"DATASETS": "CATEGORIES STUFF_CATEGORIES"},
     "convmae_det.data.detection.loader": {
         "DATASETS": "TRAIN TEST",
         "DATALOADER": "SAMPLER_TRAIN REPEAT_THRESHOLD REPEAT_SQRT",

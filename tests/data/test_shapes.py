@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 from collections import Counter
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from pycocotools.coco import COCO
 
+from convmae_det.data.detection.segments import read_segments
 from convmae_det.data.shape_drawing import (
     CATEGORIES,
     MIN_VISIBLE_AREA,
@@ -81,7 +83,8 @@ def drawings(count=40, size=128, objects=OBJECTS):
 def test_layout(root):
     expected = {f"annotations/instances_{split}.json" for split in SPLITS}
     names = [f"{split}/{i:012d}.png" for split in SPLITS for i in range(1, DRAWN[split] + 1)]
-    expected |= {*names, *(f"masks/{name}" for name in names)}
+    expected |= {f"annotations/panoptic_{split}.json" for split in SPLITS}
+    expected |= {f"{folder}{name}" for name in names for folder in ("", "masks/", "panoptic/")}
     assert set(files(root)) == expected
     assert list(root.parent.iterdir()) == [root]  # no temporary folder stays
 
@@ -116,6 +119,20 @@ def test_masks_hold_the_classes_of_the_annotated_shapes(root):
             if annotation["image_id"] == image["id"]:
                 areas[annotation["category_id"]] += annotation["area"]
         assert Counter(mask[mask > 0].tolist()) == areas
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_segments_are_the_annotated_shapes_and_the_background(root, catalogs, split):
+    register_shapes(root)
+    for image, same in zip(
+        DatasetCatalog.get(f"shapes_panoptic_{split}"), DatasetCatalog.get(f"shapes_{split}"), strict=True
+    ):
+        ids = read_segments(image["pan_seg_file_name"])
+        boxes = [(annotation["category_id"], annotation["bbox"]) for annotation in image["annotations"]]
+        assert boxes == [(annotation["category_id"], annotation["bbox"]) for annotation in same["annotations"]]
+        mask = np.asarray(Image.open(root / "masks" / split / os.path.basename(image["file_name"])))
+        (background,) = [segment["id"] for segment in image["segments_info"] if not segment["isthing"]]
+        assert np.array_equal(ids == background, mask == 0)
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -1,5 +1,7 @@
 """Metrics of a segmentor against a computation class by class; what has no class doesn't count."""
 
+import base64
+import io
 import json
 
 import numpy as np
@@ -14,10 +16,13 @@ from reference.small import segmentor_cfg
 from convmae_det.errors import InputError
 from convmae_det.evaluation.segmentation import (
     RESULTS,
+    WORST,
     SegmentationEvaluator,
     choose_best_metric,
+    choose_worst,
     compare_outlines,
     count_confusion,
+    encode_mask,
     summarize,
 )
 
@@ -54,6 +59,17 @@ def test_intersections_and_unions(pair):
         assert confusion[label].sum() == ours.sum() and confusion[:, label].sum() == theirs.sum()
         near = [peel(region) for region in (ours, theirs)]  # one step, in so small an image
         assert outlines[:, label].tolist() == [(near[0] & near[1]).sum(), (near[0] | near[1]).sum()]
+
+
+def test_the_worst_images_are_kept_with_what_was_found():
+    images = [{"accuracy": float(value), "file_name": str(value)} for value in np.random.default_rng(0).permutation(30)]
+    kept = []
+    for image in images:
+        kept = choose_worst([*kept, image])
+    assert [image["accuracy"] for image in kept] == list(range(WORST))
+    for labels in (np.array([[0, 3], [1, 2]]), np.array([[0, 300]])):
+        decoded = np.asarray(Image.open(io.BytesIO(base64.b64decode(encode_mask(labels)))))
+        assert np.array_equal(decoded, labels)
 
 
 def test_outlines_are_as_wide_as_a_share_of_the_diagonal():

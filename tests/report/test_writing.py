@@ -4,12 +4,16 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 from reference.runs import CLASSES, make_data, read, write_config, write_metrics
 
 from convmae_det.cli import report
 from convmae_det.errors import InputError
 from convmae_det.evaluation.explanation import explain_results
+from convmae_det.evaluation.panoptic import summarize as summarize_segments
+from convmae_det.evaluation.segmentation import count_confusion, encode_mask, summarize
 from convmae_det.report import writing
 from convmae_det.report.writing import write_report, write_report_at_end
 
@@ -210,6 +214,38 @@ def test_a_classifier(tmp_path, detector_run):
     html = read(write_report(tmp_path))
     assert "It confuses bee and wasp most: 3 of its 3 mistakes" in html and "Rare classes do worse" in html
     assert "taken for wasp (90%), is bee" in html and html.count("<img ") == 1 and "gone.png" in html
+
+
+def test_a_segmentor(tmp_path):
+    """Classes, confusions, and the worst images as they are labelled and as they were found."""
+    rng = np.random.default_rng(0)
+    truth, found = (rng.integers(0, 2, (20, 30)).astype(np.uint8) for _ in range(2))
+    for name, pixels in (("image", rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)), ("mask", truth)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    confusion = count_confusion(truth, found, 3, 255)
+    summary = summarize(confusion, np.stack([confusion.diagonal(), confusion.sum(1)]), ["sky", "sea", "ship"])
+    paths = {"file_name": str(tmp_path / "image.png"), "sem_seg_file_name": str(tmp_path / "mask.png")}
+    entry = paths | {"accuracy": 48.5, "found": encode_mask(found)}
+    other = entry | {"found": encode_mask(found[1:])}
+    summary |= {"images": 3, "worst": [entry, entry | {"file_name": "gone.png"}, other]}
+    (tmp_path / "inference").mkdir()
+    (tmp_path / "inference" / "segmentation_results.json").write_text(json.dumps(summary))
+    write_config(tmp_path, "MODEL.META_ARCHITECTURE", "SemanticSegmentor", "DATASETS.TEST", ("harbour",))
+    html = read(write_report(tmp_path))
+    assert list_titles(html)[0] == "What is wrong with the segmentor on harbour"
+    assert "It confuses sky and sea most: 100% of the pixels that are wrong" in html and "48.5 % of the pixels" in html
+    assert html.count("<img ") == 1 and "another size" in html and "A segmentor, SemanticSegmentor" in html
+    (tmp_path / "inference" / "segmentation_results.json").write_text("{")
+    assert "Segmentor on harbour" in read(write_report(tmp_path))
+
+
+def test_a_panoptic_fpn(tmp_path):
+    summary = summarize_segments(np.array([[3, 1, 1], [0, 0, 0]]), np.array([2.4, 0]), ["ship"], ["sea"])
+    (tmp_path / "inference").mkdir()
+    (tmp_path / "inference" / "panoptic_results.json").write_text(json.dumps(summary))
+    write_config(tmp_path, "MODEL.META_ARCHITECTURE", "PanopticFPN", "DATASETS.TEST", ("harbour",))
+    html = read(write_report(tmp_path))
+    assert "Panoptic quality on harbour" in list_titles(html) and "60.0" in html
 
 
 def test_a_study(tmp_path):

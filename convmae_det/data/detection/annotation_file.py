@@ -96,7 +96,7 @@ def read_image_entries(path: str | os.PathLike, image_root: str | None = None) -
         InputError: it is not JSON, or has no images.
     """
     content = read_content(path, image_root)
-    problem = next(_find_image_problems(content), None)
+    problem = next(find_problems_of_images(content), None)
     if problem:
         raise InputError(f"{path}: {problem}; correct the file, which must be in COCO's format.")
     return content["images"]
@@ -130,10 +130,10 @@ def _find_problems(
     content: Any, is_train: bool, class_names: Sequence[str] | None, masks: bool | None
 ) -> Iterator[str]:
     """Yields what is wrong, most serious first. Each check relies on those before it, so only the first is valid."""
-    yield from _find_image_problems(content)
+    yield from find_problems_of_images(content)
     for section in ("categories", "annotations"):
         if section in content or section != "annotations" or is_train:
-            yield from _find_section_problems(content, section)
+            yield from find_section_problems(content, section)
     if not content["categories"]:
         yield "it lists no categories"
     for category in content["categories"]:
@@ -154,10 +154,11 @@ def _find_problems(
             yield f"annotation {annotation['id']} {problem}"
 
 
-def _find_image_problems(content: Any) -> Iterator[str]:
+def find_problems_of_images(content: Any) -> Iterator[str]:
+    """Yields what is wrong with the content of a file as far as its "images" go; the first is valid."""
     if not isinstance(content, dict):
         yield f"its top level is a {type(content).__name__}, not an object with images, annotations and categories"
-    yield from _find_section_problems(content, "images")
+    yield from find_section_problems(content, "images")
     if not content["images"]:
         yield "it lists no images"
     for image in content["images"]:
@@ -178,7 +179,8 @@ def find_image_problems(image: dict) -> Iterator[str]:
         )
 
 
-def _find_section_problems(content: dict, section: str) -> Iterator[str]:
+def find_section_problems(content: dict, section: str) -> Iterator[str]:
+    """Yields what is wrong with the form of a section: its entries, their fields and ids; the first is valid."""
     if section not in content:
         yield f"it has no field {section!r}"
     if not isinstance(content[section], list):

@@ -14,14 +14,16 @@ from detectron2.data.build import filter_images_with_few_keypoints
 from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 
-from ...config.architectures import CLASS_KEYS
+from ...config.architectures import CLASS_KEYS, is_panoptic
 from ...config.checks.data import check_names
 from ...config.checks.rules import require
 from ...errors import InputError
 from ..shapes import register_shapes
 from ..survey import log_file_kinds
 from .annotation_file import check_content, read_content, read_image_entries
+from .categories import find_stuff, find_stuff_categories
 from .coco_format import describe_images, is_coco_format, register_coco_format
+from .panoptic_format import adopt_panoptic, register_panoptic
 from .summary import describe_unusable_images, is_unusable, log_summary
 from .variants import is_outside_folder
 
@@ -48,7 +50,7 @@ def load_dataset_dicts(names: str | Sequence[str], *, is_train: bool, cfg: CfgNo
     """
     names = [names] if isinstance(names, str) else list(names)
     check_names(f"DATASETS.{'TRAIN' if is_train else 'TEST'}", names)
-    register_coco_format(cfg.DATASETS.COCO_FORMAT, only=names)  # a process started for another GPU has none
+    _register(names, cfg)  # a process started for another GPU has none
     parts: list[Any] = [_load(name, cfg, is_train=is_train, evaluated=not is_train) for name in names]
     if not isinstance(parts[0], list):  # torch data sets are not checked
         return cast(Sequence, ConcatDataset(parts)) if len(parts) > 1 else parts[0]
@@ -92,10 +94,17 @@ def check_data_sets_exist(names: Sequence[str], cfg: CfgNode) -> None:
     Raises:
         InputError: they are not, or don't.
     """
-    register_coco_format(cfg.DATASETS.COCO_FORMAT, only=names)
+    _register(names, cfg)
     for name in names:
         _check_registered(name, cfg)
         _check_paths(name, cfg)
+
+
+def _register(names: Sequence[str], cfg: CfgNode) -> None:
+    register_coco_format(cfg.DATASETS.COCO_FORMAT, only=names)
+    if is_panoptic(cfg):
+        register_panoptic(cfg.DATASETS.PANOPTIC, only=names)
+        adopt_panoptic(names)
 
 
 def list_image_names(name: str, cfg: CfgNode) -> list[str]:
@@ -190,6 +199,16 @@ def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
             raise InputError(
                 f"{key} is {expected}, but the data set {name} has {len(classes)} categories: set {key} {len(classes)}."
             )
+        if is_panoptic(cfg):
+            _check_stuff(name, cfg)
+
+
+def _check_stuff(name: str, cfg: CfgNode) -> None:
+    """Checks that a data set has as many categories of stuff as the model, if its are known."""
+    find_stuff_categories(cfg)  # which are the same in all data sets
+    stuff, number, key = find_stuff(name), cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, "MODEL.SEM_SEG_HEAD.NUM_CLASSES"
+    must = f"be one more than the number of categories of stuff that {name} has, {len(stuff)}"
+    require(not stuff or number == len(stuff) + 1, key, number, must)
 
 
 def _check_registered(name: str, cfg: CfgNode) -> None:
@@ -205,7 +224,8 @@ def _check_registered(name: str, cfg: CfgNode) -> None:
 
 def _list_unused(cfg: CfgNode) -> list[str]:
     """Lists the data sets that DATASETS lists, but that neither DATASETS.TRAIN nor DATASETS.TEST names."""
-    entries = [*cfg.DATASETS.IMAGE_FOLDERS, *cfg.DATASETS.SHARDS, *cfg.DATASETS.COCO_FORMAT]
+    data = cfg.DATASETS
+    entries = [*data.IMAGE_FOLDERS, *data.SHARDS, *data.COCO_FORMAT, *data.PANOPTIC]
     names = [str(entry[0]) for entry in entries if isinstance(entry, (list, tuple)) and entry]
     return [name for name in names if name not in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)]
 
@@ -270,7 +290,8 @@ def _check_labels(dicts: list[dict], names: list[str], cfg: CfgNode) -> None:
     if cfg.MODEL.MASK_ON:
         _check_masks(dicts, cfg.INPUT.MASK_FORMAT)
     architecture = cfg.MODEL.META_ARCHITECTURE
-    segmented = architecture != "PanopticFPN" or all("sem_seg_file_name" in image for image in dicts)
+    labelled = {"sem_seg_file_name", "pan_seg_file_name"}
+    segmented = not is_panoptic(cfg) or all(labelled & image.keys() for image in dicts)
     must = f"be GeneralizedRCNN or RetinaNet for {', '.join(names)}, which has no class for each pixel"
     require(segmented, "MODEL.META_ARCHITECTURE", architecture, must)
 

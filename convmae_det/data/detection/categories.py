@@ -3,10 +3,12 @@
 Categories are [[id, name], ...] by ascending id, the order in which Detectron2 numbers its classes.
 """
 
+import copy
 import functools
 import json
 import mmap
 import os
+from collections.abc import Callable
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -15,6 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ...errors import InputError
 from .variants import distinguish_names, unify_categories
 
+THINGS = "things"  # the name of class 0 of the stuff
 KEY = b'"categories"'
 OTHER_ENCODINGS = (b"\xff\xfe", b"\xfe\xff")  # byte order marks of UTF-16 and UTF-32
 FIRST_LOOK = 2**16  # bytes after the key; more are read only if the categories are longer
@@ -29,15 +32,24 @@ def read_categories(path: str | os.PathLike) -> list[list]:
     Raises:
         OSError: the file can't be read.
     """
+    return [list(category) for category in _sort_categories(read_category_entries(path))]
+
+
+def read_category_entries(path: str | os.PathLike) -> Any:
+    """Reads the value of "categories" in a file as :func:`read_categories` does, whatever it is; None without any.
+
+    Raises:
+        OSError: the file can't be read.
+    """
     state = os.stat(path)
-    return [list(category) for category in _search_categories(os.fspath(path), state.st_mtime_ns, state.st_size)]
+    return copy.deepcopy(_search_categories(os.fspath(path), state.st_mtime_ns, state.st_size))
 
 
 @functools.lru_cache
-def _search_categories(path: str, changed: int, size: int) -> list[tuple]:
+def _search_categories(path: str, changed: int, size: int) -> Any:
     with open(path, "rb") as file:
         if not size:
-            return []
+            return None
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             start = content.find(KEY)
             once = content.find(KEY, start + 1) < 0 and content[:2] not in OTHER_ENCODINGS
@@ -46,8 +58,8 @@ def _search_categories(path: str, changed: int, size: int) -> list[tuple]:
             try:
                 entries = json.loads(file.read()).get("categories")
             except (ValueError, AttributeError, RecursionError):
-                return []
-    return _sort_categories(entries)
+                return None
+    return entries
 
 
 def _decode_value(content: mmap.mmap, start: int) -> Any:
@@ -92,16 +104,26 @@ def find_categories(name: str) -> list[list]:
     return []
 
 
-def read_stated_categories(cfg: CfgNode) -> list[list]:
-    """Reads DATASETS.CATEGORIES.
+def find_stuff(name: str) -> list[list]:
+    """Returns the categories of a data set that a panoptic FPN doesn't count; empty as :func:`find_categories`."""
+    metadata = MetadataCatalog.get(name) if name in DatasetCatalog else None
+    names = list((metadata and metadata.get("stuff_classes")) or ())
+    numbers = (metadata and metadata.get("stuff_dataset_id_to_contiguous_id")) or {}
+    if names[:1] != [THINGS]:  # Detectron2 also has data sets that number things and stuff together
+        return []
+    return [[number, names[index]] for number, index in sorted(numbers.items(), key=lambda item: item[1]) if index]
+
+
+def read_stated_categories(cfg: CfgNode, key: str = "CATEGORIES") -> list[list]:
+    """Reads DATASETS.CATEGORIES, or DATASETS.STUFF_CATEGORIES.
 
     Raises:
         InputError: they aren't pairs of an integer and a name.
     """
-    for category in cfg.DATASETS.CATEGORIES:
+    for category in cfg.DATASETS[key]:
         if not (isinstance(category, (list, tuple)) and len(category) == 2 and type(category[0]) is int):
-            raise InputError(f"DATASETS.CATEGORIES holds {category!r}: make it a list of pairs, [[id, name], ...].")
-    entries = [{"id": number, "name": name} for number, name in cfg.DATASETS.CATEGORIES]
+            raise InputError(f"DATASETS.{key} holds {category!r}: make it a list of pairs, [[id, name], ...].")
+    entries = [{"id": number, "name": name} for number, name in cfg.DATASETS[key]]
     unify_categories(entries)
     return [[entry["id"], entry["name"]] for entry in entries]
 
@@ -114,14 +136,23 @@ def find_detector_categories(cfg: CfgNode) -> list[list]:
     Raises:
         InputError: they aren't pairs of an integer and a name, or another data set of TRAIN or TEST has others.
     """
-    categories, source = read_stated_categories(cfg), "DATASETS.CATEGORIES"
+    return _find_agreed(cfg, "CATEGORIES", find_categories)
+
+
+def find_stuff_categories(cfg: CfgNode) -> list[list]:
+    """Returns DATASETS.STUFF_CATEGORIES or, if that is empty, the stuff of a data set; else as the categories above."""
+    return _find_agreed(cfg, "STUFF_CATEGORIES", find_stuff)
+
+
+def _find_agreed(cfg: CfgNode, key: str, find: Callable[[str], list[list]]) -> list[list]:
+    categories, source = read_stated_categories(cfg, key), f"DATASETS.{key}"
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        others = find_categories(name)
+        others = find(name)
         if not categories:
             categories, source = others, f"the data set {name}"
         elif others and others != categories:
             advice = "name data sets of the same categories in DATASETS.TRAIN and DATASETS.TEST"
-            if cfg.DATASETS.CATEGORIES:
+            if cfg.DATASETS[key]:
                 advice = (
                     "use data of the categories that the model was trained on, or train another model, beginning with "
                     "a file of configs/"

@@ -17,6 +17,7 @@ from ..large_image import open_large_image, read_window
 from .annotation_file import find_geometry_problems
 from .jitter import build_augmentations
 from .outlines import split_outline
+from .segments import label_pixels, read_segments
 from .shape import UNUSABLE, describe_unusable
 from .tiling import build_tiled_input, compute_whole_side
 
@@ -29,13 +30,24 @@ class DetectionMapper(DatasetMapper):
     """
 
     @configurable
-    def __init__(self, is_train: bool, *, decoding: Decoding = DEFAULT, whole_side: int = 0, **options: Any):
-        """Takes the options of DatasetMapper, how images are decoded, and `whole_side` for `build_tiled_input`.
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        decoding: Decoding = DEFAULT,
+        whole_side: int = 0,
+        ignore_value: int = 255,
+        **options: Any,
+    ):
+        """Takes the options of DatasetMapper and more.
 
-        A `whole_side` of 0 is for a detector that doesn't take images in tiles.
+        Args:
+            decoding: how images are decoded
+            whole_side: for `build_tiled_input`; 0 for a detector that doesn't take images in tiles
+            ignore_value: stands for pixels without a class
         """
         super().__init__(is_train, **options)
-        self.decoding, self.whole_side = decoding, whole_side
+        self.decoding, self.whole_side, self.ignore_value = decoding, whole_side, ignore_value
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
@@ -45,6 +57,7 @@ class DetectionMapper(DatasetMapper):
             "recompute_boxes": is_train and cfg.MODEL.MASK_ON,
             "decoding": Decoding.from_config(cfg),
             "whole_side": 0 if is_train else compute_whole_side(cfg),
+            "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -56,8 +69,8 @@ class DetectionMapper(DatasetMapper):
         Returns:
             The same without "annotations", and with "image", (C, H, W) uint8; in training also with "instances":
             gt_boxes, gt_classes and, with masks, gt_masks, all of length 0 if no object is visible; with
-            "sem_seg", (H, W) int64, if the data set has it. "height" and "width" remain those of the file, or tile.
-            In evaluation in tiles also what `build_tiled_input` adds.
+            "sem_seg", (H, W) int64, if the data set has it or segments. "height" and "width" remain those of the file,
+            or tile. In evaluation in tiles also what `build_tiled_input` adds.
 
         Raises:
             InputError: an image or annotations that can't be used; names the image.
@@ -100,10 +113,14 @@ class DetectionMapper(DatasetMapper):
 
     def _read_labels(self, dataset_dict: dict, image: np.ndarray) -> np.ndarray | None:
         """Reads the semantic segmentation (H, W) uint8 of the image, if there is one and it is needed."""
-        path = dataset_dict.pop("sem_seg_file_name", None)
-        if path is None or not self.is_train:
+        segments, path = dataset_dict.get("pan_seg_file_name"), dataset_dict.pop("sem_seg_file_name", None)
+        if not (segments or path) or not self.is_train:
             return None
-        labels = read_image(path, "L", self.decoding).squeeze(2)
+        if segments:
+            path = segments
+            labels = label_pixels(read_segments(path, self.decoding), dataset_dict["segments_info"], self.ignore_value)
+        else:
+            labels = read_image(path, "L", self.decoding).squeeze(2)
         if labels.shape != image.shape[:2]:
             raise InputError(
                 f"{path} is {labels.shape[1]}×{labels.shape[0]} pixels, but its image {dataset_dict['file_name']} is "

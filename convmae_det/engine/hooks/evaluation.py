@@ -3,28 +3,33 @@
 import math
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.engine import TrainerBase, hooks
 
 from ...config.checks.rules import require
 from ...errors import InputError
 from ...evaluation.coco import list_tasks, read_ground_truth
 from ...evaluation.metrics import evaluate_results
+from ...evaluation.panoptic import TASK as PANOPTIC
+from ...evaluation.panoptic import find_measures
 
 
 def choose_best_metric(cfg: CfgNode) -> str:
     """Chooses the metric for model_best.pth, by its name in metrics.json.
 
     Returns:
-        TEST.BEST_METRIC or, if that is empty, the AP of masks (boxes) on the first data set of DATASETS.TEST that has
-        annotations; "" if none has.
+        TEST.BEST_METRIC or, if that is empty, PQ of a panoptic FPN, and the AP of masks (boxes) of other detectors, on
+        the first data set of DATASETS.TEST that has annotations; "" if none has.
 
     Raises:
         InputError: a name that is not computed, or that can't have a value on these data; lists those that can.
     """
     metrics = _list_metrics(cfg)
     if not cfg.TEST.BEST_METRIC:
-        groups = [group for group in metrics if group.rpartition("/")[2] == list_tasks(cfg)[-1]]
-        return f"{groups[0]}/AP" if groups else ""
+        for task, measure in ((PANOPTIC, "PQ"), (list_tasks(cfg)[-1], "AP")):
+            if groups := [group for group in metrics if group.rpartition("/")[2] == task]:
+                return f"{groups[0]}/{measure}"
+        return ""
     name = cfg.TEST.BEST_METRIC
     must = "be empty where no data set of DATASETS.TEST has annotations"
     require(metrics, "TEST.BEST_METRIC", name, must)
@@ -34,7 +39,7 @@ def choose_best_metric(cfg: CfgNode) -> str:
     if not measures.get(measure, False):
         problem = "has no value, for the test data have no such object" if measure in measures else "is not computed"
         common = measures or next(iter(metrics.values()))
-        possible = [f"/{measure}" for measure, has_value in common.items() if has_value and measure[:3] != "AP-"]
+        possible = [f"/{measure}" for measure, has_value in common.items() if has_value and measure[2:3] != "-"]
         raise InputError(
             f"TEST.BEST_METRIC is {name}, which {problem}: choose {', '.join([group] if group else metrics)} followed "
             f"by {', '.join(possible)} or, for one of several classes, /AP-NAME"
@@ -52,9 +57,11 @@ def _list_metrics(cfg: CfgNode) -> dict[str, dict[str, bool]]:
         truth = read_ground_truth(dataset, cfg.DATASETS.CROWD_AS_OBJECTS)
         if "annotations" not in truth:
             continue
+        prefix = f"{dataset}/" if len(cfg.DATASETS.TEST) > 1 else ""
+        if MetadataCatalog.get(dataset).get("panoptic_format"):
+            metrics[f"{prefix}{PANOPTIC}"] = find_measures(dataset)
         scores = evaluate_results(truth, [], ("bbox",), cfg.TEST.DETECTIONS_PER_IMAGE)["bbox"]
         for task in list_tasks(cfg):
-            prefix = f"{dataset}/" if len(cfg.DATASETS.TEST) > 1 else ""
             metrics[f"{prefix}{task}"] = {name: not math.isnan(score) for name, score in scores.items()}
     averaged = {f"ema/{name}": measures for name, measures in metrics.items()} if cfg.SOLVER.EMA.DECAY else {}
     return metrics | averaged
