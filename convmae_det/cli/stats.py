@@ -3,10 +3,11 @@ r"""Computes mean and deviation of each channel of a data set, as MODEL.PIXEL_ME
 Examples:
     convmae-det stats --config-file my_detector.yaml --output statistics.yaml
     convmae-det stats photos/ --max-images 2000
+    convmae-det stats "shards/{000000..000009}.tar"
     convmae-det stats train.json satellite/ INPUT.FORMAT bands --channels 13
 
 The data are those of DATASETS.TRAIN in a configuration; or, named here, an annotation file in COCO's format with its
-folder of images, a registered data set, or a folder of images without annotations; with --classes a folder of classes,
+folder of images, a registered data set, or a folder or tar shards of images alone; with --classes a folder of classes,
 or a CSV file. Images are read as for training, by INPUT.FORMAT and INPUT.WHITE_LEVEL, and all their pixels count alike.
 What is printed is YAML: copy it into a configuration, or let that begin with "_BASE_: statistics.yaml". Exit status: 0;
 1 if an image could not be read, the others being counted.
@@ -74,7 +75,12 @@ def _format(found: ChannelStatistics, cfg: CfgNode) -> str:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command_parser("stats", __doc__)
     add = parser.add_argument_group("data").add_argument
-    add("words", metavar="DATASET", nargs="*", help="ANNOTATIONS.json IMAGES, or NAME, or FOLDER; then KEY VALUE pairs")
+    add(
+        "words",
+        metavar="DATASET",
+        nargs="*",
+        help="ANNOTATIONS.json IMAGES, or NAME, FOLDER or SHARDS.tar; then KEY VALUE pairs",
+    )
     add("--config-file", metavar="FILE", default="", help="of training: which data, and how they are read")
     add("--classes", action="store_true", help="DATASET is a folder of classes or a CSV file")
     add("--channels", metavar="N", type=int, default=0, help="of images that INPUT.FORMAT bands reads; others are left "
