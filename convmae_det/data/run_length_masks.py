@@ -83,7 +83,7 @@ class RunLengthMasks:
 
     def resize(self, size: tuple[int, int]) -> "RunLengthMasks":
         """Resizes the masks with their image, to (height, width), by the nearest pixel."""
-        return RunLengthMasks([runs.resize(self.size, size) for runs in self.runs], size)
+        return RunLengthMasks([runs.resize(self.image_size, size) for runs in self.runs], size)
 
     def to_coco(self) -> list[dict[str, Any]]:
         """Converts them to COCO's compressed run lengths."""

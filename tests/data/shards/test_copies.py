@@ -130,7 +130,7 @@ def test_a_disk_that_is_too_small_or_full(store, cache, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("convmae_det.files.os.fsync", fill)
-    with pytest.raises(InputError, match=r"0.tar can't be written \(No space left on device\)"):
+    with pytest.raises(InputError, match=r"\d.tar can't be written \(No space left on device\)"):
         locate()
     assert not store.waits and not list((cache / "shards").glob("*/*.t*"))
 
