@@ -11,14 +11,16 @@ from torch import nn
 
 from ..errors import InputError, shorten_error
 from ..files import atomic_write
-from .class_names import check_class_names, describe_classes
+from .adapters import KEY as ADAPTERS
+from .adapters import select_adapters
+from .class_names import check_class_names
 from .finding import find_model_tensors
 from .fitting import Strictness
 from .loading import assign_weights
 from .reading import check_finite, find_local_file, read_checkpoint
 from .record import is_recorded
 from .weights import Weights
-from .writing import write_checkpoint
+from .writing import describe_model, write_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,8 @@ logger = logging.getLogger(__name__)
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, for files that it wrote itself.
 
-    A file contains tensors and plain Python values under "model", the names of the checkpointables, and "iteration".
+    A file contains tensors and plain Python values under "model", the names of the checkpointables, and "iteration";
+    of a model with adapters, whose weights are merged under "model", also what they were before (adapters.py).
     """
 
     def __init__(self, model: nn.Module, save_dir: str = "", *, max_to_keep: int = 0, **options: Any):
@@ -47,7 +50,8 @@ class Checkpointer(DetectionCheckpointer):
             return
         states = {key: checkpointable.state_dict() for key, checkpointable in self.checkpointables.items()}
         path = os.path.join(self.save_dir, f"{name}.pth")
-        content = {"model": self.model.state_dict()} | describe_classes(self.model) | states | extra
+        adapters = select_adapters(self.model.state_dict())
+        content = describe_model(self.model) | ({ADAPTERS: adapters} if adapters else {}) | states | extra
         write_checkpoint(content, path, recorded=True)
         self.tag_last_checkpoint(os.path.basename(path))
         logger.info(f"Checkpoint written: {path}")
@@ -83,7 +87,8 @@ class Checkpointer(DetectionCheckpointer):
         check_finite(content, file)
         tensors, entries = find_model_tensors(content, file)
         check_class_names(self.model, entries, file, Strictness.EXACT)
-        assign_weights(self.model, Weights.from_run(file, tensors), Strictness.EXACT)
+        adapters = entries.pop(ADAPTERS, {}) if select_adapters(self.model.state_dict()) else {}
+        assign_weights(self.model, Weights.from_run(file, tensors | adapters), Strictness.EXACT)
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key in entries:
                 self._load_state(key, entries.pop(key), file)

@@ -11,8 +11,8 @@ from .formats import BEFORE_ENCODER, recognise_format
 
 # Where a file keeps the model itself, rather than an average of it; the first that exists is used.
 MAIN = ("model", "state_dict", "model_state_dict", "module")
-# What DistributedDataParallel, AveragedModel, torch.compile, FSDP and activation checkpointing put into names.
-WRAPPER = r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+# What DistributedDataParallel, AveragedModel, torch.compile, FSDP, activation checkpointing and peft put into names.
+WRAPPER = r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|base_layer)\."
 
 
 class FoundEncoder(NamedTuple):

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from ..errors import InputError
 from ..modeling.attention import resize_bias_table
 from ..modeling.embeddings import resize_embedding
+from .adapters import DOWN, UP
 from .channels import adapt_channels
 from .encoder_shape import EncoderShape, infer_encoder_shape
 from .report import Report, collapse_blocks, find_part, format_shape
@@ -130,6 +131,9 @@ def _handle_missing(
     if re.search(RELATIVE, name):
         report.new[name] = f"{NOT_IN_FILE}: starts at zero"
         return torch.zeros(wanted.shape), None
+    if name.endswith((DOWN, UP)):
+        report.new[name] = f"{NOT_IN_FILE}: an adapter, which changes nothing yet"
+        return None, None
     if fixed and re.search(POSITION, name):
         report.new[name] = f"{NOT_IN_FILE}: sin-cos"
         return None, None

@@ -5,12 +5,20 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import nn
 
 from ..errors import InputError
 from ..files import atomic_write
+from .adapters import merge_adapters
+from .class_names import describe_classes
 from .record import record_file
 
 ENDINGS = (".pth", ".pt", ".safetensors")
+
+
+def describe_model(model: nn.Module) -> dict[str, Any]:
+    """Returns what a checkpoint holds of a model: its weights, adapters merged, and the names of its classes."""
+    return {"model": merge_adapters(model.state_dict())} | describe_classes(model)
 
 
 def write_checkpoint(content: dict[str, Any], path: str | Path, *, recorded: bool = False) -> None:

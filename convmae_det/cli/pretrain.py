@@ -33,6 +33,4 @@ def pretrain(cfg: CfgNode, args: Namespace) -> object:
     """What each process does."""
     if args.eval_only:
         raise InputError("--eval-only is for train_net.py; convmae-det reconstruct shows what a pretrained model does")
-    trainer = PretrainingTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
+    return PretrainingTrainer.start(cfg, resume=args.resume).train()

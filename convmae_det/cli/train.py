@@ -37,6 +37,4 @@ def train(cfg: CfgNode, args: Namespace) -> object:
         results = task.evaluate(cfg, resume=args.resume)
         report_run(cfg.OUTPUT_DIR, cfg)
         return results
-    trainer = task(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
+    return task.start(cfg, resume=args.resume).train()

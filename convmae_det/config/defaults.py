@@ -169,7 +169,8 @@ def _add_solver(cfg: CfgNode) -> None:
     solver.STEPS = ()  # iterations; not empty: wins over STEP_FRACTIONS
     solver.WARMUP_EPOCHS = 0  # passes over DATASETS.TRAIN; above 0 it wins over WARMUP_ITERS
     solver.WARMUP_ITERS = 250
-    solver.IMS_PER_BATCH = 16  # images in one optimizer step, over all processes and accumulation steps
+    solver.IMS_PER_BATCH = 16  # images in one optimizer step, over all processes and accumulation steps; auto (-1): as
+    # many as fit one pass of each process, but no more than REFERENCE_BATCH_SIZE, found by trial passes once for a run
     solver.ACCUMULATION_STEPS = 1  # run the batch in this many equal parts, gradients averaged; 0: the least number ...
     solver.MAX_IMS_PER_PASS = 0  # ... with at most this many images in one pass of a process; 0: no limit; auto (-1):
     # as many as fit the memory of the GPU, found by trial passes once for a run, on a CPU 64
@@ -181,6 +182,8 @@ def _add_solver(cfg: CfgNode) -> None:
     solver.BETAS = [0.9, 0.999]  # AdamW
     solver.WEIGHT_DECAY = 0.1  # not on biases, norms, position tables and tokens
     solver.LAYER_DECAY = 1.0  # rate of each encoder layer relative to the one above it
+    solver.LORA_RANK = 0  # above 0, such as 16: instead of the encoder, adapters of this rank (LoRA) beside the linear
+    # layers of its blocks are trained, in the stages that MODEL.CONVMAE.FREEZE_STAGES leaves, and relative positions
     solver.EMA = type(cfg)()
     solver.EMA.DECAY = 0.0  # above 0, such as 0.9999: also keep, evaluate and save a moving average of the weights
     solver.MAX_TO_KEEP = 0  # checkpoints of CHECKPOINT_PERIOD, the newest; older ones are deleted; 0: all are kept

@@ -17,7 +17,7 @@ from .reading import flatten_keys, read_yaml
 GROUPS = ("MODEL.", "INPUT.", "DATASETS.", "DATALOADER.", "SOLVER.", "TEST.")  # how keys begin
 BOX_WEIGHTS = ("MODEL.RPN.BBOX_REG_WEIGHTS", "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS")  # of x, y, width and height
 AUTO = -1  # what the word auto stands for in these keys, whose values are whole numbers
-AUTO_KEYS = ("SOLVER.MAX_IMS_PER_PASS", "DATALOADER.NUM_WORKERS", "TEST.TILE")
+AUTO_KEYS = ("SOLVER.IMS_PER_BATCH", "SOLVER.MAX_IMS_PER_PASS", "DATALOADER.NUM_WORKERS", "TEST.TILE")
 NAMES = ("DATASETS.TRAIN", "DATASETS.TEST")
 SWITCHES = ("MODEL.COMPILE",)  # True, False or auto
 SIZES = ("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE",)  # a whole number, or two: height and width

@@ -23,6 +23,7 @@ from ..config.architectures import has_backbone
 from ..config.building import list_sides
 from ..data.configuration import read_tool_config
 from ..data.random_input import make_random_input
+from ..engine.start import build_model_to_train
 from ..engine.step import TrainingStep
 from ..errors import InputError
 from ..inference.model import build_model
@@ -94,7 +95,7 @@ class Pass:
 
     def __init__(self, cfg: CfgNode, size: int, batch_size: int, train: bool):
         torch.manual_seed(0)
-        self.model = build_model(cfg).train(train)
+        self.model = (build_model_to_train if train else build_model)(cfg).train(train)
         self.inputs = [make_random_input(cfg, size, OBJECTS * train) for _ in range(batch_size)]
         self.device, self.dtype, self.step = cfg.MODEL.DEVICE, choose_precision_of_pass(cfg, train).dtype, None
         if train:

@@ -54,10 +54,22 @@ def find_pass_size(
     Raises:
         InputError: in all processes, if not even one image fits.
     """
-    name = describe_device(cfg.MODEL.DEVICE)
     if not is_gpu(cfg.MODEL.DEVICE):
+        name = describe_device(cfg.MODEL.DEVICE)
         logger.info(f"{KEY}: {CPU_IMAGES} images, without a trial, on {name}")
         return PassSize(CPU_IMAGES, name)
+    return try_passes(cfg, model, optimizer, autocast, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(), KEY)
+
+
+def try_passes(
+    cfg: CfgNode,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    autocast: AbstractContextManager,
+    most: int,
+    key: str,
+) -> PassSize:
+    """Does what :func:`find_pass_size` does on a GPU, for at most so many images; `key` asks for it."""
 
     def measure(images: int) -> int | None:
         """All processes try together, so that all find the same."""
@@ -66,15 +78,15 @@ def find_pass_size(
 
     free, total = torch.cuda.mem_get_info(cfg.MODEL.DEVICE)
     usable = (free + torch.cuda.memory_reserved(cfg.MODEL.DEVICE)) * (1 - MARGIN) - count_lasting(optimizer)
-    share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
-    images = find_most_images(measure, min(comm.all_gather(math.floor(usable))), share)
+    images = find_most_images(measure, min(comm.all_gather(math.floor(usable))), most)
+    name = describe_device(cfg.MODEL.DEVICE)
     memory = f"the {total / 2**30:.1f} GiB of {name}"
     if not images:
         raise InputError(
-            f"{KEY}: not even one image fits {memory}: see docs/one_gpu.md for what takes less, such as "
+            f"{key}: not even one image fits {memory}: see docs/one_gpu.md for what takes less, such as "
             "MODEL.CONVMAE.ACTIVATION_CHECKPOINT True"
         )
-    logger.info(f"{KEY}: {images} images fit {memory}")
+    logger.info(f"{key}: {images} images fit {memory}")
     return PassSize(images, name, total)
 
 

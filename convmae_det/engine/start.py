@@ -1,4 +1,4 @@
-"""What a training starts with: its first weights, and a warning of keys that do nothing."""
+"""What a training starts with: its model, its first weights, and a warning of keys that do nothing."""
 
 import logging
 
@@ -9,8 +9,30 @@ from ..checkpoint import load_weights
 from ..config.defaults import add_convmae_config
 from ..config.reading import flatten_keys
 from ..config.unused import find_idle_keys
+from ..errors import InputError
+from ..inference.model import build_model
+from ..modeling.encoder import Encoder
+from .adapters import add_adapters
 
 logger = logging.getLogger(__name__)
+
+
+def build_model_to_train(cfg: CfgNode) -> nn.Module:
+    """Builds a model, with the adapters of SOLVER.LORA_RANK beside the layers of its encoder.
+
+    Raises:
+        InputError: as :func:`..inference.model.build_model`; no encoder for adapters.
+    """
+    model, rank = build_model(cfg), cfg.SOLVER.LORA_RANK
+    if not rank:
+        return model
+    encoders = [part for part in model.modules() if isinstance(part, Encoder)]
+    if not encoders:
+        raise InputError(f"SOLVER.LORA_RANK is {rank}; it must be 0 for a model without a ConvMAE encoder")
+    layers = sum(add_adapters(encoder, rank) for encoder in encoders)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    logger.info(f"LoRA: adapters of rank {rank} beside {layers} layers of the encoder; {trained:,} parameters trained")
+    return model
 
 
 def warn_of_idle_keys(cfg: CfgNode) -> None:

@@ -22,9 +22,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..checkpoint.checkpointer import Checkpointer
-from ..checkpoint.class_names import describe_classes
 from ..checkpoint.record import begin_record
-from ..checkpoint.writing import write_checkpoint
+from ..checkpoint.writing import describe_model, write_checkpoint
 from ..config.keys import AUTO
 from ..config.reading import flatten_keys
 from ..data.agreement import find_in_all_processes
@@ -32,10 +31,10 @@ from ..data.share import choose_share
 from ..data.survey import resolve_white_level
 from ..errors import InputError
 from ..files import atomic_write, remove_temporary_files
-from ..inference.model import build_model
 from ..precision import choose_training_precision, log_precision
 from ..solver.optimizer import build_gradient_clipper, build_optimizer
 from ..solver.schedule import build_lr_scheduler, build_run_config, limit_passes, resolve_schedule
+from .batch_size import choose_batch, keep_batch
 from .hooks.average import AverageSavingHook, build_average
 from .hooks.best import BestCheckpoint, TrainingStopped
 from .hooks.evaluation import EvaluationHook
@@ -56,7 +55,7 @@ from .output_folder import (
 from .parallel import parallelise
 from .pass_size import PassSize, find_pass_size, log_recorded
 from .reporting import report_run
-from .start import load_initial_weights, warn_of_idle_keys
+from .start import build_model_to_train, load_initial_weights, warn_of_idle_keys
 from .step import Batch, TrainingStep
 from .trackers.tracker import start_trackers
 
@@ -67,7 +66,7 @@ LOG_PERIOD = 20  # iterations between lines in metrics.json
 
 
 class Trainer(DefaultTrainer):
-    """Trains a model: ``Trainer(cfg)``, then :meth:`resume_or_load`, then :meth:`train`.
+    """Trains a model: :meth:`start`, or ``Trainer(cfg)`` and :meth:`resume_or_load`, then :meth:`train`.
 
     `cfg`, with its seed drawn and the size of an epoch, is written to config.yaml in OUTPUT_DIR. A resumed run has the
     data, random draws and learning rates that it would have had without interruption, for the same configuration.
@@ -82,6 +81,7 @@ class Trainer(DefaultTrainer):
         self.trackers = find_in_all_processes(lambda: start_trackers(cfg.LOGGERS if comm.is_main_process() else ()))
         self.dataset = choose_share(self.build_train_dataset(cfg), cfg.DATASETS.TRAIN_SHARE, cfg.SEED)
         cfg = resolve_white_level(cfg, self.dataset)
+        cfg = choose_batch(cfg, len(self.dataset), self.build_model)
         self.given, self.cfg = cfg, resolve_schedule(cfg, len(self.dataset))
         self.cfg.defrost()
         if cfg.SEED < 0:
@@ -111,6 +111,13 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     @classmethod
+    def start(cls, cfg: CfgNode, resume: bool) -> "Trainer":
+        """Builds a trainer that begins a run, or continues the one in OUTPUT_DIR if `resume` and there is one."""
+        trainer = cls(keep_batch(cfg) if resume else cfg)
+        trainer.resume_or_load(resume)
+        return trainer
+
+    @classmethod
     def check_config(cls, cfg: CfgNode) -> None:
         """Checks everything that can be checked before data are read and earlier files moved.
 
@@ -131,7 +138,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        return build_model(cfg)
+        return build_model_to_train(cfg)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -287,8 +294,7 @@ class Trainer(DefaultTrainer):
     def save_average(self) -> None:
         """Writes FINAL_AVERAGE, weights alone."""
         if self._trainer.average is not None:
-            model = self._trainer.average.module
-            content = {"model": model.state_dict()} | describe_classes(model)
+            content = describe_model(self._trainer.average.module)
             write_checkpoint(content, os.path.join(self.cfg.OUTPUT_DIR, FINAL_AVERAGE), recorded=True)
 
     def state_dict(self) -> dict:

@@ -120,7 +120,7 @@ OTHERS = {
     },
     "convmae_det.precision": {"SOLVER.AMP": "ENABLED DTYPE", "TEST": "PRECISION"},
     "convmae_det.engine.launch": {"SOLVER": "PROCESS_TIMEOUT", "": "CUDNN_BENCHMARK OUTPUT_DIR"},
-    "convmae_det.engine.start": {"MODEL": "WEIGHTS", "MODEL.CONVMAE": "ADAPT_CHANNELS"},
+    "convmae_det.engine.start": {"MODEL": "WEIGHTS", "MODEL.CONVMAE": "ADAPT_CHANNELS", "SOLVER": "LORA_RANK"},
     "convmae_det.engine.trainer": {
         "DATASETS": "TRAIN_SHARE",
         "SOLVER": "CHECKPOINT_PERIOD MAX_TO_KEEP",

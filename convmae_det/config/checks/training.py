@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 
 from ...errors import InputError
 from ...precision import AMP_DTYPES, DTYPES, TRAINED, require_gpu
-from ..architectures import is_autoencoder, is_classifier, is_detector, is_segmentor, needs_pairs
+from ..architectures import has_backbone, is_autoencoder, is_classifier, is_detector, is_segmentor, needs_pairs
 from ..keys import AUTO
 from ..unused import list_unused
 from .data import (
@@ -76,9 +76,10 @@ def check_segmentation(cfg: CfgNode, processes: int) -> None:
     check_segmentor(cfg)
     check_names("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
     check_segmentation_input(cfg, is_train=True)
-    images = cfg.SOLVER.IMS_PER_BATCH // (max(cfg.SOLVER.ACCUMULATION_STEPS, 1) * processes)
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    images = batch // (max(cfg.SOLVER.ACCUMULATION_STEPS, 1) * processes)
     must = "leave at least 2 images to each pass of a process, for the batch norms of UPerHead"
-    require(not needs_pairs(cfg) or images >= 2, "SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, must)
+    require(not needs_pairs(cfg) or images >= 2 or batch == AUTO, "SOLVER.IMS_PER_BATCH", batch, must)
     _check_evaluation(cfg)
     if cfg.DATASETS.TEST:
         check_segmentation_input(cfg, is_train=False)
@@ -91,7 +92,11 @@ def _check_training(cfg: CfgNode, processes: int) -> None:
     check_solver(cfg)
     check_loader(cfg)
     check_share(cfg)
-    check_batch(cfg, processes)
+    if cfg.SOLVER.IMS_PER_BATCH == AUTO:
+        _check_automatic_batch(cfg)
+    else:
+        check_batch(cfg, processes)
+    _check_adapters(cfg)
     _check_loggers(cfg)
 
 
@@ -105,6 +110,21 @@ def _check_loggers(cfg: CfgNode) -> None:
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:  # without one, it is the folder that its runs left here
             raise InputError(f"LOGGERS names {name}, which is not installed: run pip install {name}, or leave it out")
+
+
+def _check_adapters(cfg: CfgNode) -> None:
+    """Checks SOLVER.LORA_RANK, and that what it needs is installed."""
+    key, rank = "SOLVER.LORA_RANK", cfg.SOLVER.LORA_RANK
+    check_at_least(cfg, key, 0, ", and 0 is without adapters")
+    if not rank:
+        return
+    require(not is_autoencoder(cfg), key, rank, "be 0 in pretraining, which trains all of the encoder")
+    probes = is_classifier(cfg) and cfg.MODEL.CLASSIFIER.PROBE
+    require(not probes, key, rank, "be 0 with MODEL.CLASSIFIER.PROBE True, which trains nothing of the encoder")
+    frozen = has_backbone(cfg) and cfg.MODEL.CONVMAE.FREEZE_STAGES > 2
+    require(not frozen, key, rank, "be 0 with MODEL.CONVMAE.FREEZE_STAGES 3, which leaves no layer of the encoder")
+    if importlib.util.find_spec("peft") is None:
+        raise InputError(f"{key} is {rank}, but peft is not installed: run pip install peft, or set it to 0")
 
 
 def _check_unused(cfg: CfgNode) -> None:
@@ -170,10 +190,24 @@ def _check_rates(cfg: CfgNode) -> None:
     require(is_number(decay) and 0 < decay <= 1, "SOLVER.LAYER_DECAY", decay, "be above 0 and at most 1")
 
 
-def check_batch(cfg: CfgNode, processes: int) -> None:
-    """Checks that the images of an optimizer step can be divided among `processes` and accumulation steps."""
+def _check_automatic_batch(cfg: CfgNode) -> None:
+    """Checks what goes with SOLVER.IMS_PER_BATCH auto."""
+    _check_passes(cfg)
+    parts, reference = cfg.SOLVER.ACCUMULATION_STEPS, cfg.SOLVER.REFERENCE_BATCH_SIZE
+    must = "be 0 or 1 where SOLVER.IMS_PER_BATCH is auto, which is as many images as fit one pass"
+    require(parts < 2, "SOLVER.ACCUMULATION_STEPS", parts, must)
+    must = "be above 0 where SOLVER.IMS_PER_BATCH is auto, which is at most as many, and scales the learning rate"
+    require(reference > 0, "SOLVER.REFERENCE_BATCH_SIZE", reference, must)
+
+
+def _check_passes(cfg: CfgNode) -> None:
     check_at_least(cfg, "SOLVER.ACCUMULATION_STEPS", 0, "; 0 follows from SOLVER.MAX_IMS_PER_PASS")
     check_at_least(cfg, "SOLVER.MAX_IMS_PER_PASS", -1, "; 0 sets no limit, and -1, or auto, that of the memory")
+
+
+def check_batch(cfg: CfgNode, processes: int) -> None:
+    """Checks that the images of an optimizer step can be divided among `processes` and accumulation steps."""
+    _check_passes(cfg)
     images, parts, limit = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS, cfg.SOLVER.MAX_IMS_PER_PASS
     passes = max(parts, 1) * processes
     require(

@@ -7,9 +7,8 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from torch import nn
 
-from ...checkpoint.class_names import describe_classes
 from ...checkpoint.reading import read_checkpoint
-from ...checkpoint.writing import write_checkpoint
+from ...checkpoint.writing import describe_model, write_checkpoint
 from .evaluation import is_due_at_start
 
 logger = logging.getLogger(__name__)
@@ -47,8 +46,7 @@ class BestCheckpoint(hooks.BestCheckpointer):
         """Writes the file; the base class calls it as a checkpointer's method, before it stores the new best value."""
         value, _ = self.trainer.storage.latest()[self.metric]
         best = {"metric": self.metric, "value": value, "iterations": min(iteration + 1, self.trainer.max_iter)}
-        content = {"model": self.model.state_dict(), "best": best} | describe_classes(self.model)
-        write_checkpoint(content, path, recorded=True)
+        write_checkpoint(describe_model(self.model) | {"best": best}, path, recorded=True)
         logger.info(f"{self.metric} {value:.2f} is the best so far: {path}")
 
 
