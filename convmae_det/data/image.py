@@ -17,38 +17,12 @@ from yacs.config import CfgNode
 
 from ..config.checks.data import BANDS, CHANNELS, MAX_PIXELS, check_format
 from ..errors import InputError
+from .file_kinds import ARRAY, NOT_READ, RAW
 from .pixels import check_size, has_wide_colour, read_bands, read_wide_colour, scale_to_8_bits, turn
 from .shards.members import Member, measure_content, open_content
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 TURNED_BACK = {6: 8, 8: 6}  # the orientations that undo these; the others undo themselves
-
-# Of images that Pillow reads, in lower case, and of files that hold an array.
-SUFFIXES = (".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx")
-SUFFIXES += (".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp")
-ARRAY = ".npy"
-
-# What Pillow doesn't read, by the end of its name, and what to do about it.
-VIDEO = "a video: extract its frames, ffmpeg -i VIDEO frames/%06d.png; prediction takes it by its own name"
-PHOTO = "a photograph of a kind that Pillow doesn't read: convert it to .jpg or .png"
-RAW = "a raw photograph, not developed: convert it to .jpg or .tif"
-SLIDE = "a slide of many levels: let convmae-det predict take it in tiles, by --tile 1024"
-ARCHIVE = "an archive: unpack it, and name the folder"
-SHARD = "an archive: unpack it, and name the folder; in pretraining, DATASETS.SHARDS may name it as it is"
-SLIDES = (".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu")  # which OpenSlide reads
-NOT_READ = (
-    dict.fromkeys((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"), VIDEO)
-    | dict.fromkeys((".heic", ".heif", ".jxl", ".svg"), PHOTO)
-    | dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".raw", ".rw2"), RAW)
-    | dict.fromkeys(SLIDES, SLIDE)
-    | dict.fromkeys((".zip", ".gz", ".tgz", ".7z", ".rar"), ARCHIVE)
-    | {".tar": SHARD, ".dcm": "a medical image in DICOM's format: convert it to .tif or .png"}
-)
-
-
-def list_suffixes(arrays: bool = False) -> tuple[str, ...]:
-    """Lists how names of images end, in lower case; with `arrays`, also those of arrays."""
-    return (*SUFFIXES, ARRAY) if arrays else SUFFIXES
 
 
 class Decoding(NamedTuple):

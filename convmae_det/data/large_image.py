@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
-from .image import DEFAULT, SLIDES, Decoding, array_to_pixels, read_crop, read_image, report_errors, to_pixels
+from .file_kinds import SLIDES
+from .image import DEFAULT, Decoding, array_to_pixels, read_crop, read_image, report_errors, to_pixels
 from .pixels import ORIENTATION, open_tiff
 from .tiles import Tile
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ...errors import InputError
 from ...files import describe_missing_folder, find_cache_folder
-from ..image import NOT_READ, list_suffixes
+from ..file_kinds import NOT_READ, list_suffixes
 from .registration import register_sources
 
 logger = logging.getLogger(__name__)

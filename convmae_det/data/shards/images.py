@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from ...errors import InputError
-from ..image import NOT_READ, list_suffixes
+from ..file_kinds import NOT_READ, list_suffixes
 from ..pretraining.folders import ImageFiles, describe_left_out
 from ..pretraining.registration import register_sources
 from .index import SIBLINGS, Index, find_index

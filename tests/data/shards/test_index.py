@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convmae_det.data.image import SUFFIXES
+from convmae_det.data.file_kinds import SUFFIXES
 from convmae_det.data.shards import index as indexing
 from convmae_det.data.shards.index import LINKS, SIBLINGS, find_index, index_shard
 from convmae_det.data.shards.members import Member, Shard, ShardError

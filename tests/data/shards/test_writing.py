@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convmae_det.data.image import SUFFIXES, read_image
+from convmae_det.data.file_kinds import SUFFIXES
+from convmae_det.data.image import read_image
 from convmae_det.data.shards import writing
 from convmae_det.data.shards.index import index_shard
 from convmae_det.data.shards.members import Shard

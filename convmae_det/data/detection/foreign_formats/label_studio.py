@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 from PIL import Image
 
-from ...image import SUFFIXES
+from ...file_kinds import SUFFIXES
 from .account import Account
 from .objects import (
     DataSet,

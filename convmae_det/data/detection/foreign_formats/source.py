@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from ....errors import InputError
 from ....files import describe_missing_folder
-from ...image import ARRAY, DEFAULT, SUFFIXES, Decoding
+from ...file_kinds import ARRAY, SUFFIXES
+from ...image import DEFAULT, Decoding
 from .account import Account
 from .objects import LabelledImage
 

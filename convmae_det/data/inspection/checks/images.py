@@ -2,7 +2,8 @@
 
 import os
 
-from ...image import SIDEWAYS, SUFFIXES
+from ...file_kinds import SUFFIXES
+from ...image import SIDEWAYS
 from ...survey import describe_pages, describe_turned
 from ..findings import Example, Finding, Findings, Severity, format_count, has_or_have, is_or_are
 from ..inspection import Inspection
