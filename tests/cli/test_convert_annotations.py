@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
@@ -100,6 +100,7 @@ numbers = st.floats(0, 1).map(lambda value: round(value, 4))
 @given(st.lists(st.tuples(numbers, numbers), min_size=3, max_size=9), st.integers(0, 2))
 def test_any_polygon_stays_as_it_is(tmp_path_factory, corners, number):
     """Also one that crosses itself, or falls apart into several pieces once it is made of pixels."""
+    assume((np.ptp(corners, axis=0) > 0.001).all())  # what has no area is left out
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("yolo"))
         save(Path("images/a.png"), (100, 50))

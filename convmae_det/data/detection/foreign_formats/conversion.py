@@ -1,6 +1,6 @@
 """From what a reader gives to the content of files in COCO's format, one for each split."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from .naming import check_distinct
 from .objects import DataSet, Labelled, LabelledImage
 from .openimages import read_openimages
 from .reading import report_file
-from .source import Source
+from .source import Source, is_tail
 from .splitting import TRAIN, VAL, split_images
 from .via import read_via
 from .voc import read_voc
@@ -90,10 +90,11 @@ def convert(
     data = READERS[name](source, account)
     images = _select(_check_distinct(list(data.images), share is not None, account), chosen, data.root)
     objects = _list_objects(images, data.form, source.decoding)
-    if not any(found for _, found in objects):
-        raise InputError(_describe_emptiness(source, len(images), data.root, account))
     names = _name_classes(data, categories, objects)
-    content = _build_content(images, objects, data.root, names, "--categories" if categories else data.named_in)
+    named_in = "--categories" if categories else data.named_in
+    content = _build_content(images, objects, data.root, names, named_in, account)
+    if not content["annotations"]:
+        raise InputError(_describe_emptiness(source, len(images), data.root, account))
     splits = [image.split for image in images]
     if share is not None:
         splits = _split(content, share, seed, splits, account)
@@ -123,10 +124,10 @@ def _check_distinct(images: list[LabelledImage], joined: bool, account: Account)
 
 
 def _select(images: list[LabelledImage], chosen: Path | None, root: Path) -> list[LabelledImage]:
-    """Selects the images that a list names.
+    """Selects the images that a list names, with or without folders, endings and, as Pascal VOC does, more on the line.
 
     Raises:
-        InputError: one isn't there, or the list can't be read.
+        InputError: one isn't there, or could be several; or the list can't be read.
     """
     if not chosen:
         return images
@@ -134,15 +135,34 @@ def _select(images: list[LabelledImage], chosen: Path | None, root: Path) -> lis
         lines = [line.strip() for line in chosen.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--list {chosen} can't be read ({error}): name a text file") from error
-    stems = {image.path.stem for image in images}
-    wanted = {
-        stem if (stem := PureWindowsPath(line).stem) in stems else PureWindowsPath(line.split()[0]).stem
-        for line in lines
-    }
-    missing = wanted - stems
-    if missing or not wanted:
-        raise InputError(f"--list {chosen} names {min(missing, default='nothing')}, which is not in {root}")
-    return [image for image in images if image.path.stem in wanted]
+    by_name: dict[str, set[Path]] = {}
+    for image in images:
+        for name in (image.path.name, image.path.stem):
+            by_name.setdefault(name, set()).add(image.path)
+    wanted = set()
+    for line in lines:
+        found = _find_listed(line, by_name, root)
+        if len(found) > 1:
+            both = " and ".join(sorted(path.relative_to(root).as_posix() for path in found)[:2])
+            raise InputError(f"--list {chosen} names {line}, which could be {both} in {root}: write its folder, too")
+        if not found:
+            raise InputError(f"--list {chosen} names {line}, which is not in {root}")
+        wanted |= found
+    if not wanted:
+        raise InputError(f"--list {chosen} names nothing, which is not in {root}")
+    return [image for image in images if image.path in wanted]
+
+
+def _find_listed(line: str, by_name: Mapping[str, set[Path]], root: Path) -> set[Path]:
+    """Finds the images that a line of a list can mean."""
+    for text in (line, line.split()[0]):
+        written = PureWindowsPath(text)
+        folders = [part for part in written.parts[:-1] if part not in ("..", written.anchor)]
+        for name in (written.name, written.stem):
+            found = {path for path in by_name.get(name, ()) if is_tail(path.relative_to(root), [*folders, name])}
+            if found:
+                return found
+    return set()
 
 
 def _list_objects(
@@ -196,6 +216,7 @@ def _build_content(
     root: Path,
     names: Sequence[str],
     named_in: str,
+    account: Account,
 ) -> dict:
     """Builds the content of a file in COCO's format of all images.
 
@@ -212,8 +233,12 @@ def _build_content(
                 raise InputError(
                     f"{image.label_file} has an object '{found.label}', which {named_in} doesn't name: add it"
                 )
+            place = _describe_place(found, width, height, image.label_file)
+            if not all(place["bbox"][2:]):
+                account.leave_out("objects without an area", image.label_file.name)
+                continue
             ids = {"id": len(annotations) + 1, "image_id": number, "category_id": numbers[found.label]}
-            annotations.append(ids | _describe_place(found, width, height, image.label_file))
+            annotations.append(ids | place)
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
     return {"images": entries, "annotations": annotations, "categories": categories}
 

@@ -35,10 +35,15 @@ def read_darknet(source: Source, account: Account) -> DataSet:
     images = [
         make_image(image, _find_labels(image), names, listed, split=split)
         for file, split in lists
-        for name in read_lines(file)
+        for name in _read_list(file)
         if (image := folder.find(name, file))
     ]
     return DataSet(images, folder.root, FORM, list(names.values()), str(listed))
+
+
+def _read_list(path: Path) -> list[str]:
+    with report_file(path, "a list of images, one a line"):
+        return read_lines(path)
 
 
 def _parse_line(line: str) -> tuple[str, str]:

@@ -88,10 +88,11 @@ class ImageFolder:
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         found = self._by_name.get(parts[-1].casefold(), []) if parts else []
         for wanted in ([subset, *parts], parts) if subset else (parts,):
-            for fits in (_is_same, _is_tail):
+            for fits in (_is_same, is_tail):
                 if len(fitting := [path for path in found if fits(path.relative_to(self.root), wanted)]) == 1:
                     return fitting[0]
         if len(found) == 1:
+            self._account.note("images were found by their names alone, in other folders than their labels say", name)
             return found[0]
         if found:
             both = " and ".join(str(path.relative_to(self.root)) for path in found[:2])
@@ -109,8 +110,9 @@ def _is_same(path: Path, parts: Sequence[str]) -> bool:
     return path.as_posix() == "/".join(parts)
 
 
-def _is_tail(path: Path, parts: Sequence[str]) -> bool:
-    one, other = path.parts, (*parts[:-1], path.name)  # whose ending the label file may not have
+def is_tail(path: Path, parts: Sequence[str]) -> bool:
+    """Whether the longer of both paths ends in the shorter; the last of the parts may lack its ending."""
+    one, other = path.parts, (*parts[:-1], path.name)
     shorter = min(len(one), len(other))
     return one[-shorter:] == other[-shorter:]
 

@@ -60,10 +60,13 @@ def _read_entries(path: Path) -> dict[str, list[dict]]:
 def _read_csv(path: Path) -> dict[str, list[dict]]:
     """Reads the regions of each image from CSV, a line each; an image without regions has a line, too."""
     entries: dict[str, list[dict]] = {}
+    sizes: dict[str, str] = {}  # of files, which VIA tells images of one name apart by
     with path.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             line = {str(key).strip(" #"): value for key, value in row.items()}
             with locate(line["filename"]):
+                if sizes.setdefault(line["filename"], size := line.get("file_size") or "") != size:
+                    raise ValueError("it is in it twice, with different sizes of its file")
                 shape, attributes = (json.loads(line[f"region_{kind}attributes"] or "{}") for kind in ("shape_", ""))
                 region = {"shape_attributes": shape, "region_attributes": attributes}
                 entries.setdefault(line["filename"], []).extend([region] if shape else [])

@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from ....errors import InputError
+from ...image import read_size
 from .account import Account
 from .objects import DataSet, Labelled, LabelledImage, make_box, make_polygon
 from .reading import locate, read_xml, report_file
@@ -58,19 +59,27 @@ def read_voc(source: Source, account: Account) -> DataSet:
 
 def _describe_image(path: Path, labels: Path, source: Source, account: Account) -> LabelledImage:
     if not labels.exists():
+        account.note("images without a label file are taken as images without objects", path.name)
         return LabelledImage(path, labels, lambda width, height: [])
     with report_file(labels, FORM):
         root = read_xml(labels)
         if root.tag != "annotation":
             raise ValueError(f"its root is {root.tag}, not annotation, so that it is {describe_file(labels)}")
-    return LabelledImage(path, labels, functools.partial(_list_objects, root, labels, source.difficult, account))
+    return LabelledImage(path, labels, functools.partial(_list_objects, root, path, labels, source, account))
 
 
 def _list_objects(
-    root: Element, labels: Path, difficult: str, account: Account, width: int, height: int
+    root: Element, path: Path, labels: Path, source: Source, account: Account, width: int, height: int
 ) -> list[Labelled]:
+    difficult = source.difficult
     stated = tuple(int(root.findtext(f"size/{side}") or 0) for side in ("width", "height"))
     if all(stated) and stated != (width, height):
+        stored = read_size(path, source.decoding._replace(ignore_exif=True))
+        if stored == stated[::-1] and stored != (height, width):
+            raise InputError(
+                f"{labels} labels {path.name} as it is stored, {stated[0]}×{stated[1]} pixels, but its EXIF data turn "
+                f"it to {width}×{height}: use --ignore-exif"
+            )
         account.note("label files state another size than their image has, which many do wrongly", labels.name)
     objects = []
     for number, element in enumerate(root.iterfind("object"), 1):
@@ -91,7 +100,7 @@ def _list_objects(
 
 
 def _parse_object(element: Element, place: str) -> Labelled:
-    name = element.findtext("name")
+    name = (element.findtext("name") or "").strip()
     if not name:
         raise ValueError("it has no name")
     sides = [element.findtext(f"bndbox/{side}", f"it has no {side}") for side in SIDES]

@@ -13,7 +13,7 @@ from ....errors import InputError
 from .account import Account
 from .naming import check_distinct, read_names
 from .objects import DataSet, Labelled, LabelledImage, make_box, make_polygon
-from .reading import locate, read_lines
+from .reading import locate, read_lines, report_file
 from .recognition import describe_file
 from .source import Source, check_folder, check_stems, count_orphans, find_beside, list_files, list_images
 
@@ -118,7 +118,9 @@ def _read_folder(source: Source, account: Account) -> DataSet:
 
 def find_label_file_folder(labels: Path) -> Path:
     """Finds the folder of images of a folder of labels: "images" where that is "labels", else the same."""
-    parts = ["images" if part == "labels" else part for part in labels.parts]
+    parts = list(labels.parts)
+    if "labels" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"  # the last: higher ones are none of ours
     images = Path(*parts)
     return images if images.is_dir() else labels
 
@@ -199,7 +201,8 @@ def _read_list(path: Path) -> list[Path]:
     Raises:
         InputError: an image isn't there.
     """
-    images = [path.parent / line for line in read_lines(path)]
+    with report_file(path, "a list of images, one a line"):
+        images = [path.parent / line for line in read_lines(path)]
     for image in images:
         if not image.is_file():
             raise InputError(f"{path} names {image}, which isn't there: correct it")

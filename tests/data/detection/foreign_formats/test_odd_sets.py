@@ -1,0 +1,124 @@
+"""Data sets whose files are named alike, turned or empty: no label goes to another image, and all is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from convmae_det.cli import convert_annotations
+from convmae_det.errors import InputError
+
+VOC = """<annotation><size><width>{width}</width><height>{height}</height></size><object><name>
+  cat </name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def draw(path, turn=None, size=(40, 30)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    if turn:
+        exif[0x0112] = turn
+    Image.new("RGB", size).save(path, exif=exif)
+
+
+def convert(*words):
+    convert_annotations.main([*map(str, words), "--output", "out.json"])
+    written = Path("out.json")
+    content = json.loads(written.read_text())
+    written.unlink()
+    return content
+
+
+def make_yolo(folder, names, text="0 .5 .5 .2 .2\n"):
+    for name in names:
+        draw(folder / "images" / f"{name}.jpg")
+        labels = folder / "labels" / f"{name}.txt"
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        labels.write_text(text)
+    (folder / "data.yaml").write_text("train: images\nnames: [cat]\n")
+
+
+def listed(content):
+    return [image["file_name"] for image in content["images"]]
+
+
+def test_a_list_tells_folders_apart(folder):
+    make_yolo(folder, ["cam1/1", "cam2/1", "a.rf.b", "a.rf"])
+    (folder / "list.txt").write_text("images/cam1/1.jpg\na.rf.b\n")
+    assert listed(convert("data.yaml", "--list", "list.txt")) == ["a.rf.b.jpg", "cam1/1.jpg"]
+    (folder / "list.txt").write_text("1.jpg\n")
+    with pytest.raises(InputError, match=r"names 1.jpg, which could be cam1/1.jpg and cam2/1.jpg in .*folder"):
+        convert("data.yaml", "--list", "list.txt")
+
+
+def test_an_object_without_an_area_is_left_out_and_counted(folder, capsys):
+    make_yolo(folder, ["a"], "0 .5 .5 .2 .2\n0 .5 .5 0 0\n")
+    assert len(convert("data.yaml")["annotations"]) == 1
+    assert "objects without an area (1, the first: a.txt)" in capsys.readouterr().out
+    (folder / "labels/a.txt").write_text("0 .5 .5 0 0\n")
+    with pytest.raises(InputError, match=r"holds no object .*objects without an area"):
+        convert("data.yaml")
+
+
+@pytest.mark.parametrize("line", ["train: images/a.jpg", "train: list.txt"])
+def test_a_list_that_is_no_text(folder, line):
+    make_yolo(folder, ["a"])
+    (folder / "list.txt").write_bytes("images/ä.jpg".encode("latin-1"))
+    (folder / "data.yaml").write_text(f"{line}\nnames: [cat]\n")
+    with pytest.raises(InputError, match=r"(a.jpg|list.txt) is not a list of images, one a line"):
+        convert("data.yaml")
+
+
+def test_labels_of_a_stored_photo_are_not_put_on_the_turned_one(folder):
+    draw(folder / "JPEGImages" / "a.jpg", turn=6)
+    (folder / "Annotations").mkdir()
+    (folder / "Annotations" / "a.xml").write_text(VOC.format(width=40, height=30))
+    with pytest.raises(InputError, match=r"a.xml labels a.jpg as it is stored, 40×30 pixels.* use --ignore-exif"):
+        convert("--format", "voc", "Annotations", "--images", "JPEGImages")
+    content = convert("--format", "voc", "Annotations", "--images", "JPEGImages", "--ignore-exif")
+    assert content["categories"] == [{"id": 1, "name": "cat"}]
+
+
+def test_an_image_without_a_label_file_is_told(folder, capsys):
+    draw(folder / "JPEGImages" / "a.jpg")
+    draw(folder / "JPEGImages" / "b.jpg")
+    (folder / "Annotations").mkdir()
+    (folder / "Annotations" / "a.xml").write_text(VOC.format(width=40, height=30))
+    convert("--format", "voc", "Annotations", "--images", "JPEGImages")
+    assert (
+        "images without a label file are taken as images without objects (1, the first: b.jpg)"
+        in capsys.readouterr().out
+    )
+
+
+def test_an_image_found_by_its_name_alone_is_told(folder, capsys):
+    draw(folder / "cam2" / "1.jpg")
+    (folder / "annotations.xml").write_text(
+        '<annotations><image id="0" name="cam1/1.jpg" width="40" height="30">'
+        '<box label="cat" xtl="2" ytl="3" xbr="9" ybr="9"/></image></annotations>'
+    )
+    convert("annotations.xml", "--images", folder)
+    assert (
+        "images were found by their names alone, in other folders than their labels say (1" in capsys.readouterr().out
+    )
+
+
+def test_images_of_one_name_in_via_are_told_apart_by_their_size(folder):
+    draw(folder / "a.jpg")
+    region = '"{""name"":""rect"",""x"":1,""y"":1,""width"":5,""height"":5}","{""class"":""cat""}"'
+    head = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
+    (folder / "via.csv").write_text(f'{head}\na.jpg,111,"{{}}",1,0,{region}\na.jpg,222,"{{}}",1,0,{region}\n')
+    with pytest.raises(InputError, match=r"a.jpg.*twice"):
+        convert("--format", "via", "via.csv")
+
+
+def test_of_folders_named_labels_the_last_belongs_to_the_labels(folder):
+    make_yolo(folder / "labels" / "set", ["a"])
+    content = convert("--format", "yolo", "labels/set/labels", "--names", "labels/set/data.yaml")
+    assert listed(content) == ["a.jpg"]
