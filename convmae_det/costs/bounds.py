@@ -19,7 +19,8 @@ from .cards import Card
 from .gpu_step import Counts, count_step, list_tensors
 from .network import Pass, Workload, check_sizes, choose_default_sizes, count_parameters
 
-STATE = 4 + 4 + 8  # bytes a parameter in training: weight, gradient, AdamW's two moments
+WEIGHT = 4  # bytes a parameter
+STATE = 4 + 8  # bytes beside it for one that is trained: gradient, AdamW's two moments
 UPDATE = 16 + 12  # bytes that AdamW reads and writes for a parameter
 
 
@@ -37,10 +38,12 @@ def compute_bounds(workload: Workload, card: Card, sizes: Sequence[int] = ()) ->
         "seconds_of_bytes", and "images_per_second" at the longer of both.
 
     Raises:
-        InputError: a size that can't be used; a classifier, which can't be built without values.
+        InputError: a size that can't be used; a classifier, or adapters, which can't be built without values.
     """
     if is_classifier(workload.cfg):
         raise InputError(f"--gpu counts pretraining and detectors, but {workload.config_file} describes a classifier")
+    if workload.cfg.SOLVER.LORA_RANK:
+        raise InputError("--gpu counts no adapters, but SOLVER.LORA_RANK is set: set it to 0, or leave out --gpu")
     sizes = sorted(set(sizes or choose_default_sizes(workload.cfg)[-1:]))
     check_sizes(workload.cfg, sizes)
     return {
@@ -65,16 +68,16 @@ def compute_bound(counted: dict, card: Card, images: int) -> dict:
 
 def count_pass(workload: Workload, size: int) -> dict:
     """Counts the operations and bytes of a forward pass or optimizer step, and the bytes that it holds."""
-    run = Pass(workload.cfg, size, 1, train=False)
+    run = Pass(workload.cfg, size, 1, workload.train)
     operations = run.count_operations().total() * workload.batch_size
     parameters = count_parameters(run.model).total()
+    trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad) if workload.train else 0
     counts = count_on_gpu(workload.cfg, size, workload.batch_size, workload.train)
-    update, state = (UPDATE, STATE) if workload.train else (0, 4)
     return {
         "size": size,
         "operations": operations * (3 if workload.train else 1),
-        "bytes": counts.moved.total() + update * parameters,
-        "held": counts.kept + state * parameters,
+        "bytes": counts.moved.total() + UPDATE * trained,
+        "held": counts.kept + WEIGHT * parameters + STATE * trained,
     }
 
 
