@@ -169,6 +169,7 @@ print(files("convmae_det.configs"))
 
 # distributions that are not called like the module that is imported
 DISTRIBUTIONS = {
+    "openslide": "openslide-python",
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
     "fontTools": "fonttools",

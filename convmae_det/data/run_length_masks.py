@@ -119,17 +119,44 @@ class RunLengthMasks:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self.to_tensor().numpy().astype(dtype or bool, copy=False)
 
-    def __eq__(self, other: Any) -> Any:
-        return self.to_tensor() == other
-
-    def __ne__(self, other: Any) -> Any:
-        return self.to_tensor() != other
-
-    def __and__(self, other: Any) -> Any:
-        return self.to_tensor() & other
-
-    def __or__(self, other: Any) -> Any:
-        return self.to_tensor() | other
+    __hash__ = object.__hash__
 
     def __invert__(self) -> Any:
         return ~self.to_tensor()
+
+
+def _apply_to_tensor(name: str) -> Any:
+    def operate(masks: RunLengthMasks, other: Any) -> Any:
+        return getattr(masks.to_tensor(), name)(draw_masks(other))
+
+    return operate
+
+
+def draw_masks(value: Any) -> Any:
+    """Draws masks that are runs as a tensor; anything else stays."""
+    return value.to_tensor() if isinstance(value, RunLengthMasks) else value
+
+
+for _name in [
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "and",
+    "rand",
+    "or",
+    "ror",
+    "xor",
+    "rxor",
+    "add",
+    "radd",
+    "sub",
+    "rsub",
+    "mul",
+    "rmul",
+    "truediv",
+    "rtruediv",
+]:
+    setattr(RunLengthMasks, f"__{_name}__", _apply_to_tensor(f"__{_name}__"))

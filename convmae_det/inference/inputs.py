@@ -86,8 +86,8 @@ def _assign_names(sources: Sequence[str | int]) -> list[Input]:
     root = os.path.commonpath([os.path.dirname(path) for path in files]) if files else ""
     names = [os.path.relpath(x, root) if isinstance(x, str) else f"webcam{x}" for x in sources]
     stems = [os.path.splitext(name)[0] for name in names]
-    count = Counter(stems)
-    outputs = [stem if count[stem] == 1 else name for name, stem in zip(names, stems, strict=True)]
+    count, taken = Counter(stems), set(names)
+    outputs = [s if count[s] == 1 and s not in taken else name for name, s in zip(names, stems, strict=True)]
     return list(map(Input, sources, names, outputs))
 
 

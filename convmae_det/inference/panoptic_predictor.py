@@ -12,9 +12,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from detectron2.config import CfgNode
 from PIL import Image
 
 from ..config.architectures import is_panoptic
+from ..config.checks.data import check_test_time_augmentation
+from ..config.checks.detections import check_detections
+from ..config.checks.panoptic import check_panoptic
+from ..config.checks.tiles import check_tiles
 from ..data.detection.categories import read_stated_categories
 from ..data.segmentation.mapper import EvaluationMapper
 from ..precision import autocast
@@ -60,6 +65,13 @@ class PanopticPredictor(PicturePredictor):
     """
 
     fits, lack, build_mapper = staticmethod(is_panoptic), "finds no segments", staticmethod(EvaluationMapper)
+
+    @staticmethod
+    def check(cfg: CfgNode) -> None:
+        check_panoptic(cfg)
+        check_detections(cfg)
+        check_test_time_augmentation(cfg)
+        check_tiles(cfg, is_train=False)
 
     def read_classes(self) -> None:
         """Adds the stuff to the classes; without names in the configuration it is numbered."""

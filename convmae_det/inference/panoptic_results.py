@@ -1,6 +1,7 @@
 """Runs a panoptic FPN on files: their segments in COCO's panoptic format, and pictures of them, in a folder."""
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from .parts import Attempt
 from .picture_results import PictureResults
 
 PNGS, JSON = "panoptic", "panoptic.json"
+INFO = {"description": "Segments that convmae-det predict found"}
 STEP = 0x1D3B29  # from one colour to the next where one is taken
 
 
 class PanopticResults(PictureResults):
     """The segments that are found, and the folder that they are written to."""
 
-    titles = ("segments",)
+    titles, labels = ("segments",), (PNGS, JSON)
 
     def __init__(self, folder: str | Path, predictor: PanopticPredictor, pictures: bool = True):
         """Makes the folder.
@@ -58,6 +60,12 @@ class PanopticResults(PictureResults):
             described.append(entry | ({} if segment.score is None else {"score": segment.score}))
         return described
 
+    def is_own(self) -> bool:
+        try:
+            return json.loads((self.folder / JSON).read_bytes())["info"] == INFO
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+
     def merge(self, attempts: Mapping[int, Attempt]) -> str:
         """Writes panoptic.json. Returns what to print for the user."""
         names = zip(self.predictor.category_ids, self.predictor.class_names, strict=True)
@@ -73,7 +81,7 @@ class PanopticResults(PictureResults):
                 segments = {"file_name": found["file_name"], "segments_info": found["segments"]}
                 annotations.append({"image_id": image_id, **segments})
         path = self.folder / JSON
-        write_json(path, {"images": images, "annotations": annotations, "categories": categories})
+        write_json(path, {"info": INFO, "images": images, "annotations": annotations, "categories": categories})
         count = sum(len(annotation["segments_info"]) for annotation in annotations)
         return f"{count:,} segments in {len(images):,} images: {path}, PNGs in {self.folder / PNGS}"
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from detectron2.config import CfgNode
 
+from ..config.checks.rules import require
+from ..config.checks.tiles import get_test_tile
 from ..data.configuration import read_tool_config
 from ..data.image import Decoding
 from ..errors import InputError
@@ -48,12 +50,23 @@ class PicturePredictor:
         self.cfg = read_tool_config(str(config_file), pairs, device)
         if not self.fits(self.cfg):
             raise InputError(f"{config_file} describes a {self.cfg.MODEL.META_ARCHITECTURE}, which {self.lack}")
+        self.check(self.cfg)
         self.precision = choose_evaluation_precision(self.cfg)
         log_precision(self.precision)
         self.read_classes()
         self.decoding = Decoding.from_config(self.cfg)
         self.mapper = self.build_mapper(self.cfg)
         self.model = build_trained_model(self.cfg, str(weights)).eval()
+
+    @staticmethod
+    def check(cfg: CfgNode) -> None:
+        """Checks the keys that matter.
+
+        Raises:
+            InputError: one is out of range, or would be ignored.
+        """
+        must = "be 0 for what isn't a detector; TEST.SLIDING_WINDOW takes a segmentor's large images in parts"
+        require(get_test_tile(cfg) == 0, "TEST.TILE", get_test_tile(cfg), must)
 
     def read_classes(self) -> None:
         """Reads the names of the classes, and the ids of their categories."""

@@ -33,12 +33,14 @@ class PictureResults:
     """The folder that results are written to, by one process or several.
 
     Attributes:
+        labels: what is written beside pictures and results, by names that training data have, too
         titles: of the panels on the overview
         inputs: images, then videos; known by their places here
         failures: number of inputs that could not be read, or not to their end
         missing: number of inputs that no process came to the end of; both are known once all is written
     """
 
+    labels: Sequence[str] = ()
     titles: Sequence[str] = ()
 
     def __init__(self, folder: str | Path, predictor: Any, pictures: bool = True):
@@ -69,6 +71,8 @@ class PictureResults:
             InputError: they are, the folder can't be written to, or the processes don't see the same.
         """
         self.inputs = sorted(inputs, key=lambda entry: entry.is_video)
+        if processes.is_first and not (self.folder / PARTS).is_dir() and not self.is_own():
+            self._check_replaceable()
         self.processes, self.parts = processes, Parts(self.folder / PARTS, self.inputs)
         names = "\0".join(entry.file_name for entry in self.inputs)
         network = describe_network(self.predictor)
@@ -84,6 +88,17 @@ class PictureResults:
         done = len(self.inputs) - len(self._todo)
         if done and processes.is_first:
             print(f"{done:,} of {len(self.inputs):,} inputs are done already: {self.parts.folder}", file=sys.stderr)
+
+    def is_own(self) -> bool:
+        """Whether the folder holds the results of an earlier run."""
+        return False
+
+    def _check_replaceable(self) -> None:
+        for name in self.labels:
+            path = self.folder / name
+            if path.is_file() or (path.is_dir() and any(path.iterdir())):
+                where = f"--output {self.folder} holds {name}"
+                raise InputError(f"{where}, which predict didn't write: name another folder")
 
     def take(self, videos: bool = False) -> Iterator[tuple[int, Input]]:
         """Yields the images, or the videos, that this process is to do, with their numbers."""

@@ -238,8 +238,17 @@ class Predictor:
             score_threshold: of what is drawn; None: `drawn_from`
             traces: of a `Tracker`
         """
+        return self.draw_on(self.load_visible(image), instances, score_threshold, traces)
+
+    def draw_on(
+        self,
+        pixels: np.ndarray,
+        instances: Instances,
+        score_threshold: float | None = None,
+        traces: Mapping[int, np.ndarray] | None = None,
+    ) -> Image.Image:
+        """Does what :meth:`draw` does, on what :meth:`load_visible` gives, (H, W, 3) uint8 RGB."""
         shown = instances[instances.scores >= (self.drawn_from if score_threshold is None else score_threshold)]
-        pixels = self.load_visible(image)
         if shown.image_size != (size := pixels.shape[:2]):
             traces = resize_traces(traces or {}, shown.image_size, size)
             shown = resize_instances(shown, size)

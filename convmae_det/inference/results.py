@@ -74,7 +74,7 @@ class Results(PictureResults):
         instances = instances[torch.isin(instances.pred_classes, self.classes)]
         if self.pictures:
             pixels = image["pixels"] if "pixels" in image else self.predictor.load_visible(str(entry.source))
-            drawn = np.asarray(self.predictor.draw(pixels, instances, traces=traces))
+            drawn = np.asarray(self.predictor.draw_on(pixels, instances, traces=traces))
             panels = [self.truth.draw(pixels, entry, self.predictor), drawn] if self.truth else [drawn]
             self.keep_panels(panels, number, image.get("frame"))
             save(np.asarray(draw_sheet([panels], self.titles)) if self.truth else drawn)

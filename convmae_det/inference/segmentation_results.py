@@ -22,7 +22,7 @@ MASKS, TABLE = "masks", "results.csv"
 class SegmentationResults(PictureResults):
     """The classes that are found, and the folder that they are written to."""
 
-    titles = ("classes",)
+    titles, labels = ("classes",), (MASKS,)
 
     def __init__(self, folder: str | Path, predictor: SegmentationPredictor, pictures: bool = True):
         """Makes the folder.
@@ -47,6 +47,9 @@ class SegmentationResults(PictureResults):
         shares = np.bincount(numbers.ravel(), minlength=len(names)) / numbers.size
         self.parts.add(number, [f"{share:.6f}" for share in shares])
         self.parts.end(number)
+
+    def is_own(self) -> bool:
+        return (self.folder / TABLE).is_file()
 
     def merge(self, attempts: Mapping[int, Attempt]) -> str:
         path = self.folder / TABLE

@@ -9,6 +9,8 @@ from .rules import check_above, check_at_least, is_number, require
 def check_panoptic(cfg: CfgNode) -> None:
     """Checks the heads, and that the value to be ignored is no class."""
     check_architecture(cfg)
+    window = cfg.TEST.SLIDING_WINDOW
+    require(window == 0, "TEST.SLIDING_WINDOW", window, "be 0 for a panoptic FPN, which takes images whole")
     for key, value, needed in (
         ("MODEL.MASK_ON", cfg.MODEL.MASK_ON, True),
         ("MODEL.KEYPOINT_ON", cfg.MODEL.KEYPOINT_ON, False),
