@@ -31,6 +31,8 @@ EXTRAS = {
     "onnx": "`convmae-det export --format onnx`",
     "bands": "compressed TIFF of many bands",
     "shards": "pretraining from tar shards on S3, Google Cloud Storage and web servers",
+    "large": "slides, and compressed TIFF, in tiles",
+    "lora": "SOLVER.LORA_RANK: adapters in place of the whole encoder",
     "app": "`convmae-det serve`",
     "wandb": "curves on Weights & Biases",
     "mlflow": "curves in MLflow",

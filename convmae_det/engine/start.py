@@ -6,10 +6,10 @@ from detectron2.config import CfgNode, get_cfg
 from torch import nn
 
 from ..checkpoint import load_weights
+from ..config.checks.rules import require
 from ..config.defaults import add_convmae_config
 from ..config.reading import flatten_keys
 from ..config.unused import find_idle_keys
-from ..errors import InputError
 from ..inference.model import build_model
 from ..modeling.encoder import Encoder
 from .adapters import add_adapters
@@ -27,8 +27,7 @@ def build_model_to_train(cfg: CfgNode) -> nn.Module:
     if not rank:
         return model
     encoders = [part for part in model.modules() if isinstance(part, Encoder)]
-    if not encoders:
-        raise InputError(f"SOLVER.LORA_RANK is {rank}; it must be 0 for a model without a ConvMAE encoder")
+    require(bool(encoders), "SOLVER.LORA_RANK", rank, "be 0 for a model without a ConvMAE encoder")
     layers = sum(add_adapters(encoder, rank) for encoder in encoders)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     logger.info(f"LoRA: adapters of rank {rank} beside {layers} layers of the encoder; {trained:,} parameters trained")

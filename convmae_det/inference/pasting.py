@@ -46,7 +46,7 @@ class RegionMasks(ROIMasks):
     """Masks of boxes, (n, M, M), which Detectron2's postprocessing turns into `RunLengthMasks` in place of a tensor."""
 
     def __getitem__(self, item: Any) -> "RegionMasks":
-        return RegionMasks(self.tensor[item])
+        return RegionMasks(super().__getitem__(item).tensor)
 
     def to_bitmasks(self, boxes: Any, height: int, width: int, threshold: float = 0.5) -> Any:
         return SimpleNamespace(tensor=paste_masks(self.tensor, boxes.tensor, (height, width), threshold))

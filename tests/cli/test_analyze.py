@@ -13,6 +13,7 @@ from convmae_det import precision
 from convmae_det.cli import analyze
 from convmae_det.cli.main import main
 from convmae_det.costs import network
+from convmae_det.engine import start
 from convmae_det.errors import InputError
 
 
@@ -54,6 +55,7 @@ def test_passes_have_the_precision_of_the_configuration(folder, capsys, monkeypa
         return model
 
     monkeypatch.setattr(network, "build_model", watched)
+    monkeypatch.setattr(start, "build_model", watched)
     mixed = ("SOLVER.AMP.ENABLED", True)
     run(*words, "--sizes", "64", "--repeats", "1", "--json", "costs.json", settings=ENCODER + DETECTOR + mixed)
     assert seen == {torch.bfloat16}

@@ -122,3 +122,45 @@ def test_visualize_draws_segments(trained, tmp_path, split):
     words = ["--config-file", str(trained / "config.yaml"), "--split", split, "--output", str(tmp_path / "data.png")]
     assert main(["visualize", *words]) == 0
     assert (tmp_path / "data.png").is_file()
+
+
+def test_labels_and_panoptic_files_of_others_stay(trained, tmp_path, capsys):
+    write_shapes(tmp_path / "shapes", train=1, val=1, size=64)
+    truth = tmp_path / "shapes/panoptic"
+    before = sorted((path, path.read_bytes()) for path in truth.rglob("*.png"))
+    assert predict(trained, tmp_path / "shapes") == 1
+    assert "holds panoptic, which predict didn't write: name another folder" in capsys.readouterr().err
+    assert sorted((path, path.read_bytes()) for path in truth.rglob("*.png")) == before
+    for _ in range(2):  # its own results it replaces
+        assert predict(trained, tmp_path / "out") == 0
+
+
+def test_images_whose_names_differ_by_their_endings_alone_keep_their_own_segments(trained, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, name in enumerate(("a.png", "a.bmp", "a.png.bmp")):
+        Image.new("RGB", (20 + number, 30)).save(photos / name)
+    assert predict(trained, tmp_path / "out", photos) == 0
+    content = json.loads((tmp_path / "out/panoptic.json").read_text())
+    names = {annotation["image_id"]: annotation["file_name"] for annotation in content["annotations"]}
+    assert len(set(names.values())) == 3
+    for image in content["images"]:
+        assert Image.open(tmp_path / "out/panoptic" / names[image["id"]]).size == (image["width"], image["height"])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "sentence"),
+    [
+        (["TEST.TILE", "64"], "TEST.TILE is 64"),
+        (["MODEL.MASK_ON", "False"], "MODEL.MASK_ON is False"),
+        (["TEST.SLIDING_WINDOW", "64", "TEST.SLIDING_STRIDE", "32"], "TEST.SLIDING_WINDOW is 64"),
+        (["TEST.DETECTIONS_PER_IMAGE", "0"], "TEST.DETECTIONS_PER_IMAGE is 0"),
+    ],
+)
+def test_keys_that_cannot_be_followed_are_refused(trained, tmp_path, capsys, pairs, sentence):
+    assert predict(trained, tmp_path / "out", trained / "photos", *pairs) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def predict(trained, output, inputs=None, *pairs):
+    return main(["predict", *network(trained), "--output", str(output), str(inputs or trained / "photos"), *pairs])

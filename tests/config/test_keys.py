@@ -108,8 +108,8 @@ def test_auto_is_a_number_that_any_other_can_replace(tmp_path, key):
 
 
 def test_other_numbers_are_never_auto():
-    with pytest.raises(InputError, match="SOLVER.IMS_PER_BATCH, .* is 'auto'; it must be a int"):
-        set_key(defaults(), "SOLVER.IMS_PER_BATCH", "auto", "the command line")
+    with pytest.raises(InputError, match="SOLVER.MAX_ITER, .* is 'auto'; it must be a int"):
+        set_key(defaults(), "SOLVER.MAX_ITER", "auto", "the command line")
 
 
 # Keys for the same thing

@@ -98,3 +98,21 @@ def test_none_at_all():
     packed = RunLengthMasks([], (3, 4))
     assert packed.to_tensor().shape == (0, 3, 4) and packed.to_coco() == [] and len(packed[[]]) == 0
     assert not packed.any() and list(packed) == []
+
+
+def test_operators_are_those_of_the_tensor(masks):
+    drawn, masks = masks, RunLengthMasks.from_masks(masks, masks.shape[1:])
+    for found, expected in (
+        (masks * 255, drawn * 255),
+        (255 * masks, 255 * drawn),
+        (masks + 1, drawn + 1),
+        (1 - masks.float(), 1 - drawn.float()),
+        (masks / 2, drawn / 2),
+        (masks > 0, drawn > 0),
+        (masks ^ masks, drawn ^ drawn),
+        (masks & drawn, drawn & drawn),
+        (~masks, ~drawn),
+        (masks == masks, drawn == drawn),
+    ):
+        assert torch.equal(found, expected)
+    assert len({masks, masks}) == 1

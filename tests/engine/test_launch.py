@@ -59,8 +59,10 @@ def test_a_dumped_configuration_loads_again(tmp_path):
     assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
 
 
-PHOTOS = ROOT / "configs/quickstart/mask_rcnn_convmae_tiny_photos.yaml"  # of the user's
-CONFIGURATIONS = sorted(set((ROOT / "configs").glob("**/*.yaml")) - {PHOTOS, *(ROOT / "configs/studies").glob("*")})
+QUICKSTART = ROOT / "configs/quickstart"
+PHOTOS, DENSE = (QUICKSTART / f"mask_rcnn_convmae_tiny_{name}.yaml" for name in ("photos", "dense"))  # of the user's
+STUDIES = (ROOT / "configs/studies").glob("*")
+CONFIGURATIONS = sorted(set((ROOT / "configs").glob("**/*.yaml")) - {PHOTOS, DENSE, *STUDIES})
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
