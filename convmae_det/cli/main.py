@@ -138,7 +138,7 @@ def share_cores() -> None:
     """Has threads of PyTorch that wait for each other give way to other programs, unless the user has decided on it.
 
     libgomp, which reads this when PyTorch is imported, would let them spin for longer than a step of a small network
-    takes: with one of two cores busy, training the quickstart's detector takes seven times as long, so 2.6 times.
+    takes: with one of two cores busy, a step of the quickstart's detector takes seven times as long, else 2.6 times.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = SPINS

@@ -112,7 +112,7 @@ class RunLengthMasks:
         def draw(value: Any) -> Any:
             if isinstance(value, (list, tuple)):
                 return type(value)([draw(part) for part in value])
-            return value.to_tensor() if isinstance(value, cls) else value
+            return draw_masks(value)
 
         return function(*draw(tuple(arguments)), **{name: draw(value) for name, value in (options or {}).items()})
 
@@ -137,26 +137,6 @@ def draw_masks(value: Any) -> Any:
     return value.to_tensor() if isinstance(value, RunLengthMasks) else value
 
 
-for _name in [
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "and",
-    "rand",
-    "or",
-    "ror",
-    "xor",
-    "rxor",
-    "add",
-    "radd",
-    "sub",
-    "rsub",
-    "mul",
-    "rmul",
-    "truediv",
-    "rtruediv",
-]:
+COMPARISONS, OPERATIONS = ("eq", "ne", "lt", "le", "gt", "ge"), ("add", "sub", "mul", "truediv", "and", "or", "xor")
+for _name in (*COMPARISONS, *OPERATIONS, *(f"r{name}" for name in OPERATIONS)):  # r: with the masks on the right
     setattr(RunLengthMasks, f"__{_name}__", _apply_to_tensor(f"__{_name}__"))
