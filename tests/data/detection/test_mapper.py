@@ -63,6 +63,14 @@ def test_training_sample(still, item):
     assert isinstance(instances.gt_masks, PolygonMasks)
 
 
+def test_flips_leave_the_description_as_it_was(cfg, item):
+    cfg.INPUT.RANDOM_FLIP, mapper = "horizontal", DetectionMapper(cfg, True)
+    before = copy.deepcopy(item)
+    for _ in range(8):
+        mapper(item)
+    assert item == before
+
+
 def test_test_sample_has_no_annotations(still, item):
     still.INPUT.MIN_SIZE_TEST = 80
     sample = DetectionMapper(still, False)(item)
