@@ -8,6 +8,7 @@ from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from ..precision import is_gpu
 from .step import Batch, compute_losses
@@ -42,7 +43,10 @@ def parallelise(model: nn.Module, device: str, static_graph: bool) -> nn.Module:
     devices = {} if is_gpu(device) else {"device_ids": None}
     wrapped = LossModel(model) if comm.get_world_size() > 1 else model
     buckets = {"gradient_as_bucket_view": True, "static_graph": static_graph}
-    return create_ddp_model(wrapped, broadcast_buffers=False, **buckets, **devices)
+    parallel = create_ddp_model(wrapped, **buckets, **devices)
+    if isinstance(parallel, DistributedDataParallel):
+        parallel.broadcast_buffers = False  # in each pass; the argument of this name is deprecated since PyTorch 2.13
+    return parallel
 
 
 def share_norm_statistics(model: nn.Module) -> None:
