@@ -52,6 +52,9 @@ def parse_training(command: str, docstring: str, arguments: list[str] | None) ->
     describe(parser, command, docstring)
     options = {action.dest: action for action in parser._actions}
     options["resume"].help = "go on from the last checkpoint in OUTPUT_DIR"
+    parser.add_argument(
+        "--num-processes", type=int, metavar="N", help="train on the CPU, in N processes that share its cores"
+    )
     pairs = options["opts"]
     pairs.nargs, pairs.default, pairs.metavar, pairs.help = "*", [], "KEY VALUE", "settings of the configuration"
     return parser.parse_intermixed_args(arguments)

@@ -5,11 +5,12 @@ Examples:
     convmae-det train --config-file configs/mask_rcnn_convmae_b.yaml --num-gpus 8 --resume
     convmae-det train --config-file output/b/config.yaml --eval-only MODEL.WEIGHTS output/b/model_final.pth
     convmae-det train --config-file configs/classify_convmae_b.yaml --num-gpus 8 MODEL.WEIGHTS convmae_base.pth
+    convmae-det train --config-file configs/mask_rcnn_convmae_tiny.yaml --num-processes 2
     torchrun --nproc-per-node 2 -m convmae_det train --config-file configs/mask_rcnn_convmae_b.yaml
 
-The options are those of every Detectron2 project, and KEY VALUE pairs may stand before, between or after them. Keys:
-convmae_det/config/defaults.py and Detectron2's own. Exit status: 0; 1 with a sentence on what is wrong; 130 after
-Ctrl-C or SIGTERM, with a checkpoint from which --resume goes on.
+The options are those of every Detectron2 project and --num-processes; KEY VALUE pairs may stand before, between or
+after them. Keys: convmae_det/config/defaults.py and Detectron2's own. Exit status: 0; 1 with a sentence on what is
+wrong; 130 after Ctrl-C or SIGTERM, with a checkpoint from which --resume goes on.
 """
 
 from argparse import Namespace

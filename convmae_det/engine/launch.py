@@ -40,7 +40,7 @@ INTERRUPTED = 130  # the shell's exit status for a program ended by Ctrl-C
 
 
 def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
-    """Calls ``main(cfg, args)`` in every process that `args` (Detectron2's usual arguments) or torchrun asks for.
+    """Calls ``main(cfg, args)`` in every process that `args` (from `parse_training`) or torchrun asks for.
 
     After a failure that `describe_failure` knows, one line on stderr says what happened; other exceptions pass.
 
@@ -51,7 +51,7 @@ def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
     try:
         cfg = load_config(args)
         make_output_folder(cfg.OUTPUT_DIR)
-        processes = args.num_gpus if cfg.MODEL.DEVICE == "cuda" else 1
+        processes = args.num_gpus if cfg.MODEL.DEVICE == "cuda" else args.num_processes or 1
         if is_started_by_torchrun():
             _work_together(main, cfg, args)
         elif processes * args.num_machines > 1:
@@ -169,6 +169,8 @@ def _find_reason(error: ChildFailedError, processes: int) -> BaseException | Non
 
 def _work_together(main: Callable, cfg: CfgNode, args: Namespace) -> None:
     """:func:`_work` as one of several processes, with the environment variables of torchrun."""
+    if "OMP_NUM_THREADS" not in os.environ and not is_gpu(cfg.MODEL.DEVICE):
+        torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["LOCAL_WORLD_SIZE"])))
     _join_processes(cfg)
     _work(main, cfg, args)
     dist.destroy_process_group()
@@ -250,7 +252,7 @@ def choose_device(device: str, args: Namespace) -> str:
     if not is_started_by_torchrun():
         gpus = count_gpus()
         _check_processes("cuda" if device == "auto" and gpus else device, args, gpus)
-        if args.num_gpus == 0:
+        if args.num_gpus == 0 or args.num_processes:
             device = "cpu"
     return find_available_device(device)
 
@@ -258,11 +260,17 @@ def choose_device(device: str, args: Namespace) -> str:
 def _check_processes(device: str, args: Namespace, gpus: int) -> None:
     if not 0 <= args.machine_rank < args.num_machines:
         raise InputError(f"--machine-rank is {args.machine_rank}; it must be below --num-machines {args.num_machines}")
+    if args.num_processes is not None:
+        if args.num_processes < 1:
+            raise InputError(f"--num-processes is {args.num_processes}; it must be at least 1")
+        if args.num_gpus > 1:
+            raise InputError("--num-processes is for the CPU, and --num-gpus for GPUs: drop one")
+        return
     several = args.num_gpus > 1 or args.num_machines > 1
     if args.num_gpus < 0 or (args.num_gpus > gpus and several):
         raise InputError(
             f"--num-gpus is {args.num_gpus}, but this machine has {gpus} GPUs: lower it, or for several processes on "
-            "the CPU leave it out and use torchrun --nproc-per-node"
+            "the CPU use --num-processes instead"
         )
     if several and device != "cuda":
         raise InputError(f"MODEL.DEVICE is {device}, but --num-gpus and --num-machines ask for several GPUs: drop one")

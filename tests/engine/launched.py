@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 
+from convmae_det.cli import train as command
 from convmae_det.engine import launch
 from convmae_det.engine.hooks.interruption import InterruptionHook
 from convmae_det.errors import InputError
@@ -57,8 +57,4 @@ def train(cfg, args):
 
 
 if __name__ == "__main__":
-    launch._check_processes = lambda *arguments: None  # they are refused without GPUs
-    launch._work = lambda *arguments: launch.start_processes(*arguments, processes=2)
-    sys.exit(
-        launch.run(globals()[sys.argv[1]], default_argument_parser().parse_args(["--num-gpus", "0", *sys.argv[2:]]))
-    )
+    sys.exit(launch.run(globals()[sys.argv[1]], command.parse(["--num-processes", "2", *sys.argv[2:]])))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from detectron2.engine import default_argument_parser
 
+from convmae_det.cli.train import parse
 from convmae_det.engine import launch
 from convmae_det.errors import InputError, TrainingError
 
@@ -21,7 +21,7 @@ ROOT = HERE.parents[1]
 
 
 def arguments(*words):
-    return default_argument_parser().parse_args([str(word) for word in words])
+    return parse([str(word) for word in words])
 
 
 def load(*words):
@@ -104,8 +104,10 @@ def test_whole_numbers_do_for_floats(tmp_path):
         (["DATASETS.TRAIN", "mine"], r"DATASETS\.TRAIN, .* is 'mine'; it must be a tuple"),
         (["SOLVER.MAX_ITER"], "KEY VALUE pairs, but SOLVER.MAX_ITER is not an even number"),
         (["MODEL.DEVICE", "gpu"], r"MODEL\.DEVICE is 'gpu'; it must be auto"),
-        (["--num-gpus", "2"], "--num-gpus is 2, but this machine has 0 GPUs.*torchrun"),
+        (["--num-gpus", "2"], "--num-gpus is 2, but this machine has 0 GPUs.*--num-processes"),
         (["--num-gpus", "-1"], "--num-gpus is -1"),
+        (["--num-processes", "0"], "--num-processes is 0; it must be at least 1"),
+        (["--num-processes", "2", "--num-gpus", "2"], "--num-processes is for the CPU"),
         (["--num-machines", "2"], "--num-gpus is 1, but this machine has 0 GPUs"),
         (["--machine-rank", "1"], "--machine-rank is 1; it must be below --num-machines 1"),
     ],
@@ -167,6 +169,7 @@ def test_files_that_are_no_text(tmp_path):
         (1, ["--num-gpus", 0, "MODEL.DEVICE", "cuda"], "cpu", False),
         (2, ["--num-gpus", 2, "MODEL.DEVICE", "cuda"], "cuda", False),
         (2, ["MODEL.DEVICE", "cuda:1"], "cuda:1", False),
+        (2, ["--num-processes", 2, "MODEL.DEVICE", "auto"], "cpu", False),
     ],
 )
 def test_devices(monkeypatch, capsys, gpus, words, device, said):

@@ -4,8 +4,9 @@ import math
 import sys
 
 import torch
-from detectron2.engine import HookBase, default_argument_parser
+from detectron2.engine import HookBase
 
+from convmae_det.cli.train import parse
 from convmae_det.data.shapes import register_shapes
 from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.engine.launch import run
@@ -49,4 +50,4 @@ def main(cfg, args):
 
 if __name__ == "__main__":
     register_shapes(sys.argv[1])
-    sys.exit(run(main, default_argument_parser().parse_args(sys.argv[2:])))
+    sys.exit(run(main, parse(sys.argv[2:])))

@@ -139,8 +139,8 @@ def strike_second(cfg, args):
     return train.train(cfg, args)
 
 
-def test_the_launcher_of_num_gpus(shapes, tmp_path):
-    """--num-gpus 2, in fact two processes on the CPU."""
+def test_the_launcher(shapes, tmp_path):
+    """That of --num-gpus and --num-processes."""
     args = train.parse(command("train_net", shapes, tmp_path / "out", *OPTIONS))
     with pytest.raises(Exception, match=r"^process 1 of 0 to 1 ") as caught:
         launch.start_processes(strike_second, load_config(args), args, 2)
@@ -168,7 +168,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(tmp_path):
 def test_two_machines_meet(tmp_path):
     """Both are this one, each with one process."""
     address = f"tcp://127.0.0.1:{free_port()}"
-    options = ("--num-machines", 2, "--dist-url", address, "--machine-rank")
+    options = ("--num-processes", 1, "--num-machines", 2, "--dist-url", address, "--machine-rank")
     machines = [launched("say_ranks", *options, rank, "OUTPUT_DIR", tmp_path) for rank in (1, 0)]
     assert [machine.communicate(timeout=120) and machine.returncode for machine in machines] == [0, 0]
     said = [(tmp_path / f"process{rank}").read_text() for rank in range(2)]
