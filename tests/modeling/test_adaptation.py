@@ -4,7 +4,6 @@ import warnings
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from reference.small import assert_near, randomise
 from torch import nn
 from torch.testing import assert_close
@@ -36,6 +35,8 @@ def forms(request, monkeypatch):
 
 def test_low_rank_adapters(forms, encoder):
     """Each adapter gets a gradient, and training computes what inference computes."""
+    from peft import LoraConfig, get_peft_model  # brings transformers along
+
     targets = ["qkv", "proj", "fc1", "fc2"]
     config = LoraConfig(target_modules=targets, r=2, init_lora_weights=False)
     adapted = get_peft_model(encoder, config)
