@@ -66,8 +66,21 @@ def test_dynamic_quantisation_finds_every_linear_layer(forms, encoder):
             assert (ours - exact).norm() < 0.2 * exact.norm()
 
 
-def test_exported_with_dynamic_sizes(encoder):
-    """One program for all sizes of at least two windows, those included where a plain run would choose another form."""
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(depths=(1, 1, 1)),
+        dict(depths=(0, 0, 2), windows=[None, Window(3, 1)], relative_position="shared"),
+        dict(depths=(0, 0, 2), windows=[None, Window(3)], relative_position="decomposed"),
+    ],
+    ids=KINDS,
+)
+def test_exported_with_dynamic_sizes(options):
+    """One program for all sizes of at least two windows, those included where a plain run would choose another form.
+
+    Each block but once, for exporting one takes seconds.
+    """
+    encoder = randomise(Encoder(**SHAPE | options))
     sides = {axis: 16 * torch.export.Dim(name, min=4, max=64) for axis, name in ((2, "h"), (3, "w"))}
     program = torch.export.export(
         encoder.eval(), (torch.randn(1, 3, 64, 96),), dynamic_shapes={"images": sides}, strict=False
