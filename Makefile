@@ -20,6 +20,8 @@ setup: $(READY) ## make .venv with everything the project needs (about 7 GB, som
 
 # Threads of several processes would wait for each other's cores.
 test: export OMP_NUM_THREADS := 1
+# Else each of some hundred processes would compile the package anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY) lint ## check style and types, then run the tests, on up to four cores
 	@echo "Running the tests"
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadscope

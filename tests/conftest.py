@@ -1,5 +1,6 @@
 """What all tests share: the plain forms are importable, and torch is repeatable and doesn't wait for its threads."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -25,6 +26,14 @@ hypothesis.register_random(TorchRandom)  # so that an example that fails once fa
 clocks = (hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture)
 hypothesis.settings.register_profile("convmae_det", deadline=None, suppress_health_check=clocks)
 hypothesis.settings.load_profile("convmae_det")
+
+
+gc.disable()  # while tests are collected: nothing of a million objects is garbage
+
+
+def pytest_collection_finish():
+    gc.freeze()  # lest each full collection go through them all
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
-"""Every script starts in an interpreter that has imported nothing, as it does for a user."""
+"""Every script starts in an interpreter that has imported nothing of the project, as it does for a user."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,6 @@ SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in PATHS)
 
 
 @pytest.mark.parametrize("words", [*([path] for path in SCRIPTS), ["-m", "convmae_det.data.shapes"]], ids=" ".join)
-def test_scripts_start(words):
-    done = subprocess.run([sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True)
+def test_scripts_start(words, python):
+    done = subprocess.run([python, *words, "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr

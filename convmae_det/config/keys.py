@@ -21,6 +21,7 @@ AUTO_KEYS = ("SOLVER.IMS_PER_BATCH", "SOLVER.MAX_IMS_PER_PASS", "DATALOADER.NUM_
 NAMES = ("DATASETS.TRAIN", "DATASETS.TEST")
 SWITCHES = ("MODEL.COMPILE",)  # True, False or auto
 SIZES = ("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE",)  # a whole number, or two: height and width
+MISSING = object()  # in place of a value, which may be None
 MAX_SHOWN = 200  # characters of a value in an error
 
 
@@ -80,15 +81,7 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     Raises:
         InputError: no such key, or a value of the wrong type.
     """
-    known = dict(flatten_keys(cfg))
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        if any(name.startswith(f"{key}.") for name in known):
-            raise InputError(f"{key}, set in {source}, is a group of keys: set those below it")
-        raise InputError(
-            f"{key}, set in {source}, doesn't exist" + (f": did you mean {near[0]}?" if near else ": remove it")
-        )
-    current = known[key]
+    current = _find_value(cfg, key, source)
     try:
         value = _decode(AUTO if value == "auto" and key in AUTO_KEYS else value, current)
         if (value is None and current is not None) or not _is_like(value, current):
@@ -108,6 +101,22 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
         raise InputError(
             f"{key}, set in {source}, is {shown}; it must be a {type(current).__name__}, such as {current!r}"
         ) from error
+
+
+def _find_value(cfg: CfgNode, key: str, source: str) -> Any:
+    """Finds the value of a key, without looking at the others, of which there are some 300, unless it is missing."""
+    value: Any = cfg
+    for name in key.split("."):
+        value = value.get(name, MISSING) if isinstance(value, dict) else MISSING
+    if value is not MISSING and not isinstance(value, dict):
+        return value
+    known = [name for name, _ in flatten_keys(cfg)]
+    if any(name.startswith(f"{key}.") for name in known):
+        raise InputError(f"{key}, set in {source}, is a group of keys: set those below it")
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    raise InputError(
+        f"{key}, set in {source}, doesn't exist" + (f": did you mean {near[0]}?" if near else ": remove it")
+    )
 
 
 def _decode(text: Any, current: Any) -> Any:

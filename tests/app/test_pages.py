@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -19,9 +20,8 @@ CHROMIUM = "/usr/bin/chromium"
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 OPTIONS += ["--disable-component-update", "--disable-sync"]
 
-pytest.importorskip("gradio")
-playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = pytest.mark.skipif(not os.path.exists(CHROMIUM), reason="needs Chromium")
+NEEDED = os.path.exists(CHROMIUM) and find_spec("gradio") and find_spec("playwright")
+pytestmark = pytest.mark.skipif(not NEEDED, reason="needs Chromium, gradio and playwright")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,9 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
+    from playwright import sync_api
+
+    with sync_api.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield browser
         browser.close()

@@ -186,6 +186,7 @@ def test_a_size_that_hiera_cannot_take_is_named(build):
 def arguments(monkeypatch):
     """Of a run of tiny networks, as if they were of base size."""
     monkeypatch.setattr(steps, "PEERS_ARCH", "tiny")
+    monkeypatch.setattr(steps, "measure_waiting", lambda *arguments: 0.0)  # of test_waiting.py
     monkeypatch.setitem(measuring.MATMUL_SIZE, "cpu", 64)
     for kind in (peers.PRETRAINING, peers.BACKBONES):
         for name in kind:

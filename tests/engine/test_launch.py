@@ -310,8 +310,8 @@ def start(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_the_sentence_of_started_processes_arrives_once(start, tmp_path):
-    process = start("mistake")
+def test_the_sentence_of_started_processes_arrives_once(python, start, tmp_path):
+    process = start("mistake", python=python)
     error = process.communicate(timeout=120)[1]
     assert process.returncode == 1 and "Traceback" not in error
     assert [line for line in error.splitlines() if "MODEL.WEIGHTS" in line] == [

@@ -4,7 +4,6 @@ import warnings
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from reference.small import assert_near, randomise
 from torch import nn
 from torch.testing import assert_close
@@ -36,6 +35,8 @@ def forms(request, monkeypatch):
 
 def test_low_rank_adapters(forms, encoder):
     """Each adapter gets a gradient, and training computes what inference computes."""
+    from peft import LoraConfig, get_peft_model  # brings transformers along
+
     targets = ["qkv", "proj", "fc1", "fc2"]
     config = LoraConfig(target_modules=targets, r=2, init_lora_weights=False)
     adapted = get_peft_model(encoder, config)
@@ -65,8 +66,21 @@ def test_dynamic_quantisation_finds_every_linear_layer(forms, encoder):
             assert (ours - exact).norm() < 0.2 * exact.norm()
 
 
-def test_exported_with_dynamic_sizes(encoder):
-    """One program for all sizes of at least two windows, those included where a plain run would choose another form."""
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(depths=(1, 1, 1)),
+        dict(depths=(0, 0, 2), windows=[None, Window(3, 1)], relative_position="shared"),
+        dict(depths=(0, 0, 2), windows=[None, Window(3)], relative_position="decomposed"),
+    ],
+    ids=KINDS,
+)
+def test_exported_with_dynamic_sizes(options):
+    """One program for all sizes of at least two windows, those included where a plain run would choose another form.
+
+    Each block but once, for exporting one takes seconds.
+    """
+    encoder = randomise(Encoder(**SHAPE | options))
     sides = {axis: 16 * torch.export.Dim(name, min=4, max=64) for axis, name in ((2, "h"), (3, "w"))}
     program = torch.export.export(
         encoder.eval(), (torch.randn(1, 3, 64, 96),), dynamic_shapes={"images": sides}, strict=False

@@ -23,6 +23,9 @@ import types
 from pathlib import Path
 
 LIBRARIES = ("torch", "torchvision", "timm", "matplotlib.pyplot", "torch.utils.tensorboard")
+# what Detectron2, and then the project, import in nearly every program
+LIBRARIES += ("cv2", "fvcore.common.checkpoint", "fvcore.nn", "hydra", "pycocotools.cocoeval", "tabulate")
+LIBRARIES += ("av", "contourpy", "jinja2", "scipy.ndimage", "shapely.geometry", "torch._dynamo")
 PROGRAM = """\
 #!{python} -IS
 import sys

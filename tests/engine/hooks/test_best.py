@@ -51,6 +51,12 @@ def train(shapes_cfg):
     return train
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """By scores: when an undisturbed run was evaluated, and its files. Filled by the first test that needs them."""
+    return {}
+
+
 def load(path):
     return torch.load(path, weights_only=True)
 
@@ -113,19 +119,23 @@ def test_it_has_the_ap_that_it_was_chosen_for(train, shapes_cfg, tmp_path):
         ([1, 2, 3, 4, 5, 6], 4),
     ],
 )
-def test_an_interrupted_run_has_the_best_and_the_end_of_another(train, fake_scores, tmp_path, scores, interrupt):
-    whole, out = tmp_path / "whole", tmp_path / "out"
+def test_an_interrupted_run_has_the_best_and_the_end_of_another(train, fake_scores, whole, tmp_path, scores, interrupt):
     options = ("SOLVER.MAX_ITER", 6, "TEST.PATIENCE", 2)
-    expected = fake_scores(scores)
-    train(*options, "OUTPUT_DIR", str(whole))
+    if str(scores) not in whole:
+        evaluated = fake_scores(scores)
+        train(*options, "OUTPUT_DIR", str(tmp_path / "whole"))
+        files = {name: load(tmp_path / f"whole/{name}") for name in ("model_best.pth", "model_final.pth")}
+        whole[str(scores)] = evaluated, files
+    expected, files = whole[str(scores)]
     evaluated = fake_scores(scores)
     train(*options, interrupt=interrupt)
     train(*options, resume=True)
     assert evaluated == expected
-    assert load(out / "model_best.pth")["best"] == load(whole / "model_best.pth")["best"]
-    for name in ("model_best.pth", "model_final.pth"):
-        assert_same_weights(load(out / name)["model"], load(whole / name)["model"])
-    assert load(out / "model_final.pth")["iteration"] == expected[-1] - 1
+    ours = {name: load(tmp_path / f"out/{name}") for name in files}
+    assert ours["model_best.pth"]["best"] == files["model_best.pth"]["best"]
+    for name, content in files.items():
+        assert_same_weights(ours[name]["model"], content["model"])
+    assert ours["model_final.pth"]["iteration"] == expected[-1] - 1
 
 
 def test_a_run_that_stopped_early_is_complete_until_patience_grows(train, fake_scores, tmp_path, caplog):
