@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError
 from .file_kinds import SLIDES
 from .image import DEFAULT, Decoding, array_to_pixels, read_crop, read_image, report_errors, to_pixels
-from .pixels import ORIENTATION, open_tiff
+from .pixels import ORIENTATION, choose_series, open_tiff
 from .tiles import Tile
 
 MOST_PIXELS = 2**32 - 1  # height · width: masks are written as run lengths of 32 bits
@@ -120,14 +120,14 @@ class TiffImage(LargeImage):
 
     def read(self, tile: Tile, level: int = 0) -> np.ndarray:
         with report_errors(self.path), open_tiff(self.path) as file:
-            values = _read_segments(file, file.series[0].levels[level].keyframe, tile)
+            values = _read_segments(file, choose_series(file).levels[level].keyframe, tile)
             return array_to_pixels(values[:, :, : self.samples], self.format, self.decoding, self.path)
 
 
 def _find_layout(path: str | os.PathLike, format: str, decoding: Decoding) -> Layout | None:
     """Finds how a TIFF is stored; None if it must be decoded as a whole, as all are that Pillow changes in decoding."""
     with contextlib.suppress(Exception), open_tiff(path) as file:  # what is wrong with it, decoding will say
-        levels = file.series[0].levels
+        levels = choose_series(file).levels
         for level in levels:
             page, axes = level.keyframe, level.axes
             orientation = UPRIGHT if decoding.ignore_exif else page.tags.valueof(ORIENTATION, UPRIGHT)
