@@ -146,3 +146,26 @@ def test_of_folders_named_labels_the_last_belongs_to_the_labels(folder):
     make_yolo(folder / "labels" / "set", ["a"])
     content = convert("--format", "yolo", "labels/set/labels", "--names", "labels/set/data.yaml")
     assert listed(content) == ["a.jpg"]
+
+
+VIA_3 = {"project": {"pname": "a"}, "config": {}, "attribute": {}, "file": {}, "view": {}, "metadata": {}}
+JSON_MIN = [{"image": "/data/upload/a.jpg", "id": 1, "label": [{"x": 1}], "annotator": 1, "annotation_id": 1}]
+
+
+@pytest.mark.parametrize(
+    "content, name, sentence",
+    [
+        (
+            VIA_3,
+            "via",
+            r"all.json is a project of the VGG Image Annotator 3, and isn't read: export it there in COCO's",
+        ),
+        (JSON_MIN, "label-studio", r"all.json is Label Studio's JSON-MIN, .* isn't read: export it there as JSON"),
+    ],
+)
+def test_an_export_that_is_not_read_is_named_with_the_one_that_is(folder, content, name, sentence):
+    draw(folder / "a.jpg")
+    (folder / "all.json").write_text(json.dumps(content))
+    for words in (["all.json"], ["."], ["--format", name, "all.json"]):
+        with pytest.raises(InputError, match=sentence):
+            convert(*words)
