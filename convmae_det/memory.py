@@ -23,6 +23,14 @@ def read_resident_peak() -> int:
     return _read_number(PROCESS / "status", "VmHWM") * 1024
 
 
+def is_told() -> bool:
+    """Whether the system tells what this process has in memory; some containers' don't."""
+    try:
+        return all(_read_number(PROCESS / "status", name) for name in ("VmRSS", "VmHWM", "VmData"))
+    except OSError:
+        return False
+
+
 def forget_peak() -> None:
     """Lets the peak begin anew, where the system allows it: otherwise it stays, and is never too small."""
     with contextlib.suppress(OSError):

@@ -56,6 +56,12 @@ def test_a_group_that_is_full_leaves_nothing(system):
 def test_a_system_without_these_files_says_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "MACHINE", tmp_path / "none")
     assert memory.read_available() is None
+    monkeypatch.setattr(memory, "PROCESS", tmp_path)
+    assert not memory.is_told()
+    (tmp_path / "status").write_text("VmRSS:\t   5 kB\nVmData:\t   5 kB\n")
+    assert not memory.is_told()
+    (tmp_path / "status").write_text("VmHWM:\t   5 kB\nVmRSS:\t   5 kB\nVmData:\t   5 kB\n")
+    assert memory.is_told()
 
 
 @pytest.mark.skipif(memory.read_available() is None, reason="the system doesn't tell its memory")

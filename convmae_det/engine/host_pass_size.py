@@ -11,7 +11,7 @@ from typing import NamedTuple
 from detectron2.utils import comm
 
 from ..data.stream import preserve_random_state
-from ..memory import forget_peak, is_exhausted, limit_growth, read_available, read_resident, read_resident_peak
+from ..memory import forget_peak, is_exhausted, is_told, limit_growth, read_available, read_resident, read_resident_peak
 
 MARGIN = 0.25  # of the memory available, for processes that read images, evaluation, and others' programs
 TRIAL_IMAGES = 4  # at most, since a large network takes seconds an image
@@ -32,9 +32,9 @@ def find_room(lasting: int) -> Room | None:
         lasting: bytes
 
     Returns:
-        The room; None where the system doesn't say how much memory is available.
+        The room; None where the system doesn't say how much memory there is.
     """
-    available = comm.all_gather(read_available())
+    available = comm.all_gather(read_available() if is_told() else None)
     if None in available:
         return None
     processes = comm.get_local_size()
