@@ -29,12 +29,13 @@ from detectron2.structures import Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from convmae_det.costs.measuring import describe_machine, read_resident_peak
+from convmae_det.costs.measuring import describe_machine
 from convmae_det.errors import InputError
 from convmae_det.evaluation.coco import describe_instances
 from convmae_det.evaluation.explanation import explain_results
 from convmae_det.files import atomic_write
 from convmae_det.inference.pasting import RegionMasks
+from convmae_det.memory import read_resident_peak
 
 CLASSES, SIDE = 4, 28  # of the detector; of its masks, in pixels
 PROPOSALS = 1.5  # for each object

@@ -29,7 +29,7 @@ LEVELS = (
     ("evaluation", "checkpoint"),
     ("data", "solver", "modeling"),
     ("config", "ops"),
-    ("precision", "files", "installation", "detectron2_installation", "logs"),
+    ("precision", "files", "installation", "detectron2_installation", "logs", "memory"),
     ("errors",),
 )
 LEVEL = {part: len(LEVELS) - number for number, parts in enumerate(LEVELS) for part in parts}

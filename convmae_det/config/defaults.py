@@ -173,7 +173,7 @@ def _add_solver(cfg: CfgNode) -> None:
     # many as fit one pass of each process, but no more than REFERENCE_BATCH_SIZE, found by trial passes once for a run
     solver.ACCUMULATION_STEPS = 1  # run the batch in this many equal parts, gradients averaged; 0: the least number ...
     solver.MAX_IMS_PER_PASS = 0  # ... with at most this many images in one pass of a process; 0: no limit; auto (-1):
-    # as many as fit the memory of the GPU, found by trial passes once for a run, on a CPU 64
+    # as many as fit the memory, found by trial passes once for a run, on a CPU at most 64
     solver.REFERENCE_BATCH_SIZE = 16  # BASE_LR is for this many images and scales with IMS_PER_BATCH; 0: not scaled
     solver.BASE_LR = 1e-4
     solver.BASE_LR_END = 0.0  # WarmupCosineLR: the final rate

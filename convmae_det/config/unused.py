@@ -103,6 +103,9 @@ PARTS: tuple[tuple[tuple[str, ...], str, tuple[Any, ...]], ...] = (
     (("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"), "TEST.AUG.ENABLED", (False,)),
 )
 
+# Keys that do nothing where another is 0.
+OF_NUMBERS = {"TEST.TILE_OVERLAP": "TEST.TILE"}
+
 
 def find_idle_keys(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
     """Finds keys that were changed though another key switches them off.
@@ -118,6 +121,9 @@ def find_idle_keys(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> It
         for key in values if values[other] not in needed else ():
             if key.startswith(beginnings) and key != other and not is_same(values[key], defaults[key]):
                 yield f"{key} is for {other} {' or '.join(map(str, needed))}"
+    for key, other in OF_NUMBERS.items():
+        if values[other] == 0 and not is_same(values[key], defaults[key]):
+            yield f"{key} is for {other} above 0"
 
 
 def list_unused(cfg: CfgNode) -> dict[str, tuple[tuple[Any, ...], str]]:

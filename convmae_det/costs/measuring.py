@@ -5,13 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from ..errors import InputError
 from ..installation import find_processor_name
+from ..memory import read_resident_peak
 
 MATMUL_SIZE = {"cpu": 3072, "cuda": 8192}
 MATMUL = "matrix product"
@@ -91,12 +91,6 @@ def print_peak(run: Callable) -> None:
     before = read_resident_peak()
     run()
     print(read_resident_peak() - before)
-
-
-def read_resident_peak() -> int:
-    """Reads the peak resident set of this process in bytes (Linux)."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
 
 
 def describe_machine(device: str) -> dict:

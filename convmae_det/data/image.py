@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 from ..config.checks.data import BANDS, CHANNELS, MAX_PIXELS, check_format
 from ..errors import InputError
 from .file_kinds import ARRAY, NOT_READ, RAW
+from .pages import go_to_page
 from .pixels import check_size, has_wide_colour, read_bands, read_wide_colour, scale_to_8_bits, turn
 from .shards.members import Member, measure_content, open_content
 
@@ -161,7 +162,7 @@ def read_crop(
     with image:
         if decoding.white_level and has_wide_colour(image):
             with report_errors(path):
-                pixels = array_to_pixels(_read_wide_colour(path, image, decoding, page), format, decoding, path)
+                pixels = array_to_pixels(_read_wide_colour(path, image, decoding), format, decoding, path)
             return _crop(pixels, choose)
         with report_errors(path):
             orientation = _find_orientation(image, decoding)
@@ -183,7 +184,7 @@ def read_values(path: str | os.PathLike, format: str, decoding: Decoding, page: 
         if is_array_file(path, format):
             return _read_array(path, decoding)
         with open_image(path, decoding, page) as image:
-            return _read_wide_colour(path, image, decoding, page) if has_wide_colour(image) else np.asarray(image)
+            return _read_wide_colour(path, image, decoding) if has_wide_colour(image) else np.asarray(image)
 
 
 def is_array_file(path: str | os.PathLike, format: str) -> bool:
@@ -251,12 +252,12 @@ def _crop(pixels: np.ndarray, choose: Callable) -> tuple[np.ndarray, tuple[int, 
     return np.array(pixels[top : top + height, left : left + width], order="C"), pixels.shape[:2]
 
 
-def _read_wide_colour(path: str | os.PathLike, image: ImageFile, decoding: Decoding, page: int) -> np.ndarray:
+def _read_wide_colour(path: str | os.PathLike, image: ImageFile, decoding: Decoding) -> np.ndarray:
     """Reads the colours of an image that Pillow has opened in full depth, turned unless that is ignored."""
     orientation = _read_orientation(image)
     if image.format == "TIFF" and orientation != 1:  # OpenCV would turn some of them itself, and fail on others
         return _read_array(path, decoding)
-    values = read_wide_colour(path, page)
+    values = read_wide_colour(path, image.tell())
     return values if decoding.ignore_exif else turn(values, orientation)
 
 
@@ -275,10 +276,9 @@ def open_image(path: str | os.PathLike, decoding: Decoding, page: int = 0) -> Im
     if NOT_READ.get(os.path.splitext(path)[1].lower()) == RAW:
         raise ValueError("Pillow would read its thumbnail")
     image = Image.open(open_content(path))
+    go_to_page(path, image, page)
     if image.width * image.height > decoding.max_pixels:
         check_size(path, *image.size, decoding.max_pixels)  # raises
-    if page:
-        image.seek(page)
     return image
 
 

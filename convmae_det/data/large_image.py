@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from ..config.checks.data import BANDS
 from ..errors import InputError
 from .file_kinds import SLIDES
-from .image import DEFAULT, Decoding, array_to_pixels, read_crop, read_image, report_errors, to_pixels
-from .pixels import ORIENTATION, open_tiff
+from .image import DEFAULT, Decoding, array_to_pixels, make_visible, read_crop, read_image, report_errors, to_pixels
+from .pixels import ORIENTATION, choose_series, open_tiff
 from .tiles import Tile
 
 MOST_PIXELS = 2**32 - 1  # height · width: masks are written as run lengths of 32 bits
@@ -120,14 +121,14 @@ class TiffImage(LargeImage):
 
     def read(self, tile: Tile, level: int = 0) -> np.ndarray:
         with report_errors(self.path), open_tiff(self.path) as file:
-            values = _read_segments(file, file.series[0].levels[level].keyframe, tile)
+            values = _read_segments(file, choose_series(file).levels[level].keyframe, tile)
             return array_to_pixels(values[:, :, : self.samples], self.format, self.decoding, self.path)
 
 
 def _find_layout(path: str | os.PathLike, format: str, decoding: Decoding) -> Layout | None:
     """Finds how a TIFF is stored; None if it must be decoded as a whole, as all are that Pillow changes in decoding."""
     with contextlib.suppress(Exception), open_tiff(path) as file:  # what is wrong with it, decoding will say
-        levels = file.series[0].levels
+        levels = choose_series(file).levels
         for level in levels:
             page, axes = level.keyframe, level.axes
             orientation = UPRIGHT if decoding.ignore_exif else page.tags.valueof(ORIENTATION, UPRIGHT)
@@ -139,7 +140,7 @@ def _find_layout(path: str | os.PathLike, format: str, decoding: Decoding) -> La
                 return None
         page = levels[0].keyframe
         samples, extra = page.samplesperpixel, tuple(page.extrasamples)
-        if format != "bands":
+        if format != BANDS:
             expected = {1: (), 3: (), 4: (ALPHA,)} if page.photometric in RGB else {1: ()}
             if samples == 4 and extra == (NO_ALPHA,):
                 samples, extra = 3, ()
@@ -242,3 +243,24 @@ def read_window(
     if image is None:
         return read_crop(path, format, lambda height, width: tuple(tile), decoding=decoding)
     return image.read(tile), image.sizes[0]
+
+
+def read_shrunk(path: str | os.PathLike, format: str, decoding: Decoding, side: int) -> np.ndarray:
+    """Reads what is shown of an image that a model reads in `format`, for a picture whose longer side is `side` pixels.
+
+    Little more is decoded than that needs: of a JPEG a part of the frequencies, of a TIFF or slide the smallest copy
+    that is large enough, band by band.
+
+    Returns:
+        (h, w, 3) uint8 RGB; the longer side has at least `side` pixels, or all that the image has
+
+    Raises:
+        InputError: see :func:`open_large_image`.
+    """
+    kind = format if format == BANDS else "RGB"
+    image = _open_by_window(path, kind, decoding)
+    if image is not None:
+        pixels = image.shrink(side)
+    else:
+        pixels, _ = read_crop(path, kind, lambda height, width: (0, 0, height, width), side, decoding)
+    return make_visible(pixels, kind, decoding.shown)

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 FULL_RANGE = 2**16 - 1  # white in integers of more than 8 bits, unless a white level is set
 ORIENTATION = 274  # the tag of TIFF and EXIF
+COPY_OR_MASK = 0b101  # bits of NewSubfileType, of smaller copies and masks of another image in the file
 
 _warned: set[str] = set()
 
@@ -69,15 +70,15 @@ def has_wide_colour(image: ImageFile) -> bool:
     return ";16" in str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
-def read_wide_colour(path: str | os.PathLike, page: int = 0) -> np.ndarray:
+def read_wide_colour(path: str | os.PathLike, frame: int = 0) -> np.ndarray:
     """Reads a PNG or TIFF in full depth, not turned: (H, W, 3 or 4) uint16, RGB or RGBA.
 
     Raises:
         ValueError: it can't be read.
     """
     content = np.frombuffer(path.read(), np.uint8) if isinstance(path, Member) else np.fromfile(path, dtype=np.uint8)
-    if page:
-        pixels = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED)[1][page]
+    if frame:
+        pixels = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED)[1][frame]
     else:
         pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3 or pixels.dtype != np.uint16:
@@ -104,14 +105,14 @@ def read_bands(path: str | os.PathLike, bands: int, ignore_exif: bool, max_pixel
     if os.fspath(path).lower().endswith(".npy"):
         return _read_npy(path, bands, max_pixels)
     with open_tiff(path) as file:
-        series = file.series[0]
+        series = choose_series(file)
         sides = dict(zip(series.axes, series.shape, strict=True))
         if not {"Y", "X"} <= sides.keys():
             raise ValueError(f"its axes {series.axes} are not those of an image")
         check_size(path, sides["X"], sides["Y"], max_pixels)
         pixels = np.moveaxis(series.asarray(), [series.axes.index(axis) for axis in "YX"], (0, 1))
         pixels = pixels.reshape(sides["Y"], sides["X"], -1)
-        orientation = 1 if ignore_exif else int(file.pages.first.tags.valueof(ORIENTATION, 1))
+        orientation = 1 if ignore_exif else int(series.keyframe.tags.valueof(ORIENTATION, 1))
     return turn(pixels, orientation)
 
 
@@ -120,7 +121,12 @@ def read_array_type(path: str | os.PathLike) -> np.dtype:
     if os.fspath(path).lower().endswith(".npy"):
         return _load_array(path).dtype
     with open_tiff(path) as file:
-        return file.series[0].dtype
+        return choose_series(file).dtype
+
+
+def choose_series(file: Any) -> Any:
+    """Chooses the first of the images in an open TIFF, with the smaller copies of it, unless it is a preview."""
+    return next((series for series in file.series if not series.keyframe.subfiletype & COPY_OR_MASK), file.series[0])
 
 
 def open_tiff(path: str | os.PathLike) -> Any:

@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset
 
 from ..errors import InputError
 from .image import SIDEWAYS, Decoding, is_array_file, read_values
+from .pages import count_pages, go_to_page
 from .pixels import FULL_RANGE, has_wide_colour, read_array_type, scale_to_8_bits
 from .shards.members import open_content
 
@@ -24,7 +25,6 @@ LOOKED_AT = 1000  # files of a data set whose beginnings are read, evenly spread
 DECODED = 64  # of these, images of more than 8 bits in which the brightest value is looked for
 FEW_LEVELS = 128  # of 256
 THREADS = 8  # that wait for files
-SECOND_PICTURE = "MPO"  # photographs with a preview or a map of depth, which are no pages
 
 Images = Sequence[dict] | ConcatDataset
 
@@ -50,7 +50,8 @@ def look_at_file(name: str, format: str) -> File:
             kind = read_array_type(name)
             return File(name, is_wide=kind.kind in "iu" and kind.itemsize > 1)
         with Image.open(open_content(name)) as image:
-            pages = 1 if image.format == SECOND_PICTURE else getattr(image, "n_frames", 1)
+            pages = count_pages(name, image)
+            go_to_page(name, image, 0)
             wide = image.mode.startswith("I") or has_wide_colour(image)
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             return File(name, pages, orientation, image.width == image.height, wide)

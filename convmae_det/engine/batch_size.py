@@ -19,7 +19,7 @@ from ..config.architectures import needs_pairs
 from ..config.keys import AUTO
 from ..config.reading import read_yaml
 from ..errors import InputError
-from ..precision import autocast, choose_training_precision, is_gpu
+from ..precision import autocast, choose_training_precision
 from .pass_size import try_passes
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def choose_batch(cfg: CfgNode, num_images: int, build_model: Callable[[CfgNode],
     Args:
         cfg: of the training
         num_images: to train on
-        build_model: gives the model to train, for trial passes on a GPU
+        build_model: gives the model to train, for trial passes
 
     Raises:
         InputError: in all processes, if not even one image fits.
@@ -64,14 +64,10 @@ def choose_batch(cfg: CfgNode, num_images: int, build_model: Callable[[CfgNode],
     limit = solver.MAX_IMS_PER_PASS if solver.MAX_IMS_PER_PASS > 0 else solver.REFERENCE_BATCH_SIZE
     most = max(min(solver.REFERENCE_BATCH_SIZE, num_images) // processes, 1)
     most = max(round_down(min(most, limit)), least)
-    if is_gpu(cfg.MODEL.DEVICE):
-        share = max(round_down(try_batches(cfg, build_model(cfg), most)), least)
-        why = "what fits one pass"
-    else:
-        share, why = most, "without a trial, since on a CPU no larger batch is faster"
+    share = max(round_down(try_batches(cfg, build_model(cfg), most)), least)
     logger.info(
-        f"{KEY} auto: {share * processes} images, {share} for each process ({why}; a power of two, at most "
-        f"SOLVER.REFERENCE_BATCH_SIZE {solver.REFERENCE_BATCH_SIZE} and the {num_images} images of DATASETS.TRAIN)"
+        f"{KEY} auto: {share * processes} images, {share} for each process (what fits one pass; a power of two, at "
+        f"most SOLVER.REFERENCE_BATCH_SIZE {solver.REFERENCE_BATCH_SIZE} and the {num_images} images of DATASETS.TRAIN)"
     )
     return set_batch(cfg, share * processes)
 

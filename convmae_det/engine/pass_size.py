@@ -3,7 +3,8 @@
 A pass needs memory that doesn't depend on the images (weights, gradients), and more of it with each image. Its peak, as
 a function of the number of images, is the largest of several straight lines, one for each moment of the pass. Two small
 passes give a line that isn't above it, a third pass tests the number that follows from it; and if that takes too much,
-the line through what was measured on both sides isn't below it, so that what follows from that line fits.
+the line through what was measured on both sides isn't below it, so that what follows from that line fits. So it is on
+a GPU: on a CPU, memory that runs out ends more than the trial (host_pass_size.py).
 """
 
 import logging
@@ -22,11 +23,12 @@ from ..config.architectures import is_detector, is_segmentor, needs_pairs
 from ..data.random_input import make_random_input
 from ..errors import InputError
 from ..precision import describe_device, is_gpu
+from . import host_pass_size
 
 logger = logging.getLogger(__name__)
 
 KEY = "SOLVER.MAX_IMS_PER_PASS auto"
-CPU_IMAGES = 64  # in a pass on a CPU, whose time doesn't depend on it
+CPU_IMAGES = 64  # at most, in a pass on a CPU, whose time doesn't depend on it
 TRIAL_IMAGES = 16  # in the first trial pass; half of them in the second
 MARGIN = 0.1  # of the memory, for its fragments and for images with more objects
 MOMENTS = 2  # values of an optimizer for each weight, from its first step on
@@ -43,7 +45,7 @@ class PassSize(NamedTuple):
 def find_pass_size(
     cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, autocast: AbstractContextManager
 ) -> PassSize:
-    """Finds the most images in a pass, by trial passes on a GPU, and logs them; they are the same in all processes.
+    """Finds the most images in a pass, by trial passes, and logs them; they are the same in all processes.
 
     Args:
         cfg: of the training
@@ -54,11 +56,8 @@ def find_pass_size(
     Raises:
         InputError: in all processes, if not even one image fits.
     """
-    if not is_gpu(cfg.MODEL.DEVICE):
-        name = describe_device(cfg.MODEL.DEVICE)
-        logger.info(f"{KEY}: {CPU_IMAGES} images, without a trial, on {name}")
-        return PassSize(CPU_IMAGES, name)
-    return try_passes(cfg, model, optimizer, autocast, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(), KEY)
+    most = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+    return try_passes(cfg, model, optimizer, autocast, most if is_gpu(cfg.MODEL.DEVICE) else min(most, CPU_IMAGES), KEY)
 
 
 def try_passes(
@@ -69,25 +68,42 @@ def try_passes(
     most: int,
     key: str,
 ) -> PassSize:
-    """Does what :func:`find_pass_size` does on a GPU, for at most so many images; `key` asks for it."""
+    """Does what :func:`find_pass_size` does, for at most so many images; `key` asks for it."""
+    name = describe_device(cfg.MODEL.DEVICE)
+    lasting = count_lasting(optimizer)
+    if is_gpu(cfg.MODEL.DEVICE):
+        total = torch.cuda.mem_get_info(cfg.MODEL.DEVICE)[1]
+        images = try_on_gpu(cfg, model, lasting, autocast, most)
+        memory, why = f"the {total / 2**30:.1f} GiB of {name}", ""
+    elif (room := host_pass_size.find_room(lasting)) is None:
+        logger.info(f"{key}: {most} images, without a trial, since this system doesn't say what memory is available")
+        return PassSize(most, name)
+    else:
+        total, memory = 0, "the memory"
+        images, why = host_pass_size.find_images(
+            lambda number: run_pass(model, make_trial_batch(cfg, number), autocast), room, most
+        )
+        why = f" ({why})"
+    if not images:
+        raise InputError(
+            f"{key}: not even one image fits {memory}{why}: see docs/one_gpu.md for what takes less, such as "
+            "MODEL.CONVMAE.ACTIVATION_CHECKPOINT True"
+        )
+    logger.info(f"{key}: {images} images fit {memory}{why}")
+    return PassSize(images, name, total)
+
+
+def try_on_gpu(cfg: CfgNode, model: nn.Module, lasting: int, autocast: AbstractContextManager, most: int) -> int:
+    """Finds the images of a pass on a GPU, of which `lasting` bytes will be taken by other things."""
 
     def measure(images: int) -> int | None:
         """All processes try together, so that all find the same."""
         peaks = comm.all_gather(measure_pass(model, make_trial_batch(cfg, images), autocast))
         return None if None in peaks else max(peaks)
 
-    free, total = torch.cuda.mem_get_info(cfg.MODEL.DEVICE)
-    usable = (free + torch.cuda.memory_reserved(cfg.MODEL.DEVICE)) * (1 - MARGIN) - count_lasting(optimizer)
-    images = find_most_images(measure, min(comm.all_gather(math.floor(usable))), most)
-    name = describe_device(cfg.MODEL.DEVICE)
-    memory = f"the {total / 2**30:.1f} GiB of {name}"
-    if not images:
-        raise InputError(
-            f"{key}: not even one image fits {memory}: see docs/one_gpu.md for what takes less, such as "
-            "MODEL.CONVMAE.ACTIVATION_CHECKPOINT True"
-        )
-    logger.info(f"{key}: {images} images fit {memory}")
-    return PassSize(images, name, total)
+    free, _ = torch.cuda.mem_get_info(cfg.MODEL.DEVICE)
+    usable = (free + torch.cuda.memory_reserved(cfg.MODEL.DEVICE)) * (1 - MARGIN) - lasting
+    return find_most_images(measure, min(comm.all_gather(math.floor(usable))), most)
 
 
 def log_recorded(recorded: PassSize, device: str) -> None:

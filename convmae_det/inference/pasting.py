@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling import GeneralizedRCNN, PanopticFPN
+from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_instance_outputs
+from detectron2.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
 from detectron2.structures import Instances, ROIMasks
 from torch import nn
 
@@ -21,12 +23,13 @@ PIECE = 2**20  # pixels that are pasted at once
 
 
 def paste_in_pieces(model: nn.Module) -> None:
-    """Lets a GeneralizedRCNN of Detectron2's give its masks as `RunLengthMasks`; other models are left as they are."""
-    if getattr(type(model), "inference", None) is GeneralizedRCNN.inference:
-        vars(model)["inference"] = Form(_infer, model)
+    """Lets a GeneralizedRCNN or PanopticFPN of Detectron2's give its masks as `RunLengthMasks`, and no other model."""
+    forms = {GeneralizedRCNN.inference: _infer_objects, PanopticFPN.inference: _infer_segments}
+    if form := forms.get(getattr(type(model), "inference", None)):
+        vars(model)["inference"] = Form(form, model)
 
 
-def _infer(
+def _infer_objects(
     model: Any,
     batched_inputs: list[dict],
     detected_instances: list[Instances] | None = None,
@@ -37,9 +40,58 @@ def _infer(
     if not do_postprocess:
         return found
     for instances in found:
-        if instances.has("pred_masks"):
-            instances.pred_masks = RegionMasks(instances.pred_masks[:, 0])
+        _keep_regions(instances)
     return type(model)._postprocess(found, batched_inputs, [instances.image_size for instances in found])
+
+
+def _infer_segments(model: Any, batched_inputs: list[dict], do_postprocess: bool = True) -> Any:
+    """Does what PanopticFPN.inference does."""
+    detected, scores = type(model).inference(model, batched_inputs, do_postprocess=False)
+    if not do_postprocess:
+        return detected, scores
+    results = []
+    for image, instances, classes in zip(batched_inputs, detected, scores, strict=True):
+        _keep_regions(instances)
+        size = image.get("height", instances.image_size[0]), image.get("width", instances.image_size[1])
+        classes = sem_seg_postprocess(classes, instances.image_size, *size)
+        instances = detector_postprocess(instances, *size)
+        segments = combine_semantic_and_instance_outputs(
+            _let_draw(instances),
+            classes.argmax(dim=0),
+            model.combine_overlap_thresh,
+            model.combine_stuff_area_thresh,
+            model.combine_instances_score_thresh,
+        )
+        results.append({"sem_seg": classes, "instances": instances, "panoptic_seg": segments})
+    return results
+
+
+def _keep_regions(instances: Instances) -> None:
+    """Lets Detectron2's postprocessing make run lengths of the masks that a mask head has found, (n, 1, M, M)."""
+    if instances.has("pred_masks"):
+        instances.pred_masks = RegionMasks(instances.pred_masks[:, 0])
+
+
+def _let_draw(instances: Instances) -> Instances:
+    """Copies objects, for Detectron2's joining of objects and stuff, which takes their masks one by one."""
+    fields = instances.get_fields()
+    return Instances(instances.image_size, **fields | {"pred_masks": DrawnMasks(instances.pred_masks)})
+
+
+class DrawnMasks:
+    """Masks in run lengths, each of which is drawn on a device when it is taken."""
+
+    def __init__(self, masks: RunLengthMasks, device: torch.device | str = "cpu"):
+        self.masks, self.device = masks, device
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __getitem__(self, number: Any) -> torch.Tensor:
+        return self.masks[number].to(self.device)
+
+    def to(self, *, dtype: torch.dtype, device: torch.device) -> "DrawnMasks":
+        return DrawnMasks(self.masks, device)
 
 
 class RegionMasks(ROIMasks):

@@ -7,7 +7,8 @@ import numpy as np
 from detectron2.config import CfgNode
 from markupsafe import Markup
 
-from ..data.image import Decoding, read_visible
+from ..data.image import Decoding
+from ..data.large_image import read_shrunk
 from ..errors import InputError
 from .charts import choose_most_confused, draw_matrix
 from .page import Section, join, render
@@ -97,7 +98,7 @@ def _build_mistakes(summary: Mapping, cfg: CfgNode, budget: Budget) -> Section:
     for mistake in summary["mistakes"]:
         path = Path(mistake["file_name"])
         try:
-            pixels = read_visible(path, cfg.INPUT.FORMAT, Decoding.from_config(cfg))
+            pixels = read_shrunk(path, cfg.INPUT.FORMAT, Decoding.from_config(cfg), PICTURE_SIDE)
         except InputError as error:
             problem = f"Some images can't be shown: {error}"
             continue

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from detectron2.config import CfgNode
 from markupsafe import Markup
 
-from ..data.image import Decoding, read_visible
+from ..data.image import Decoding
+from ..data.large_image import read_shrunk
 from ..errors import InputError
 from .detector_results import DetectorResults
 from .errors import KINDS
 from .findings import rank_errors
 from .marks import make_marks
 from .page import end_sentence, make_name, render
-from .pictures import Budget, encode_picture
+from .pictures import SIDE, Budget, encode_picture
 
 MOST, OF_A_KIND, BEST = 30, 3, 6  # pictures; of them so many of each kind of error, and at most so many without one
 MOST_CLASSES = 12  # the weakest, of each of which there is a picture
@@ -63,9 +64,8 @@ def build_gallery(found: DetectorResults, cfg: CfgNode, budget: Budget) -> tuple
 def _draw_figure(image: Mapping, found: DetectorResults, cfg: CfgNode) -> Markup:
     """Draws an image, an entry of "images" of a task, with its marks."""
     entry = found.images[image["id"]]
-    pixels = read_visible(
-        os.path.join(found.image_root, entry["file_name"]), cfg.INPUT.FORMAT, Decoding.from_config(cfg)
-    )
+    path = os.path.join(found.image_root, entry["file_name"])
+    pixels = read_shrunk(path, cfg.INPUT.FORMAT, Decoding.from_config(cfg), SIDE)
     size = entry["height"], entry["width"]
     return render(
         "figure.html",

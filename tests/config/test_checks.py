@@ -1,5 +1,6 @@
 """Values with which nothing can be made are named, in one form; all others work in what they are for."""
 
+import functools
 import itertools
 import math
 
@@ -10,10 +11,18 @@ from detectron2.data import transforms as T
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from reference.small import autoencoder_cfg, detector_cfg
+from reference.small import autoencoder_cfg, classifier_cfg, detector_cfg, segmentor_cfg
 
 from convmae_det.config.building import build_encoder_arguments
-from convmae_det.config.checks.data import CHANNELS, CROPS, FLIPS
+from convmae_det.config.checks.data import (
+    CHANNELS,
+    CROPS,
+    FLIPS,
+    check_classification_input,
+    check_input,
+    check_pretraining_input,
+)
+from convmae_det.config.checks.segmentation import check_segmentation_input
 from convmae_det.config.checks.training import (
     CLIP_TYPES,
     SCHEDULERS,
@@ -449,3 +458,20 @@ def test_the_solver_works_as_soon_as_the_values_pass(images, values):
 def test_the_device_of_the_tests_is_no_gpu():
     """float16 is refused above because of that."""
     assert not is_gpu(detector_cfg().MODEL.DEVICE)
+
+
+@pytest.mark.parametrize("key", ["TRAIN", "TEST"])
+def test_labels_in_shards_are_not_expected(key):
+    shards = ("DATASETS.SHARDS", [["mine", "a/{000..009}.tar"]])
+    named = (*shards, f"DATASETS.{key}", ("mine",))
+    check_classification_input(classifier_cfg(*shards))
+    for cfg, check in [
+        (classifier_cfg(*named), check_classification_input),
+        (detector_cfg(*named), functools.partial(check_input, is_train=True)),
+        (segmentor_cfg(*named), functools.partial(check_segmentation_input, is_train=True)),
+    ]:
+        with pytest.raises(
+            InputError, match=rf"^DATASETS\.{key} is .*'mine'.*; it must name no shards beside pretrain"
+        ):
+            check(cfg)
+    check_pretraining_input(autoencoder_cfg(*named))

@@ -5,12 +5,14 @@ import pickle
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from convmae_det.data.image import DEFAULT, read_image
 from convmae_det.data.large_image import (
     DecodedImage,
     TiffImage,
     open_large_image,
+    read_shrunk,
     read_window,
 )
 from convmae_det.data.tiles import Tile
@@ -60,3 +62,35 @@ def test_parts_of_a_tiff_are_those_of_the_whole(file):
         pixels, size = read_window(path, format, DEFAULT, part)
         assert np.array_equal(pixels, expected) and size == whole.shape[:2]
     assert np.array_equal(pickle.loads(pickle.dumps(image)).read(part), expected)
+
+
+GRADIENT = np.linspace(0, 255, 400).astype(np.uint8)[None, :, None].repeat(300, 0).repeat(3, 2)  # 300×400
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_a_picture_is_read_at_a_part_of_its_size_where_its_format_allows(tmp_path, suffix):
+    path = tmp_path / f"image{suffix}"
+    if suffix == ".tif":
+        tifffile.imwrite(path, GRADIENT, photometric="rgb", tile=(64, 64))
+    else:
+        Image.fromarray(GRADIENT).save(path)
+    read = read_shrunk(path, "BGR", DEFAULT, 80)
+    assert read.dtype == np.uint8 and read.shape[2] == 3 and 80 <= read.shape[1] <= (400 if suffix == ".png" else 200)
+    height, width = read.shape[:2]
+    expected = np.asarray(Image.fromarray(GRADIENT).resize((width, height), Image.Resampling.BOX))
+    assert np.abs(read.astype(int) - expected).max() <= 3
+    assert np.array_equal(read_shrunk(path, "RGB", DEFAULT, 500), read_image(path))
+
+
+def test_a_picture_of_bands_shows_those_that_are_chosen(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", BYTES, photometric="minisblack", planarconfig="contig", tile=(32, 48))
+    read = read_shrunk(tmp_path / "a.tif", "bands", DEFAULT._replace(shown=(3, 0, 1), bands=4), 100)
+    assert np.array_equal(read, BYTES[:, :, [3, 0, 1]])
+
+
+def test_of_a_pyramid_the_smallest_copy_that_suffices_is_read(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(GRADIENT, photometric="rgb", tile=(64, 64), subifds=1)
+        file.write(GRADIENT[::2, ::2] // 2, photometric="rgb", tile=(64, 64), subfiletype=1)
+    assert read_shrunk(tmp_path / "a.tif", "RGB", DEFAULT, 200).max() < 130
+    assert read_shrunk(tmp_path / "a.tif", "RGB", DEFAULT, 201).max() > 250

@@ -4,10 +4,12 @@ import logging
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from convmae_det.data import survey
-from convmae_det.data.image import Decoding, read_image
+from convmae_det.data.image import Decoding, read_image, read_size
+from convmae_det.data.large_image import open_large_image
 from convmae_det.data.survey import (
     describe_pages,
     describe_turned,
@@ -16,6 +18,8 @@ from convmae_det.data.survey import (
     look_at_files,
     spread_indices,
 )
+from convmae_det.data.tiles import Tile
+from convmae_det.errors import InputError
 
 RGB = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
@@ -52,6 +56,49 @@ def test_a_photograph_s_second_picture_is_no_page(tmp_path):
     first, *rest = frames(2)
     first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=rest)
     assert look_at_file(str(tmp_path / "a.jpg"), "RGB").pages == 1
+
+
+@pytest.fixture
+def pyramid(tmp_path):
+    """``pyramid(kinds, suffix)``: a TIFF with a frame for each NewSubfileType, each of a size and a grey of its own."""
+
+    def write(kinds, dtype="uint8"):
+        path = str(tmp_path / "pyramid.tif")
+        with tifffile.TiffWriter(path) as file:
+            for number, kind in enumerate(kinds, 1):
+                side, level = (16 if kind & 0b101 else 32), number * 50 * (257 if dtype == "uint16" else 1)
+                pixels = np.full((side, side + number, 3), level, dtype)
+                if kind & 0b100:
+                    file.write(pixels[:, :, 0] > 0, photometric="minisblack", subfiletype=kind)
+                else:
+                    file.write(pixels, photometric="rgb", tile=(16, 16), subfiletype=kind)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize(
+    "kinds, frames",
+    [((0, 1, 1), [0]), ((0, 1, 4, 5), [0]), ((2, 1, 2, 1), [0, 2]), ((1, 0), [1]), ((0, 2), [0, 1]), ((1, 1), [0])],
+)
+def test_smaller_copies_and_masks_are_no_pages(pyramid, cfg, kinds, frames, dtype):
+    path = pyramid(kinds, dtype)
+    assert look_at_file(path, "RGB").pages == len(frames)
+    assert bool(describe_pages([look_at_file(path, "RGB")], 1, cfg)) == (len(frames) > 1)
+    for page, frame in enumerate(frames):
+        assert read_image(path, page=page).mean() == (frame + 1) * 50
+    assert read_size(path)[1] == read_image(path).shape[1]
+    with pytest.raises(InputError, match=rf"no page {len(frames) + 1}"):
+        read_image(path, page=len(frames))
+
+
+@pytest.mark.parametrize("kinds, grey", [((0, 1), 50), ((1, 0), 100), ((5, 1, 2), 150)])
+def test_bands_and_windows_are_those_of_the_image_not_of_its_preview(pyramid, kinds, grey):
+    path = pyramid(kinds)
+    assert read_image(path, "bands").mean() == grey
+    image = open_large_image(path)
+    assert image.height == 32 and image.read(Tile(3, 3, 9, 9)).mean() == grey
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

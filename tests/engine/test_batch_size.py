@@ -11,10 +11,11 @@ from reference.small import autoencoder_cfg, segmentor_cfg
 
 from convmae_det.config.checks.training import check_pretraining
 from convmae_det.config.keys import AUTO, set_keys
-from convmae_det.engine import batch_size
+from convmae_det.engine import batch_size, host_pass_size
 from convmae_det.engine.batch_size import choose_batch, keep_batch
 from convmae_det.engine.detection import DetectionTrainer
 from convmae_det.errors import InputError
+from convmae_det.inference.model import build_model
 
 BATCH, REFERENCE = "SOLVER.IMS_PER_BATCH", "SOLVER.REFERENCE_BATCH_SIZE"
 
@@ -41,35 +42,40 @@ def choose(cfg, images=1000):
 )
 def test_the_batch_is_what_fits_in_the_recipe(gpu, monkeypatch, caplog, gib, reference, images, batch):  # noqa: F811
     gpu(gib)
-    monkeypatch.setattr(batch_size, "is_gpu", lambda device: True)
     monkeypatch.setattr(batch_size.comm, "get_world_size", lambda: 2)
     with caplog.at_level(logging.INFO, "convmae_det"):
         assert choose(autoencoder_cfg(BATCH, AUTO, REFERENCE, reference), images) == batch
     assert f"SOLVER.IMS_PER_BATCH auto: {batch} images, {batch // 2} for each process" in caplog.text
 
 
-def test_a_limit_of_a_pass_is_one_of_the_batch(gpu, monkeypatch):  # noqa: F811
+def test_a_limit_of_a_pass_is_one_of_the_batch(gpu):  # noqa: F811
     gpu(40)
-    monkeypatch.setattr(batch_size, "is_gpu", lambda device: True)
     options = (BATCH, AUTO, REFERENCE, 256, "SOLVER.MAX_IMS_PER_PASS")
     assert choose(autoencoder_cfg(*options, 5)) == 4
     assert choose(autoencoder_cfg(*options, AUTO)) == choose(autoencoder_cfg(*options, 0)) == 32
 
 
-def test_one_image_that_does_not_fit_is_said(gpu, monkeypatch):  # noqa: F811
+def test_one_image_that_does_not_fit_is_said(gpu):  # noqa: F811
     gpu(1)
-    monkeypatch.setattr(batch_size, "is_gpu", lambda device: True)
     with pytest.raises(InputError, match="SOLVER.IMS_PER_BATCH auto: not even one image fits the 1.0 GiB"):
         choose(autoencoder_cfg(BATCH, AUTO, REFERENCE, 16))
 
 
-def test_a_cpu_takes_the_recipe_and_says_why(caplog):
+def test_a_cpu_takes_the_recipe_where_it_fits(caplog):
     with caplog.at_level(logging.INFO, "convmae_det"):
-        assert choose(autoencoder_cfg(BATCH, AUTO, REFERENCE, 8)) == 8
-    assert "on a CPU no larger batch is faster" in caplog.text
-    assert choose(autoencoder_cfg(BATCH, AUTO, REFERENCE, 8), images=3) == 2
-    assert choose(segmentor_cfg(BATCH, AUTO, REFERENCE, 8), images=1) == 2  # batch norm needs two
+        assert choose_batch(autoencoder_cfg(BATCH, AUTO, REFERENCE, 8), 1000, build_model).SOLVER.IMS_PER_BATCH == 8
+    assert f"{BATCH} auto: 8 images, 8 for each process (what fits one pass; a power of two" in caplog.text
     assert choose(autoencoder_cfg(BATCH, 3)) == 3
+
+
+def test_a_cpu_takes_what_fits(monkeypatch):
+    monkeypatch.setattr(host_pass_size, "read_available", lambda: 8 << 30)
+    monkeypatch.setattr(host_pass_size, "measure_growth", lambda run, images, room, before: images << 30)
+    assert choose(autoencoder_cfg(BATCH, AUTO, REFERENCE, 16)) == 4  # of six
+    assert choose(autoencoder_cfg(BATCH, AUTO, REFERENCE, 16), images=3) == 2
+    monkeypatch.setattr(host_pass_size, "read_available", lambda: 1 << 30)
+    assert choose(autoencoder_cfg(BATCH, AUTO, REFERENCE, 16)) == 1
+    assert choose(segmentor_cfg(BATCH, AUTO, REFERENCE, 8)) == 2  # batch norm needs two
 
 
 def test_the_word_is_a_value_of_the_key():

@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 import torch
 from detectron2.layers import paste_masks_in_image
+from detectron2.modeling import PanopticFPN
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as run_lengths
+from reference.small import detector_cfg
 
+from convmae_det.data.run_length_masks import RunLengthMasks
 from convmae_det.inference import pasting
+from convmae_det.inference.model import build_model
 from convmae_det.inference.pasting import RegionMasks, paste_masks
 
 
@@ -56,3 +60,22 @@ def test_postprocessing_of_detectron2_gives_run_lengths():
 
     found, expected = postprocess(RegionMasks(masks[:, 0])), postprocess(masks)
     assert len(found) == 2 and torch.equal(found.pred_masks.to_tensor(), expected.pred_masks)
+
+
+def test_a_panoptic_fpn_gives_the_segments_of_detectron2_and_run_lengths():
+    keys = ("MODEL.META_ARCHITECTURE", "PanopticFPN", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
+    torch.manual_seed(0)
+    model = build_model(detector_cfg(*keys)).eval()
+    model.combine_instances_score_thresh, model.combine_stuff_area_thresh = 0.0, 5
+    image = {"image": torch.randint(0, 256, (3, 64, 48), dtype=torch.uint8)}
+    inputs = [image | {"height": 90, "width": 71}, image]
+    with torch.no_grad():
+        found, expected = model(inputs), PanopticFPN.inference(model, inputs)
+    assert any(segment["isthing"] for _, listed in (result["panoptic_seg"] for result in found) for segment in listed)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours["panoptic_seg"][0], theirs["panoptic_seg"][0])
+        assert ours["panoptic_seg"][1] == theirs["panoptic_seg"][1]
+        assert torch.equal(ours["sem_seg"], theirs["sem_seg"])
+        masks = ours["instances"].pred_masks
+        assert isinstance(masks, RunLengthMasks) and torch.equal(masks.to_tensor(), theirs["instances"].pred_masks)
+        assert torch.equal(ours["instances"].scores, theirs["instances"].scores)

@@ -170,7 +170,11 @@ def test_frames_of_a_video_are_taken_in_tiles(run, tmp_path):
         (["--tile", "16"], "TEST.TILE is 16; it must be at least 32 pixels"),
         (["--tile", "-5"], "TEST.TILE is -5; it must"),
         (["--tile", "64", "--overlap", "1"], "TEST.TILE_OVERLAP is 1.0; it must lie between 0 and 0.9"),
-        (["--overlap", "0.3"], "an overlap of 0.3 is one of tiles, but images are taken whole"),
+        (
+            ["--overlap", "0.3"],
+            "TEST.TILE_OVERLAP is 0.3; it must stay 0.2 where images are taken whole: set TEST.TILE",
+        ),
+        (["--overlap", "0.2"], "an overlap of 0.2 is one of tiles, but images are taken whole"),
     ],
 )
 def test_tiles_that_cannot_be_cut_are_named(place, run, capsys, words, problem):

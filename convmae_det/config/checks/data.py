@@ -82,6 +82,16 @@ def check_channels(cfg: CfgNode) -> None:
     check_decoding(cfg)
 
 
+def check_labelled(cfg: CfgNode) -> None:
+    """Checks that no data set of which labels are wanted lies in shards."""
+    names = {entry[0] for entry in cfg.DATASETS.SHARDS if isinstance(entry, (list, tuple)) and len(entry) == 2}
+    for key in ("TRAIN", "TEST"):
+        chosen = cfg.DATASETS[key]
+        in_shards = any(name in names for name in chosen)
+        must = "name no shards beside pretraining: labels in them (.cls, .json) aren't read, so unpack them"
+        require(not in_shards, f"DATASETS.{key}", tuple(chosen), must)
+
+
 def check_shown_bands(cfg: CfgNode) -> None:
     """Checks INPUT.SHOWN_BANDS."""
     shown, bands = cfg.INPUT.SHOWN_BANDS, len(cfg.MODEL.PIXEL_MEAN)
@@ -107,6 +117,7 @@ def check_decoding(cfg: CfgNode) -> None:
 
 def check_input(cfg: CfgNode, is_train: bool) -> None:
     """Checks how a detector's images are read and augmented, in training or in evaluation."""
+    check_labelled(cfg)
     check_channels(cfg)
     check_tiles(cfg, is_train)
     must = f"be 0 where INPUT.FORMAT is {BANDS}, which Detectron2 can't draw"
@@ -200,6 +211,7 @@ def _check_crop_scale(cfg: CfgNode, key: str) -> None:
 
 def check_classification_input(cfg: CfgNode) -> None:
     """Checks how images of classes are read, augmented and evaluated."""
+    check_labelled(cfg)
     check_channels(cfg)
     check_size("MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE", cfg.MODEL.CONVMAE.PRETRAIN_IMAGE_SIZE)
     _check_crop_scale(cfg, "INPUT.CLASSIFICATION.CROP_SCALE")

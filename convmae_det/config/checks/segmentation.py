@@ -2,7 +2,7 @@
 
 from yacs.config import CfgNode
 
-from .data import CHANNELS, FLIPS, MAX_SCALE, check_channels
+from .data import CHANNELS, FLIPS, MAX_SCALE, check_channels, check_labelled
 from .model import FEATURES
 from .rules import check_above, check_at_least, check_one_of, is_number, require
 
@@ -33,6 +33,7 @@ def check_upernet(cfg: CfgNode) -> None:
 
 def check_segmentation_input(cfg: CfgNode, is_train: bool) -> None:
     """Checks how a segmentor's images are read and augmented, in training or in evaluation."""
+    check_labelled(cfg)
     check_channels(cfg)
     if not is_train:
         check_at_least(cfg, "INPUT.MIN_SIZE_TEST", 0, " pixels; 0 doesn't resize images")

@@ -8,6 +8,7 @@ from .rules import check_at_least, is_number, require
 
 OF_TRAINING = -1  # TEST.TILE auto: that of INPUT.TILE
 LEAST = 32  # pixels: the coarsest stride of a detector
+TEST_OVERLAP = 0.2  # by default
 MOST_OVERLAP = 0.9  # of a tile's side: each pixel is then in a hundred tiles
 ALONE = {"TILE_OVERLAP": 0.2, "TILE_VISIBLE": 0.25, "EMPTY_TILES": 0.1}  # keys of INPUT that go with INPUT.TILE
 
@@ -28,6 +29,9 @@ def check_tiles(cfg: CfgNode, is_train: bool) -> None:
     _check_share(cfg, "TEST.TILE_OVERLAP", MOST_OVERLAP)
     if get_test_tile(cfg):
         _check_detector(cfg, "TEST.TILE", tile)
+    elif tile == OF_TRAINING:  # where TEST.TILE is 0, a run that had tiles is tried without: what is idle is told
+        overlap, must = cfg.TEST.TILE_OVERLAP, f"stay {TEST_OVERLAP} where images are taken whole: set TEST.TILE, too"
+        require(overlap == TEST_OVERLAP, "TEST.TILE_OVERLAP", overlap, must)
 
 
 def _check_training_tiles(cfg: CfgNode) -> None:

@@ -10,8 +10,8 @@ from PIL import Image
 from ...config.checks.data import BANDS, MAX_WHITE
 from ...errors import InputError
 from ..image import Decoding, is_array_file, open_image, read_crop, read_image, report_errors
+from ..pages import SECOND_PICTURE, count_pages
 from ..pixels import has_wide_colour
-from ..survey import SECOND_PICTURE
 
 JPEG = ("JPEG", SECOND_PICTURE)  # Pillow's names of what is written as JPEG again
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -61,8 +61,7 @@ def _shrink(path: str, short_side: int, decoding: Decoding) -> tuple[str, bytes]
         return "", b""
     with report_errors(path), open_image(path, decoding) as image:
         wide = image.mode[0] in "IF" or has_wide_colour(image)
-        pages = 1 if image.format == SECOND_PICTURE else getattr(image, "n_frames", 1)
-        if min(image.size) <= short_side or wide or pages > 1:
+        if min(image.size) <= short_side or wide or count_pages(path, image) > 1:
             return "", b""
         mode = "RGBA" if image.has_transparency_data else "L" if image.mode in ("1", "L") else "RGB"
         profile = image.info.get("icc_profile") if image.mode in ("L", "RGB", "RGBA") else None

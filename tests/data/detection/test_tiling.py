@@ -11,6 +11,8 @@ from pycocotools import mask as run_lengths
 from reference.small import detector_cfg
 
 from convmae_det.config.checks.training import check_fine_tuning
+from convmae_det.config.reading import flatten_keys
+from convmae_det.config.unused import find_idle_keys
 from convmae_det.data.detection.mapper import DetectionMapper
 from convmae_det.data.detection.tiling import cut_tiles
 from convmae_det.errors import InputError
@@ -158,8 +160,18 @@ def test_tiles_that_show_no_object_are_named():
         ("TEST.TILE", -2, ()),
         ("TEST.TILE", 64, ("MODEL.KEYPOINT_ON", True)),
         ("TEST.TILE_OVERLAP", -0.1, ()),
+        ("TEST.TILE_OVERLAP", 0.3, ()),
     ],
 )
 def test_keys_are_checked(key, value, more):
     with pytest.raises(InputError, match=rf"^{key} is {value}; it must "):
         check_fine_tuning(detector_cfg(*more, key, value), 1)
+
+
+def test_an_overlap_goes_with_the_tiles_of_training_and_is_told_where_they_are_switched_off():
+    tiled = ("INPUT.TILE", 64, "TEST.TILE_OVERLAP", 0.3)
+    check_fine_tuning(detector_cfg(*tiled), 1)
+    whole = detector_cfg(*tiled, "TEST.TILE", 0)
+    check_fine_tuning(whole, 1)
+    values, defaults = (dict(flatten_keys(cfg)) for cfg in (whole, detector_cfg()))
+    assert "TEST.TILE_OVERLAP is for TEST.TILE above 0" in list(find_idle_keys(values, defaults))

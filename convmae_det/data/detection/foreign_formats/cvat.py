@@ -61,7 +61,7 @@ def _list_images(root: Element, folder: ImageFolder, path: Path, account: Accoun
         with locate(f"image {number}"):
             name, size = element.attrib["name"], (int(element.attrib["width"]), int(element.attrib["height"]))
         subset = element.get("subset", "")
-        if image := folder.find(name, path, subset):
+        if image := folder.find(name, path, subset, size):
             read = functools.partial(_list_objects, list(element), name, account)
             yield LabelledImage(image, path, read, size, _name_split(subset))
 

@@ -77,7 +77,7 @@ def _list_images(
             size = media.get("size")
             stated = (int(size[1]), int(size[0])) if size else None
             annotations = item["annotations"]
-        if image := folder.find(name, path, path.stem):
+        if image := folder.find(name, path, path.stem, stated):
             read = functools.partial(_list_objects, annotations, names, item["id"], account)
             images.append(LabelledImage(image, path, read, stated, split))
     return images

@@ -79,11 +79,11 @@ def _read_task(task: dict, number: int, folder: ImageFolder, path: Path, account
         }
         if len(sizes) > 1:
             raise ValueError("its regions are of images of different sizes, but one image is wanted for each task")
-    image = _find_image(name, folder, path)
+    stated = next(iter(sizes), None)
+    image = _find_image(name, folder, path, stated)
     if image is None:
         return None
-    read = functools.partial(_list_objects, regions, place, account)
-    return LabelledImage(image, path, read, sizes.pop() if sizes else None)
+    return LabelledImage(image, path, functools.partial(_list_objects, regions, place, account), stated)
 
 
 def _find_image_name(data: dict) -> str:
@@ -106,11 +106,11 @@ def _read_address(address: str) -> str:
     return parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
 
 
-def _find_image(name: str, folder: ImageFolder, path: Path) -> Path | None:
+def _find_image(name: str, folder: ImageFolder, path: Path, stated: tuple[int, int] | None) -> Path | None:
     """Finds an image by its name, or, where it isn't there, by that which it had before it was uploaded."""
     last = name.rpartition("/")[2]
     original = UPLOAD.sub("", last)
-    return folder.find(original if original != last and not folder.has(last) else name, path)
+    return folder.find(original if original != last and not folder.has(last) else name, path, stated=stated)
 
 
 def _list_objects(regions: Sequence[dict], place: str, account: Account, width: int, height: int) -> list[Labelled]:

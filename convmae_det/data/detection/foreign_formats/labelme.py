@@ -60,9 +60,10 @@ def read_labelme(source: Source, account: Account) -> DataSet:
         name = content["imagePath"]
         if source.images is None:  # relative to the label file
             name = os.path.normpath(path.parent.relative_to(labels) / name.replace("\\", "/"))
-        if image := folder.find(name, path):
+        stated = _read_size(content)
+        if image := folder.find(name, path, stated=stated):
             read = functools.partial(_list_objects, content["shapes"], path, account)
-            images.append(LabelledImage(image, path, read, _read_size(content)))
+            images.append(LabelledImage(image, path, read, stated))
     return DataSet(images, folder.root, FORM)
 
 

@@ -21,6 +21,12 @@ TITLES = {
     "datumaro": "Datumaro",
     "masks": "masks, image files with a value or colour for each object",
 }
+# Exports that aren't read: how they are called, and the one that is.
+VIA_3 = "a project of the VGG Image Annotator 3", "export it there in COCO's format, or annotate with version 2"
+JSON_MIN = (
+    "Label Studio's JSON-MIN, which leaves out what its regions are",
+    "export it there as JSON, or in COCO's format",
+)
 COCO = "coco"  # which needs no conversion
 EVERY_IMAGE = ("labelme", "voc")  # those of a label file for each image
 YOLO_LINE = re.compile(r"\d+(\.0*(e\+00)?)?(\s+-?\d*\.?\d+(e[+-]?\d+)?){4,}")
@@ -49,6 +55,8 @@ def recognize(annotations: Path, has_images: bool = False) -> str:
     if found.keys() == {COCO}:
         raise InputError(f"{found[COCO]} is in COCO's format, which DATASETS.COCO_FORMAT takes as it is")
     if not found:
+        for path in [annotations] if is_file else _list_label_files(annotations):
+            check_export(path)
         _check_readable(annotations)
         raise InputError(
             f"{annotations} is of no format that is known here ({', '.join(TITLES)}): say which by --format, or export "
@@ -85,6 +93,7 @@ def find_file(annotations: Path, name: str, what: str) -> Path:
         InputError: it isn't there, or there are several.
     """
     if not annotations.is_dir():
+        check_export(annotations)
         return annotations
     files = [path for path in _list_label_files(annotations) if recognize_file(path) == name]
     if len(files) == 1:
@@ -93,6 +102,26 @@ def find_file(annotations: Path, name: str, what: str) -> Path:
     raise InputError(
         f"{annotations} is a folder, of whose files {what} is wanted, but it holds {problem}: name the file"
     )
+
+
+def check_export(path: Path) -> None:
+    """Checks that a label file isn't in a format of a tool of which another is read.
+
+    Raises:
+        InputError: it is; says which to export.
+    """
+    if path.suffix.lower() != ".json":
+        return
+    try:
+        content = read_json(path)
+    except MISTAKES:
+        return  # to be named by its reader
+    first = content[0] if isinstance(content, list) and content else None
+    is_min = isinstance(first, dict) and "data" not in first and {"annotator", "annotation_id"} & first.keys()
+    is_via_3 = isinstance(content, dict) and {"project", "attribute", "file", "view", "metadata"} <= content.keys()
+    if is_min or is_via_3:
+        name, advice = VIA_3 if is_via_3 else JSON_MIN
+        raise InputError(f"{path} is {name}, and isn't read: {advice}")
 
 
 def describe_file(path: Path) -> str:

@@ -68,16 +68,18 @@ class ImageFolder:
         """Whether there is an image of this name, in any folder."""
         return name.casefold() in self._by_name
 
-    def find(self, name: str, label_file: Path, subset: str = "") -> Path | None:
+    def find(self, name: str, label_file: Path, subset: str = "", stated: tuple[int, int] | None = None) -> Path | None:
         """Finds the image that a label file names.
 
-        Its folders need not be those of the one who annotated it: the longer of both paths must end in the shorter, or
-        there must be only one image of this name.
+        Its folders need not be those of the one who annotated it: the longer of both paths must end in the shorter. Or
+        there must be only one image of this name, no folder of that which is named, and a size that the image is
+        checked against: train/1.jpg is not val/1.jpg.
 
         Args:
             name: a path, Windows' or other, with or without the ending of the file
             label_file: for errors
             subset: the folder that the image may be in
+            stated: its width and height, where the label file says something
 
         Returns:
             The path; None if the image isn't there, and is to be left out.
@@ -91,18 +93,19 @@ class ImageFolder:
             for fits in (_is_same, is_tail):
                 if len(fitting := [path for path in found if fits(path.relative_to(self.root), wanted)]) == 1:
                     return fitting[0]
-        if len(found) == 1:
+        if len(found) == 1 and stated and not any(path.parent.name == parts[-2] for path in self.paths):
             self._account.note("images were found by their names alone, in other folders than their labels say", name)
             return found[0]
-        if found:
+        if len(found) > 1:
             both = " and ".join(str(path.relative_to(self.root)) for path in found[:2])
             raise InputError(f"{name}, which {label_file} labels, could be {both} in {self.root}: rename one")
         if self._skip_missing:
             self._account.leave_out(f"labelled images, which are not in {self.root}", name)
             return None
+        other = f" ({found[0].relative_to(self.root)}, in another folder, may be another image)" if found else ""
         raise InputError(
-            f"{name or 'an image'} can't be read, which {label_file} labels: it is not in {self.root}; put it there, "
-            "name the right folder by --images, or leave out what is missing by --skip-missing"
+            f"{name or 'an image'} can't be read, which {label_file} labels: it is not in {self.root}{other}; put it "
+            "there, name the right folder by --images, or leave out what is missing by --skip-missing"
         )
 
 

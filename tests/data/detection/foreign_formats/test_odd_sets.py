@@ -97,16 +97,40 @@ def test_an_image_without_a_label_file_is_told(folder, capsys):
     )
 
 
-def test_an_image_found_by_its_name_alone_is_told(folder, capsys):
+CVAT = """<annotations><image id="0" name="{}" width="{}" height="30">
+<box label="cat" xtl="2" ytl="3" xbr="9" ybr="9"/></image></annotations>"""
+
+
+def test_an_image_of_that_name_in_another_folder_is_told_and_must_have_the_stated_size(folder, capsys):
     draw(folder / "cam2" / "1.jpg")
-    (folder / "annotations.xml").write_text(
-        '<annotations><image id="0" name="cam1/1.jpg" width="40" height="30">'
-        '<box label="cat" xtl="2" ytl="3" xbr="9" ybr="9"/></image></annotations>'
-    )
+    (folder / "annotations.xml").write_text(CVAT.format("cam1/1.jpg", 40))
     convert("annotations.xml", "--images", folder)
-    assert (
-        "images were found by their names alone, in other folders than their labels say (1" in capsys.readouterr().out
+    told = "images were found by their names alone, in other folders than their labels say (1"
+    assert told in capsys.readouterr().out
+    (folder / "annotations.xml").write_text(CVAT.format("cam1/1.jpg", 41))
+    with pytest.raises(InputError, match=r"labels 1.jpg as an image of 41×30 pixels, but it has 40×30"):
+        convert("annotations.xml", "--images", folder)
+
+
+def test_another_folder_s_image_is_not_taken_for_a_missing_one(folder, capsys):
+    draw(folder / "train" / "1.jpg")
+    draw(folder / "val" / "2.jpg")
+    (folder / "annotations.xml").write_text(CVAT.format("data/val/1.jpg", 40))
+    with pytest.raises(InputError, match=r"it is not in .*\(train/1.jpg, in another folder, may be another image\)"):
+        convert("annotations.xml", "--images", folder)
+    with pytest.raises(InputError, match="holds no object .*labelled images, which are not in"):
+        convert("annotations.xml", "--images", folder, "--skip-missing")
+
+
+def test_without_a_stated_size_a_name_alone_is_not_enough(folder):
+    draw(folder / "all" / "1.jpg")
+    (folder / "labels.csv").write_text(
+        "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
+        'cam1/1.jpg,9,"{}",1,0,"{""name"":""rect"",""x"":1,""y"":1,""width"":5,""height"":5}","{""class"":""cat""}"\n'
     )
+    with pytest.raises(InputError, match=r"all/1.jpg, in another folder, may be another image\); put it there, name"):
+        convert("--format", "via", "labels.csv", "--images", folder)
+    assert listed(convert("--format", "via", "labels.csv", "--images", folder / "all")) == ["1.jpg"]
 
 
 def test_images_of_one_name_in_via_are_told_apart_by_their_size(folder):
@@ -122,3 +146,26 @@ def test_of_folders_named_labels_the_last_belongs_to_the_labels(folder):
     make_yolo(folder / "labels" / "set", ["a"])
     content = convert("--format", "yolo", "labels/set/labels", "--names", "labels/set/data.yaml")
     assert listed(content) == ["a.jpg"]
+
+
+VIA_3 = {"project": {"pname": "a"}, "config": {}, "attribute": {}, "file": {}, "view": {}, "metadata": {}}
+JSON_MIN = [{"image": "/data/upload/a.jpg", "id": 1, "label": [{"x": 1}], "annotator": 1, "annotation_id": 1}]
+
+
+@pytest.mark.parametrize(
+    "content, name, sentence",
+    [
+        (
+            VIA_3,
+            "via",
+            r"all.json is a project of the VGG Image Annotator 3, and isn't read: export it there in COCO's",
+        ),
+        (JSON_MIN, "label-studio", r"all.json is Label Studio's JSON-MIN, .* isn't read: export it there as JSON"),
+    ],
+)
+def test_an_export_that_is_not_read_is_named_with_the_one_that_is(folder, content, name, sentence):
+    draw(folder / "a.jpg")
+    (folder / "all.json").write_text(json.dumps(content))
+    for words in (["all.json"], ["."], ["--format", name, "all.json"]):
+        with pytest.raises(InputError, match=sentence):
+            convert(*words)

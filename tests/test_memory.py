@@ -1,0 +1,76 @@
+"""Available memory is the least of the machine's and of all groups around the process; growth can be limited."""
+
+import pytest
+
+from convmae_det import memory
+
+MIB = 2**20
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """``system(groups, {file: text})``: from now on the machine has 1000 MiB available, and these control groups."""
+    monkeypatch.setattr(memory, "PROCESS", tmp_path / "self")
+    monkeypatch.setattr(memory, "MACHINE", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "GROUPS", tmp_path / "cgroup")
+    (tmp_path / "self").mkdir()
+    (tmp_path / "meminfo").write_text(f"MemTotal:  9999999 kB\nMemFree:  5 kB\nMemAvailable:  {1000 * 1024} kB\n")
+
+    def write(groups, files):
+        (tmp_path / "self/cgroup").write_text(groups)
+        for name, text in files.items():
+            path = tmp_path / "cgroup" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(str(text))
+
+    return write
+
+
+def test_without_groups_it_is_the_machines(system):
+    assert memory.read_available() == 1000 * MIB
+    system("0::/\n", {})
+    assert memory.read_available() == 1000 * MIB
+
+
+@pytest.mark.parametrize("folder", ["", "user/job/", "user/"])
+def test_a_group_of_version_2_around_the_process_limits_it(system, folder):
+    files = {"memory.max": 300 * MIB, "memory.current": 200 * MIB, "memory.stat": f"anon 7\ninactive_file {50 * MIB}\n"}
+    system("0::/user/job\n", {"user/job/memory.max": "max\n"} | {folder + name: text for name, text in files.items()})
+    assert memory.read_available() == 150 * MIB
+
+
+def test_a_group_of_version_1_limits_it_where_its_path_is_only_the_machines(system):
+    stat = f"inactive_file 7\ntotal_inactive_file {30 * MIB}\n"
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
+    files = zip(names, (300 * MIB, 320 * MIB, stat), strict=True)
+    system("5:cpu:/a\n4:memory:/docker/12ab\n0::/\n", {f"memory/{name}": text for name, text in files})
+    assert memory.read_available() == 10 * MIB
+
+
+def test_a_group_that_is_full_leaves_nothing(system):
+    files = {"memory.max": 300 * MIB, "memory.current": 301 * MIB, "memory.stat": "inactive_file 0\n"}
+    system("0::/\n", files)
+    assert memory.read_available() == 0
+
+
+def test_a_system_without_these_files_says_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "MACHINE", tmp_path / "none")
+    assert memory.read_available() is None
+    monkeypatch.setattr(memory, "PROCESS", tmp_path)
+    assert not memory.is_told()
+    (tmp_path / "status").write_text("VmRSS:\t   5 kB\nVmData:\t   5 kB\n")
+    assert not memory.is_told()
+    (tmp_path / "status").write_text("VmHWM:\t   5 kB\nVmRSS:\t   5 kB\nVmData:\t   5 kB\n")
+    assert memory.is_told()
+
+
+@pytest.mark.skipif(memory.read_available() is None, reason="the system doesn't tell its memory")
+def test_growth_is_measured_and_limited():
+    memory.forget_peak()
+    before = memory.read_resident()
+    bytearray(64 * MIB)[:] = b"1" * (64 * MIB)
+    assert memory.read_resident_peak() - before > 60 * MIB
+    with memory.limit_growth(16 * MIB), pytest.raises(MemoryError) as failure:
+        bytearray(128 * MIB)
+    assert memory.is_exhausted(failure.value)
+    assert len(bytearray(128 * MIB)) == 128 * MIB
