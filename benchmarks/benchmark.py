@@ -3,6 +3,7 @@
 
     python benchmarks/benchmark.py pretrain [--arch base] [--batch 16] [--size 224] [--dtype float32] [--json FILE]
     python benchmarks/benchmark.py detect [--sizes 512 1024] [--kinds "backbone inference"] [--peers "Swin-B"]
+    python benchmarks/benchmark.py settings [--sizes 512 1024] [--settings all adapted]
     python benchmarks/benchmark.py count [--size 1024]
     python benchmarks/benchmark.py kernels [--arch base] [--batch 256] [--size 224]
     python benchmarks/benchmark.py attention [--size 1024]
@@ -16,12 +17,13 @@
 `pretrain`: a training step (forward, loss, backward, AdamW) of the masked autoencoder. `detect`: forward passes and
 training steps of the backbone and of the whole detector. Both against the published form that is kept with the tests:
 dense channels-first maps, 1×1 convolutions, materialised attention with a bias looked up by each block, all patches
-predicted. `count`: operations and memory traffic of both forms, not timed. `kernels`: what a GPU launches, moves and
-keeps in a pretraining step, counted without one. `attention`: the forms that global attention with a shared bias can
-take. `forms`: those of each operation among which convmae_det/ops/choice.py chooses, on the CPU. `data`: reading images
-for training. `shards`: the same from files and from tar files that lie on a disk. `evaluate`: COCO's metrics. `dense`:
-what many objects in an image cost after the network. `tiles`: what a detector finds in a large image, and in which
-memory.
+predicted. `settings`: the memory of a detector's training step where a part of it is trained, or activations are
+computed again. `count`: operations and memory traffic of both forms, not timed. `kernels`: what a GPU launches, moves
+and keeps in a pretraining step, counted without one. `attention`: the forms that global attention with a shared bias
+can take. `forms`: those of each operation among which convmae_det/ops/choice.py chooses, on the CPU. `data`: reading
+images for training. `shards`: the same from files and from tar files that lie on a disk. `evaluate`: COCO's metrics.
+`dense`: what many objects in an image cost after the network. `tiles`: what a detector finds in a large image, and in
+which memory.
 
 With `--arch base`, the published networks of other methods take part, as peers: in `pretrain` the masked autoencoders
 of ViT-B (MAE) and Hiera-B, in `detect`, for the backbone, ViTDet's ViT-B (Detectron2), Swin-B, Hiera-B and ConvNeXt-B
@@ -51,7 +53,7 @@ if __name__ == "__main__":
 
 import torch
 
-from benchmarks import attention, count, data, dense, evaluate, forms, kernels, peers, shards, steps, tiles
+from benchmarks import attention, count, data, dense, evaluate, forms, kernels, peers, settings, shards, steps, tiles
 from convmae_det.errors import InputError
 from convmae_det.files import write_json
 from convmae_det.precision import DTYPES, choose_precision, format_dtype, log_precision
@@ -114,6 +116,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     memory.set_defaults(print_memory=steps.print_memory)
 
     for name, module, parents in (
+        ("settings", settings, [common]),
         ("count", count, [common, network]),
         ("kernels", kernels, [common]),
         ("attention", attention, [common, network]),

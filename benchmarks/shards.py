@@ -1,6 +1,7 @@
 """Reading images in the order of training, from files of their own and from tar shards, nothing of them in memory.
 
-The images are copied to a folder, and written as shards beside it, so that both lie on the same disk, as fresh. Each is
+The images are copied to a folder, and written as shards beside it, so that both lie on the same disk, as fresh; with
+--short-side the shards hold them reduced, as `convmae-det shards` writes them, and the files stay as they are. Each is
 read by itself (`reading`: the contents, as the loader asks for them) and by pretraining's loader (`loader`: decoded and
 cropped, with as many workers as threads). Before each turn the system forgets what it has read: all of it where that is
 allowed (root on Linux, /proc/sys/vm/drop_caches), else the contents alone, so that folders and inodes stay in memory,
@@ -37,6 +38,9 @@ DROP = Path("/proc/sys/vm/drop_caches")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="FOLDER", help="of real ones; without it, photograph-like noise")
     parser.add_argument("--count", type=int, default=2048, help="images, some of them several times if there are fewer")
+    parser.add_argument(
+        "--short-side", type=int, default=0, help="pixels to reduce images in shards to; 0: as they are"
+    )
     parser.add_argument("--batch", type=int, default=64, help="images that the loader reads at a time")
     parser.add_argument("--size", type=int, default=224, help="pixels along the side of a crop")
     parser.add_argument("--folder", metavar="FOLDER", help="on the disk to be measured; by itself that of $TMPDIR")
@@ -47,7 +51,7 @@ def measure(args: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         copy_images(args, Path(folder, "images"))
-        write_shards(f"{folder}/images", f"{folder}/shards", Packing(50 * 10**6, 0, 0, MAX_PIXELS))
+        write_shards(f"{folder}/images", f"{folder}/shards", Packing(50 * 10**6, 0, args.short_side, MAX_PIXELS))
         sets = {FILES: list_images(os.path.realpath(f"{folder}/images"))}
         sets[SHARDS] = list_shard_images(Source("shards", (f"{folder}/shards/*.tar",), ""))
         size = sum(path.stat().st_size for path in Path(folder, "images").rglob("*") if path.is_file())
@@ -65,6 +69,7 @@ def measure(args: argparse.Namespace) -> dict:
     return {
         **describe_machine("cpu"),
         "images": {"source": args.images or "noise", "count": args.count, "mean_kilobytes": size / args.count / 1e3},
+        "short_side": args.short_side,
         "threads": args.threads,
         "forgotten": cold,
         "ways": {way: compare(args.count, seconds[way, FILES], seconds[way, SHARDS]) for way in ("reading", "loader")},
@@ -84,6 +89,8 @@ def report(result: dict) -> None:
         f"{result['device']}, {result['threads']} threads, torch {result['torch']}; forgotten before each turn: "
         f"{result['forgotten']}"
     )
+    if result["short_side"]:
+        print(f"shards: images with a shorter side of {result['short_side']} pixels; files: as they are")
     for way, figures in result["ways"].items():
         for form, rate in figures["images_per_second"].items():
             print(f"{way:8} {form:7} {rate:9.1f} images/s")

@@ -18,7 +18,7 @@ def test_a_run_gives_its_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shards, "read_contents", record)
     parser = argparse.ArgumentParser()
     shards.add_arguments(parser)
-    args = parser.parse_args(["--count=5", "--batch=2", "--size=32", f"--folder={tmp_path}"])
+    args = parser.parse_args(["--count=5", "--batch=2", "--size=32", "--short-side=64", f"--folder={tmp_path}"])
     args.repeats, args.threads = 1, 0
     result = json.loads(json.dumps(shards.measure(args)))
     assert result["forgotten"] == "contents" and len(read) == 2
@@ -29,4 +29,5 @@ def test_a_run_gives_its_figures(tmp_path, monkeypatch, capsys):
         assert figures["speedup"] == figures["speedups"][0] > 0
         assert figures["speedup"] * rates["files"] - rates["shards"] < 1e-6 * rates["shards"]
     shards.report(result)
-    assert "shards are" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "shards are" in printed and "shorter side of 64 pixels" in printed
