@@ -44,7 +44,7 @@ docs: $(READY) ## build the site of the documentation into output/docs
 
 # The networks are small: two processes of half the cores each are faster than one of all.
 CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-TOGETHER := $(if $(shell command -v nvidia-smi),,$(if $(filter-out 1,$(CORES)),--num-processes 2))
+TOGETHER := $(if $(shell command -v nvidia-smi 2>/dev/null),,$(if $(filter-out 1,$(CORES)),--num-processes 2))
 
 DEMO := output/quickstart
 SHAPES := datasets/shapes

@@ -1,6 +1,7 @@
 """Memory of this process, and of the machine or container that it runs in (Linux); sizes are in bytes."""
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ def read_resident_peak() -> int:
 def is_told() -> bool:
     """Whether the system tells what this process has in memory; some containers' don't."""
     try:
-        return all(_read_number(PROCESS / "status", name) for name in ("VmRSS", "VmHWM", "VmData"))
+        return all(_read_number(PROCESS / "status", name) for name in ("VmRSS", "VmHWM", "VmData", "VmSize"))
     except OSError:
         return False
 
@@ -51,6 +52,18 @@ def read_available() -> int | None:
     return max(min(machine, *groups), 0) if groups else machine
 
 
+def read_own_limit() -> int | None:
+    """Reads how much more the limits of this process, those of `ulimit`, let it take; None without any."""
+    import resource  # which only Unix has
+
+    rooms = []
+    for kind, used in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        limit, _ = resource.getrlimit(kind)
+        if limit != resource.RLIM_INFINITY:
+            rooms.append(max(limit - _read_number(PROCESS / "status", used) * 1024, 0))
+    return min(rooms, default=None)
+
+
 @contextlib.contextmanager
 def limit_growth(room: int) -> Iterator[None]:
     """Lets allocations beyond so many bytes fail meanwhile, before the system ends the process for want of memory."""
@@ -68,7 +81,11 @@ def limit_growth(room: int) -> Iterator[None]:
 
 def is_exhausted(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, as PyTorch's allocator, oneDNN or Python do."""
-    words = r"can't allocate memory|out of memory|could not create a (memory|primitive)|bad_alloc"
+    words = (
+        r"can't allocate memory|out of memory|could not create a (memory|primitive)|bad_alloc|temporarily unavailable"
+    )
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOMEM, errno.EAGAIN)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(re.search(words, str(error))))
 
 
@@ -84,8 +101,8 @@ def _list_groups() -> list[Path]:
     folders = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
-            root = GROUPS / controllers
+        if not controllers or "memory" in controllers.split(","):
+            root = GROUPS / "memory" if controllers else GROUPS
             inner = root / path.strip("/")
             folders += [inner, *(outer for outer in inner.parents if outer.is_relative_to(root))]
     return folders

@@ -26,6 +26,19 @@ def system(tmp_path, monkeypatch):
     return write
 
 
+@pytest.mark.skipif(not memory.is_told(), reason="the system doesn't tell")
+def test_limits_of_the_process(monkeypatch):
+    import resource
+
+    limits = {resource.RLIMIT_AS: resource.RLIM_INFINITY, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], limits[kind]))
+    assert memory.read_own_limit() is None
+    limits[resource.RLIMIT_AS] = 2**60
+    assert 2**59 < memory.read_own_limit() < 2**60
+    limits[resource.RLIMIT_DATA] = 1
+    assert memory.read_own_limit() == 0
+
+
 def test_without_groups_it_is_the_machines(system):
     assert memory.read_available() == 1000 * MIB
     system("0::/\n", {})
@@ -74,3 +87,10 @@ def test_growth_is_measured_and_limited():
         bytearray(128 * MIB)
     assert memory.is_exhausted(failure.value)
     assert len(bytearray(128 * MIB)) == 128 * MIB
+
+
+def test_controllers_of_version_1_that_are_mounted_together(system):
+    system("3:cpu,memory:/job\n", {"memory/job/memory.limit_in_bytes": 300 * MIB})
+    room = {"memory/job/memory.usage_in_bytes": 200 * MIB, "memory/job/memory.stat": "total_inactive_file 0\n"}
+    system("3:cpu,memory:/job\n", room)
+    assert memory.read_available() == 100 * MIB

@@ -8,12 +8,23 @@ it by at most n/k times as much. Trials begin with one image, and double while t
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from detectron2.utils import comm
 
 from ..data.stream import preserve_random_state
-from ..memory import forget_peak, is_exhausted, is_told, limit_growth, read_available, read_resident, read_resident_peak
+from ..memory import (
+    forget_peak,
+    is_exhausted,
+    is_told,
+    limit_growth,
+    read_available,
+    read_own_limit,
+    read_resident,
+    read_resident_peak,
+)
 
 MARGIN = 0.25  # of the memory available, for processes that read images, evaluation, and others' programs
+THREADED = 2**22  # values: enough of them to be added to by all threads
 TRIAL_IMAGES = 4  # at most, since a large network takes seconds an image
 
 
@@ -38,11 +49,12 @@ def find_room(lasting: int) -> Room | None:
     if None in available:
         return None
     processes = comm.get_local_size()
-    whole = min(available) // processes - lasting
-    usable = max(int(whole - MARGIN * min(available) / processes), 0)
-    each = f", for each of {processes} processes" if processes > 1 else ""
+    shares = [min(available) // processes, *(limit for limit in comm.all_gather(read_own_limit()) if limit is not None)]
+    whole = min(shares) - lasting
+    usable = max(int(whole - MARGIN * min(shares)), 0)
+    each = f" for each of {processes} processes" if processes > 1 else ""
     said = (
-        f"of the {min(available) / 2**30:.1f} GiB of memory available, less a quarter for all else{each} and "
+        f"of the {min(shares) / 2**30:.1f} GiB of memory available{each}, less a quarter for all else and "
         f"{lasting / 2**30:.1f} GiB for gradients and the optimizer, {usable / 2**30:.1f} GiB are for a pass"
     )
     return Room(whole, usable, said)
@@ -59,6 +71,7 @@ def find_images(run: Callable[[int], None], room: Room, most: int) -> tuple[int,
     Returns:
         The number, at most `most`, 1 if that one takes the margin, and 0 if not even one fits; and what led to it.
     """
+    torch.ones(THREADED).add_(1)  # lets threads start: one that could not, for want of memory, would end the process
     before, tried = read_resident(), 1
     while True:
         grown = comm.all_gather(measure_growth(run, tried, room.whole, before))
@@ -78,7 +91,7 @@ def measure_growth(run: Callable[[int], None], images: int, room: int, before: i
     try:
         with preserve_random_state(), limit_growth(max(room, 0)):
             run(images)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not is_exhausted(error):
             raise
         return None

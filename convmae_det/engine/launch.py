@@ -249,7 +249,10 @@ def choose_device(device: str, args: Namespace) -> str:
     Raises:
         InputError: they can't each have one.
     """
-    if not is_started_by_torchrun():
+    if is_started_by_torchrun():
+        if args.num_processes is not None:
+            raise InputError("--num-processes starts processes, as torchrun has done: leave it out")
+    else:
         gpus = count_gpus()
         _check_processes("cuda" if device == "auto" and gpus else device, args, gpus)
         if args.num_gpus == 0 or args.num_processes:
@@ -263,7 +266,7 @@ def _check_processes(device: str, args: Namespace, gpus: int) -> None:
     if args.num_processes is not None:
         if args.num_processes < 1:
             raise InputError(f"--num-processes is {args.num_processes}; it must be at least 1")
-        if args.num_gpus > 1:
+        if args.num_gpus not in (0, 1):
             raise InputError("--num-processes is for the CPU, and --num-gpus for GPUs: drop one")
         return
     several = args.num_gpus > 1 or args.num_machines > 1

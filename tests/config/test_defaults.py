@@ -2,6 +2,7 @@
 
 import pkgutil
 import subprocess
+import sys
 from operator import attrgetter
 
 import yaml
@@ -14,11 +15,11 @@ from convmae_det.config.architectures import CLASS_KEYS, is_autoencoder, is_clas
 from convmae_det.config.reading import flatten_keys
 
 
-def test_no_module_needs_detectron2(python):
+def test_no_module_needs_detectron2():
     modules = [module.name for module in pkgutil.walk_packages(convmae_det.config.__path__, "convmae_det.config.")]
     assert "convmae_det.config.checks.training" in modules
     code = f"import sys; sys.modules['detectron2'] = None\nimport {', '.join(modules)}\nprint(sorted(sys.modules))"
-    result = subprocess.run([python, "-c", code], text=True, capture_output=True)
+    result = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
     assert "'convmae_det.config.checks.training'" in result.stdout, result.stderr
     assert "'detectron2." not in result.stdout and "'fvcore" not in result.stdout
 

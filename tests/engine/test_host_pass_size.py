@@ -2,7 +2,10 @@
 
 import logging
 import math
+import os
+import subprocess
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +20,7 @@ from convmae_det.errors import InputError
 from convmae_det.inference.model import build_model
 from convmae_det.memory import read_available
 
-GIB = 2**30
+GIB, ROOT = 2**30, Path(__file__).parents[2]
 LINES = st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 300)), min_size=1, max_size=3)
 known = pytest.mark.skipif(read_available() is None, reason="the system doesn't tell its memory")
 
@@ -55,12 +58,37 @@ def test_a_pass_that_exceeds_the_room_is_stopped_and_other_errors_pass():
         measure_growth(lambda images: torch.ones(2, 3) @ torch.ones(2, 3), 1, 2**28, 0)
 
 
+@known
+def test_threads_have_started_before_memory_is_limited(python):
+    """One that can't start ends the process without an exception."""
+    code = """
+import torch
+from convmae_det.engine.host_pass_size import Room, find_images
+torch.set_num_threads(4)
+product = torch.ones(512, 512)
+def run(images):
+    (product @ product).relu()
+    torch.ones(2**27)
+print(find_images(run, Room(3_000_000, 3_000_000, "said"), 8))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.stdout == "(0, 'said, and one of one image exceeds all that is left')\n", done.stderr
+
+
+@known
+def test_limits_of_the_process_count(monkeypatch):
+    monkeypatch.setattr(host_pass_size, "read_available", lambda: 8 * GIB)
+    monkeypatch.setattr(host_pass_size, "read_own_limit", lambda: 2 * GIB)
+    assert find_room(GIB)[:2] == (GIB, GIB // 2)
+
+
 def test_processes_of_a_machine_share_its_memory(monkeypatch):
     monkeypatch.setattr(host_pass_size, "read_available", lambda: 8 * GIB)
     monkeypatch.setattr(host_pass_size.comm, "get_local_size", lambda: 2)
     room = find_room(GIB)
     assert room[:2] == (3 * GIB, 2 * GIB)
-    assert "8.0 GiB of memory available, less a quarter for all else, for each of 2 processes" in room.said
+    assert "4.0 GiB of memory available for each of 2 processes, less a quarter for all else" in room.said
     monkeypatch.setattr(host_pass_size, "read_available", lambda: None)
     assert find_room(GIB) is None
 

@@ -195,6 +195,8 @@ def test_processes_of_torchrun_each_have_a_gpu(monkeypatch):
     set_gpus(monkeypatch, 2)
     for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="--num-processes starts processes, as torchrun has done"):
+        load("--num-processes", 2)
     with pytest.raises(InputError, match="MODEL.DEVICE is .*cuda:1.* must be cuda where torchrun starts 2 processes"):
         launch._join_processes(load("MODEL.DEVICE", "cuda:1"))
 

@@ -59,6 +59,7 @@ class ImageFolder:
         check_folder(root)
         self.root, self._account, self._skip_missing = root, account, skip_missing
         self.paths = list_images(root)
+        self._folders = {path.parent.name for path in self.paths}
         self._by_name: dict[str, list[Path]] = {}
         for path in self.paths:
             for name in {path.name.casefold(), path.stem.casefold()}:
@@ -93,7 +94,7 @@ class ImageFolder:
             for fits in (_is_same, is_tail):
                 if len(fitting := [path for path in found if fits(path.relative_to(self.root), wanted)]) == 1:
                     return fitting[0]
-        if len(found) == 1 and stated and not any(path.parent.name == parts[-2] for path in self.paths):
+        if len(found) == 1 and stated and self._folders.isdisjoint(parts[-2:-1]):
             self._account.note("images were found by their names alone, in other folders than their labels say", name)
             return found[0]
         if len(found) > 1:
