@@ -28,12 +28,14 @@ hypothesis.settings.register_profile("convmae_det", deadline=None, suppress_heal
 hypothesis.settings.load_profile("convmae_det")
 
 
-gc.disable()  # while tests are collected: nothing of a million objects is garbage
-
-
-def pytest_collection_finish():
-    gc.freeze()  # lest each full collection go through them all
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    gc.disable()  # nothing of the million objects that it makes is garbage
+    try:
+        return (yield)
+    finally:
+        gc.freeze()  # lest each full collection go through them all
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

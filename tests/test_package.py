@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -101,7 +102,9 @@ def test_links_and_pictures_are_told_apart(monkeypatch, tmp_path):
     """A picture may lie in a link, and a link needs no file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GITHUB_REPOSITORY", "owner/name")
-    monkeypatch.setattr("setuptools.setup", lambda **options: None)
+    # the real one can't be imported where a library has imported distutils first
+    fake = SimpleNamespace(setup=lambda **options: None, find_packages=lambda **options: [])
+    monkeypatch.setitem(sys.modules, "setuptools", fake)
     (tmp_path / "README.md").write_text(
         '[![badge](a.svg)](b.md) <img src="c.png"> <a href="d.md"> [e](#e) [f](https://f/) ![g](https://g/)'
     )
