@@ -73,7 +73,7 @@ def test_a_system_without_these_files_says_nothing(tmp_path, monkeypatch):
     assert not memory.is_told()
     (tmp_path / "status").write_text("VmRSS:\t   5 kB\nVmData:\t   5 kB\n")
     assert not memory.is_told()
-    (tmp_path / "status").write_text("VmHWM:\t   5 kB\nVmRSS:\t   5 kB\nVmData:\t   5 kB\n")
+    (tmp_path / "status").write_text("VmHWM:\t   5 kB\nVmRSS:\t   5 kB\nVmData:\t   5 kB\nVmSize:\t   5 kB\n")
     assert memory.is_told()
 
 

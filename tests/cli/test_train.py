@@ -37,4 +37,6 @@ def test_torchrun_starts_the_command(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "convmae_det", "pretrain"]
     command += ["--config-file", "none.yaml"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.count("error: none.yaml") == 2
+    assert (
+        done.returncode == 1 and "error: none.yaml" in done.stderr
+    )  # twice or, as one that fails ends the other, once
