@@ -49,7 +49,7 @@ TOGETHER := $(if $(shell command -v nvidia-smi 2>/dev/null),,$(if $(filter-out 1
 DEMO := output/quickstart
 SHAPES := datasets/shapes
 demo: export DETECTRON2_DATASETS := datasets
-demo: $(READY) ## draw a small data set, pretrain on it, train the tiny detector from that, look at it (7 to 12 minutes)
+demo: $(READY) ## draw a small data set, pretrain on it, train the tiny detector from that, look at it (5 to 9 minutes)
 	@echo "1/6 Drawing the shapes data set into $(SHAPES)"
 	@$(RUN) -m convmae_det shapes
 	@echo "2/6 Pretraining the tiny encoder in $(DEMO)/pretrain"
