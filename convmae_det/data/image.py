@@ -276,7 +276,8 @@ def open_image(path: str | os.PathLike, decoding: Decoding, page: int = 0) -> Im
     if NOT_READ.get(os.path.splitext(path)[1].lower()) == RAW:
         raise ValueError("Pillow would read its thumbnail")
     image = Image.open(open_content(path))
-    go_to_page(path, image, page)
+    if page or image.format == "TIFF":  # whose first frame may be a thumbnail
+        go_to_page(path, image, page)
     if image.width * image.height > decoding.max_pixels:
         check_size(path, *image.size, decoding.max_pixels)  # raises
     return image
