@@ -292,8 +292,8 @@ def start(tmp_path):
     """start(NAME, OPTION, …): a process that lets two do what launched.py calls so, all in a session of their own."""
     started = []
 
-    def start(*words, python=sys.executable):
-        command = [python, HERE / "launched.py", *map(str, words), "OUTPUT_DIR", tmp_path / "out"]
+    def start(*words):
+        command = [sys.executable, HERE / "launched.py", *map(str, words), "OUTPUT_DIR", tmp_path / "out"]
         environment = os.environ | {"PYTHONPATH": f"{ROOT}", "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
         process = subprocess.Popen(
             command,
@@ -312,8 +312,8 @@ def start(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_the_sentence_of_started_processes_arrives_once(python, start, tmp_path):
-    process = start("mistake", python=python)
+def test_the_sentence_of_started_processes_arrives_once(start, tmp_path):
+    process = start("mistake")
     error = process.communicate(timeout=120)[1]
     assert process.returncode == 1 and "Traceback" not in error
     assert [line for line in error.splitlines() if "MODEL.WEIGHTS" in line] == [
