@@ -86,10 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
     processes = join_processes()
     if is_classifier(cfg):
         return _predict_classes(args, inputs, processes)
-    if is_segmentor(cfg):
-        return _predict_masks(args, inputs, processes)
-    if is_panoptic(cfg):
-        return _predict_segments(args, inputs, processes)
+    if is_segmentor(cfg) or is_panoptic(cfg):
+        return _predict_pixels(args, inputs, processes, is_panoptic(cfg))
     return _predict_objects(args, inputs, processes)
 
 
@@ -101,24 +99,15 @@ def _predict_classes(args: argparse.Namespace, inputs: Sequence[Input], processe
     return _run(args, inputs, results, processes, lambda: predict_classes(results, args.batch_size))
 
 
-def _predict_masks(args: argparse.Namespace, inputs: Sequence[Input], processes: Processes) -> int:
-    _refuse(args, OF_DETECTORS, "a segmentor")
-    _take_one_by_one(args, "a segmentor")
-    predictor = SegmentationPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
-    results = SegmentationResults(args.output, predictor, pictures=not args.no_pictures)
-    return _run(args, inputs, results, processes, lambda: predict_masks(results))
-
-
-def _predict_segments(args: argparse.Namespace, inputs: Sequence[Input], processes: Processes) -> int:
-    _refuse(args, OF_DETECTORS, "a panoptic FPN")
-    _take_one_by_one(args, "a panoptic FPN")
-    predictor = PanopticPredictor(args.config_file, args.weights, args.device, args.pairs, args.precision)
-    results = PanopticResults(args.output, predictor, pictures=not args.no_pictures)
-    return _run(args, inputs, results, processes, lambda: predict_masks(results))
-
-
-def _take_one_by_one(args: argparse.Namespace, kind: str) -> None:
+def _predict_pixels(args: argparse.Namespace, inputs: Sequence[Input], processes: Processes, panoptic: bool) -> int:
+    """Of a segmentor, or of a panoptic FPN."""
+    kind = "a panoptic FPN" if panoptic else "a segmentor"
+    predict, write = (PanopticPredictor, PanopticResults) if panoptic else (SegmentationPredictor, SegmentationResults)
+    _refuse(args, OF_DETECTORS, kind)
     require(args.batch_size == 1, "--batch-size", args.batch_size, f"be 1 for {kind}, which takes images one by one")
+    predictor: Any = predict(args.config_file, args.weights, args.device, args.pairs, args.precision)
+    results = write(args.output, predictor, pictures=not args.no_pictures)
+    return _run(args, inputs, results, processes, lambda: predict_masks(results))
 
 
 def _refuse(args: argparse.Namespace, options: Sequence[str], kind: str) -> None:

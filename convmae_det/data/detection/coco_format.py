@@ -12,6 +12,7 @@ from ...errors import InputError
 from ...files import describe_missing_folder
 from .annotation_file import read_annotation_file
 from .categories import read_categories
+from .entries import Form, choose_entries
 from .outlines import compress_run_lengths
 
 logger = logging.getLogger(__name__)
@@ -33,33 +34,24 @@ def register_coco_format(
         InputError: an entry that isn't such a triple, no such file or folder, or a name used twice or by another data
             set. The content of the file is checked when the data set is loaded.
     """
-    names = set()
-    for entry in entries:
-        name, json_file, image_root = _check_entry(entry)
-        if name in names:
-            raise InputError(f"DATASETS.COCO_FORMAT names {name} twice: give each data set a name of its own.")
-        names.add(name)
-        if name in DatasetCatalog and not MetadataCatalog.get(name).get("coco_format"):
-            raise InputError(f"The name {name} in DATASETS.COCO_FORMAT belongs to another data set: choose another.")
-        if only is not None and name not in only:
-            continue
-        what, problem = f"{entry[1]}, the annotation file", "doesn't exist: correct it"
-        if os.path.isfile(json_file):
-            what, problem = f"{entry[2]}, the folder of images", describe_missing_folder(image_root)
-        if not problem:
-            _register(name, json_file, image_root)
-        elif not missing_ok:
-            raise InputError(f"{what} of {name} in DATASETS.COCO_FORMAT, {problem}.")
+    for name, json_file, image_root in choose_entries(entries, FORM, only, missing_ok):
+        _register(name, json_file, image_root)
 
 
-def _check_entry(entry: object) -> tuple[str, str, str]:
-    """Checks an entry; returns its name and absolute paths."""
-    if not (isinstance(entry, (list, tuple)) and len(entry) == 3 and all(isinstance(x, str) and x for x in entry)):
-        raise InputError(
-            f"DATASETS.COCO_FORMAT holds {entry!r}: make it a list of triples, [[name, annotations.json, image "
-            "folder], ...]."
-        )
-    return entry[0], *(os.path.abspath(os.path.expanduser(path)) for path in entry[1:])
+def _find_missing(entry: Sequence[str], json_file: str, image_root: str) -> tuple[str, str] | None:
+    if not os.path.isfile(json_file):
+        return f"{entry[1]}, the annotation file", "doesn't exist: correct it"
+    problem = describe_missing_folder(image_root)
+    return (f"{entry[2]}, the folder of images", problem) if problem else None
+
+
+FORM = Form(
+    "DATASETS.COCO_FORMAT",
+    3,
+    "a list of triples, [[name, annotations.json, image folder], ...]",
+    "coco_format",
+    _find_missing,
+)
 
 
 def _register(name: str, json_file: str, image_root: str) -> None:

@@ -14,12 +14,12 @@ from ...files import describe_missing_folder
 from ..image import read_size
 from .categories import THINGS, read_category_entries
 from .coco_format import sort_images
+from .entries import Form, choose_entries
 from .panoptic_file import find_category_problems, read_panoptic_file, sort_categories
 from .segments import describe_objects, find_segment_problems, read_segments
 from .variants import unify_categories
 
 KEY = "DATASETS.PANOPTIC"
-FORM = "[[name, image folder, panoptic.json, folder of PNGs], ...]"
 THREADS = 8  # that decode PNGs
 KEPT = 2  # data sets whose segments are kept once they are read: an evaluation reads them several times
 
@@ -40,30 +40,8 @@ def register_panoptic(
         InputError: an entry of another form, no such file or folder, or a name used twice or by another data set. The
             content of the files is checked when the data set is loaded.
     """
-    names = set()
-    for entry in entries:
-        name, image_root, json_file, panoptic_root = _check_entry(entry)
-        if name in names:
-            raise InputError(f"{KEY} names {name} twice: give each data set a name of its own.")
-        names.add(name)
-        if name in DatasetCatalog and not MetadataCatalog.get(name).get("panoptic_format"):
-            raise InputError(f"The name {name} in {KEY} belongs to another data set: choose another.")
-        if only is not None and name not in only:
-            continue
-        problem = _find_missing(entry, image_root, json_file, panoptic_root)
-        if not problem:
-            register_panoptic_files(name, image_root, json_file, panoptic_root)
-        elif not missing_ok:
-            raise InputError(f"{problem[0]} of {name} in {KEY}, {problem[1]}.")
-
-
-def _check_entry(entry: object) -> tuple[str, str, str, str]:
-    """Checks an entry; returns its name and absolute paths."""
-    if not (isinstance(entry, (list, tuple)) and len(entry) == 4 and all(isinstance(x, str) and x for x in entry)):
-        raise InputError(f"{KEY} holds {entry!r}: make it {FORM}.")
-    name, *paths = entry
-    image_root, json_file, panoptic_root = (os.path.abspath(os.path.expanduser(path)) for path in paths)
-    return name, image_root, json_file, panoptic_root
+    for name, image_root, json_file, panoptic_root in choose_entries(entries, FORM, only, missing_ok):
+        register_panoptic_files(name, image_root, json_file, panoptic_root)
 
 
 def _find_missing(entry: Sequence[str], image_root: str, json_file: str, panoptic_root: str) -> tuple[str, str] | None:
@@ -74,6 +52,9 @@ def _find_missing(entry: Sequence[str], image_root: str, json_file: str, panopti
         if problem := describe_missing_folder(folder):
             return f"{path}, the folder of {what}", problem
     return None
+
+
+FORM = Form(KEY, 4, "[[name, image folder, panoptic.json, folder of PNGs], ...]", "panoptic_format", _find_missing)
 
 
 def adopt_panoptic(names: Iterable[str]) -> None:
