@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from PIL import Image
@@ -120,5 +121,5 @@ class PanopticPredictor(PicturePredictor):
         for segment in found.segments:
             labels[segment.id] = segment.category
         ids = found.ids.numpy()
-        drawn = draw_segmentation(self.load_visible(image), torch.tensor(labels).numpy()[ids], names, ids)
+        drawn = draw_segmentation(self.load_visible(image), np.array(labels)[ids], names, ids)
         return Image.fromarray(drawn)

@@ -3,19 +3,17 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 from detectron2.config import CfgNode
 from markupsafe import Markup
 
 from ..data.image import Decoding
 from ..data.large_image import read_shrunk
 from ..errors import InputError
-from .charts import choose_most_confused, draw_matrix
-from .page import Section, join, render
+from .classes import build_gallery, build_matrix, find_confusion
+from .page import Section, render
 from .pictures import Budget, encode_picture
 from .tables import Cell, render_table, render_tiles
 
-MOST_CONFUSED = 30  # classes in the matrix
 PICTURE_SIDE = 320  # pixels of the longer side of a mistake
 
 
@@ -37,30 +35,23 @@ def build_classifier_sections(name: str, summary: Mapping, cfg: CfgNode, budget:
         "Top-1 is the share of the images whose class has the highest score, top-5 that of those whose class is among "
         "the five highest.",
     )
-    yield _build_matrix(summary)
+    yield build_matrix(summary, "images")
     rows = [(entry["name"], entry["images"], entry["accuracy"], _find_rival(summary, entry)) for entry in classes]
     headers = ["class", "images", "accuracy, %", "most often taken for"]
     yield Section("Classes", render_table(headers, rows), "Press a title to sort, for example the accuracy.")
     if summary.get("mistakes"):
-        yield _build_mistakes(summary, cfg, budget)
+        explanation = "Images with the highest scores of a class that is not theirs. Wrong labels are often among them."
+        yield build_gallery("The surest mistakes", explanation, _draw_mistakes(summary, cfg), budget, small=True)
 
 
 def find_faults(summary: Mapping) -> list[str]:
     """Finds what keeps a classifier from being better, in sentences."""
-    names = [entry["name"] for entry in summary["classes"]]
-    counts = np.array(summary["confusion"])
-    np.fill_diagonal(counts, 0)
-    errors = int(counts.sum())
-    if not errors:
+    if (most := find_confusion(summary)) is None:
         return ["It makes no mistake on these images."]
-    sentences = []
-    for place in np.argsort(-(counts + counts.T), axis=None, kind="stable")[:1]:
-        i, j = sorted(divmod(int(place), len(names)))
-        pair = int(counts[i, j] + counts[j, i])
-        sentences.append(
-            f"It confuses {names[i]} and {names[j]} most: {pair:,} of its {errors:,} mistakes. Check the labels of "
-            "both, and add images that show the difference."
-        )
+    sentences = [
+        f"It confuses {most.one} and {most.other} most: {most.count:,} of its {most.errors:,} mistakes. Check the "
+        "labels of both, and add images that show the difference."
+    ]
     known = [entry for entry in summary["classes"] if entry["accuracy"] is not None]
     worst = sorted(known, key=lambda entry: entry["accuracy"])[: min(3, len(known) - 1)]
     described = ", ".join(f"{entry['name']} ({entry['accuracy']:.1f} %)" for entry in worst)
@@ -69,17 +60,6 @@ def find_faults(summary: Mapping) -> list[str]:
     if summary["top1"] - summary["class_mean"] > 5:
         sentences.append("Rare classes do worse than frequent ones: add images of them, or train longer.")
     return sentences
-
-
-def _build_matrix(summary: Mapping) -> Section:
-    names, counts = [entry["name"] for entry in summary["classes"]], np.array(summary["confusion"])
-    title = "Rows: the class of the images. Columns: what they were taken for. Percent of a row."
-    if len(names) > MOST_CONFUSED:
-        kept = choose_most_confused(counts, MOST_CONFUSED)
-        names, counts = [names[index] for index in kept], counts[np.ix_(kept, kept)]
-        title += f" Of {len(summary['classes'])} classes, those with the most mistakes."
-    explanation = "Each row says what the images of a class were taken for; what lies on the green diagonal is right."
-    return Section("Which classes are confused", draw_matrix(title, names, counts.tolist()), explanation)
 
 
 def _find_rival(summary: Mapping, entry: Mapping) -> Cell:
@@ -93,23 +73,14 @@ def _find_rival(summary: Mapping, entry: Mapping) -> Cell:
     return Cell(f"{summary['classes'][most]['name']} ({counts[most]:,})", counts[most])
 
 
-def _build_mistakes(summary: Mapping, cfg: CfgNode, budget: Budget) -> Section:
-    names, figures, problem = [entry["name"] for entry in summary["classes"]], [], ""
+def _draw_mistakes(summary: Mapping, cfg: CfgNode) -> Iterator[Markup | InputError]:
+    names, decoding = [entry["name"] for entry in summary["classes"]], Decoding.from_config(cfg)
     for mistake in summary["mistakes"]:
         path = Path(mistake["file_name"])
         try:
-            pixels = read_shrunk(path, cfg.INPUT.FORMAT, Decoding.from_config(cfg), PICTURE_SIDE)
+            pixels = read_shrunk(path, cfg.INPUT.FORMAT, decoding, PICTURE_SIDE)
         except InputError as error:
-            problem = f"Some images can't be shown: {error}"
+            yield error
             continue
         text = f"taken for {names[mistake['found']]} ({mistake['score']:.0%}), is {names[mistake['label']]}"
-        picture = encode_picture(pixels, PICTURE_SIDE)
-        figure = render("mistake.html", name=path.name, text=text, picture=picture)
-        if budget.take(figure):
-            figures.append(figure)
-    body = Markup('<div class="gallery small">{}</div>').format(join(figures)) if figures else Markup()
-    return Section(
-        "The surest mistakes",
-        body + render("problems.html", problems=[problem] if problem else []),
-        "Images with the highest scores of a class that is not theirs. Wrong labels are often among them.",
-    )
+        yield render("mistake.html", name=path.name, text=text, picture=encode_picture(pixels, PICTURE_SIDE))

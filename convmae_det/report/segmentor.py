@@ -16,12 +16,11 @@ from ..errors import InputError
 from ..evaluation.panoptic import QUALITIES
 from ..visualization.segmentation import draw_segmentation
 from ..visualization.sheet import draw_sheet
-from .charts import choose_most_confused, draw_matrix
-from .page import Section, join, render
+from .classes import build_gallery, build_matrix, find_confusion
+from .page import Section, render
 from .pictures import Budget, encode_picture
 from .tables import render_table, render_tiles
 
-MOST_CONFUSED = 30  # classes in the matrix
 PICTURE_SIDE = 900  # pixels of the longer side of truth and prediction beside each other
 
 
@@ -42,32 +41,22 @@ def build_segmentor_sections(name: str, summary: Mapping, cfg: CfgNode, budget: 
         "mIoU is the intersection over union of the pixels, on average of the classes; mACC and pACC are the shares of "
         "the pixels that are found, on average of the classes and of all. Boundary mIoU takes those near outlines.",
     )
-    names, counts = [entry["name"] for entry in summary["classes"]], np.array(summary["confusion"])
-    kept = choose_most_confused(counts, MOST_CONFUSED)
-    title = "Rows: the class of the pixels. Columns: what they were taken for. Percent of a row."
-    yield Section(
-        "Which classes are confused",
-        draw_matrix(title, [names[index] for index in kept], counts[np.ix_(kept, kept)].tolist()),
-        "What lies on the green diagonal is right."
-        + f" Of {len(names)} classes, those with the most mistakes." * (len(kept) < len(names)),
-    )
+    yield build_matrix(summary, "pixels")
     keys = ("IoU", "accuracy", "boundary_IoU", "pixels")
     rows = [(entry["name"], *(entry[key] for key in keys)) for entry in summary["classes"] if entry["IoU"] is not None]
     headers = ["class", "IoU, %", "accuracy, %", "boundary IoU, %", "pixels"]
     yield Section("Classes", render_table(headers, rows), "Press a title to sort, for example the IoU.")
     if summary.get("worst"):
-        yield _build_gallery(summary, cfg, budget)
+        explanation = "Images with the smallest share of pixels that are right. Wrong labels are often among them."
+        yield build_gallery("The worst images", explanation, _draw_worst(summary, cfg), budget)
 
 
 def find_faults(summary: Mapping) -> list[str]:
     """Finds what keeps a segmentor from being better, in sentences."""
-    names, counts = [entry["name"] for entry in summary["classes"]], np.array(summary["confusion"])
-    np.fill_diagonal(counts, 0)
-    if not (errors := int(counts.sum())):
+    if (most := find_confusion(summary)) is None:
         return ["It makes no mistake on these images."]
-    i, j = sorted(divmod(int((counts + counts.T).argmax()), len(names)))
-    share = (counts[i, j] + counts[j, i]) / errors
-    sentences = [f"It confuses {names[i]} and {names[j]} most: {share:.0%} of the pixels that are wrong."]
+    share = most.count / most.errors
+    sentences = [f"It confuses {most.one} and {most.other} most: {share:.0%} of the pixels that are wrong."]
     known = sorted((x for x in summary["classes"] if x["IoU"] is not None), key=lambda entry: entry["IoU"])
     if worst := known[: min(3, len(known) - 1)]:
         described = ", ".join(f"{entry['name']} ({entry['IoU']:.1f} %)" for entry in worst)
@@ -77,32 +66,23 @@ def find_faults(summary: Mapping) -> list[str]:
     return sentences
 
 
-def _build_gallery(summary: Mapping, cfg: CfgNode, budget: Budget) -> Section:
-    names, figures, problem = [entry["name"] for entry in summary["classes"]], [], ""
-    decoding = Decoding.from_config(cfg)
+def _draw_worst(summary: Mapping, cfg: CfgNode) -> Iterator[Markup | InputError]:
+    names, decoding = [entry["name"] for entry in summary["classes"]], Decoding.from_config(cfg)
     for entry in summary["worst"]:
         try:
             pixels = read_visible(entry["file_name"], cfg.INPUT.FORMAT, decoding)
             truth = read_mask(entry["sem_seg_file_name"], decoding)
         except InputError as error:
-            problem = f"Some images can't be shown: {error}"
+            yield error
             continue
         found = np.asarray(Image.open(io.BytesIO(base64.b64decode(entry["found"]))))
         if not pixels.shape[:2] == truth.shape == found.shape:
-            problem = f"Some images can't be shown: {entry['file_name']} has another size than it was evaluated at."
+            yield InputError(f"{entry['file_name']} has another size than it was evaluated at.")
             continue
         panels = [draw_segmentation(pixels, labels, names) for labels in (truth, found)]
         picture = encode_picture(draw_sheet([panels], ("labelled", "found")), PICTURE_SIDE)
         text = f"{entry['accuracy']:.1f} % of the pixels are right"
-        figure = render("mistake.html", name=Path(entry["file_name"]).name, text=text, picture=picture)
-        if budget.take(figure):
-            figures.append(figure)
-    body = Markup('<div class="gallery">{}</div>').format(join(figures)) if figures else Markup()
-    return Section(
-        "The worst images",
-        body + render("problems.html", problems=[problem] if problem else []),
-        "Images with the smallest share of pixels that are right. Wrong labels are often among them.",
-    )
+        yield render("mistake.html", name=Path(entry["file_name"]).name, text=text, picture=picture)
 
 
 def build_panoptic_section(name: str, summary: Mapping) -> Section:
