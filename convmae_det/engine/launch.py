@@ -25,8 +25,9 @@ from torch.distributed.elastic.multiprocessing.redirects import redirect_stderr
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ..checkpoint.checkpointer import Checkpointer
-from ..config.checks.training import check_process_timeout
+from ..config.checks.training import check_batch, check_process_timeout
 from ..config.device import claim_gpu, count_gpus, find_available_device, is_started_by_torchrun
+from ..config.keys import AUTO
 from ..data.configuration import read_config
 from ..errors import InputError, TrainingError, shorten_error
 from ..logs import open_logs
@@ -55,6 +56,8 @@ def run(main: Callable[[CfgNode, Namespace], object], args: Namespace) -> int:
         if is_started_by_torchrun():
             _work_together(main, cfg, args)
         elif processes * args.num_machines > 1:
+            if not args.eval_only and cfg.SOLVER.IMS_PER_BATCH != AUTO:
+                check_batch(cfg, processes * args.num_machines)  # before they start, which takes seconds
             start_processes(main, cfg, args, processes)
         else:
             _work(main, cfg, args)

@@ -191,6 +191,12 @@ def test_the_gpu_that_is_asked_for_becomes_the_current_one(monkeypatch, tmp_path
     assert calls == ["cuda:1", "cuda:1", "cuda"]
 
 
+def test_a_batch_that_processes_cannot_share_starts_none(tmp_path, capsys):
+    words = "--num-processes", 3, "SOLVER.IMS_PER_BATCH", 8, "OUTPUT_DIR", tmp_path
+    assert launch.run(None, arguments(*words)) == 1
+    assert "error: SOLVER.IMS_PER_BATCH is 8" in capsys.readouterr().err
+
+
 def test_processes_of_torchrun_each_have_a_gpu(monkeypatch):
     set_gpus(monkeypatch, 2)
     for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():

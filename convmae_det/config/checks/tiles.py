@@ -4,6 +4,7 @@ from operator import attrgetter
 
 from yacs.config import CfgNode
 
+from ..architectures import is_panoptic
 from .rules import check_at_least, is_number, require
 
 OF_TRAINING = -1  # TEST.TILE auto: that of INPUT.TILE
@@ -59,5 +60,5 @@ def _check_share(cfg: CfgNode, key: str, most: float) -> None:
 
 def _check_detector(cfg: CfgNode, key: str, tile: int) -> None:
     """Checks that what the detector finds can be cut and merged."""
-    fits = cfg.MODEL.META_ARCHITECTURE != "PanopticFPN" and not cfg.MODEL.KEYPOINT_ON
+    fits = not is_panoptic(cfg) and not cfg.MODEL.KEYPOINT_ON
     require(fits, key, tile, "be 0 for MODEL.META_ARCHITECTURE PanopticFPN and for keypoints, which aren't merged")
