@@ -234,7 +234,6 @@ def plot(result: dict, path: str) -> None:
     rows = result["rows"]
     panels[1].plot([r["objects"] for r in rows], [r["kept"] / 1e6 for r in rows], "k--", label="kept, ours")
     panels[1].plot([r["objects"] for r in rows], [r["stock_kept"] / 1e6 for r in rows], "k:", label="kept, Detectron2")
-    panels[1].legend(fontsize="small")
-    panels[0].legend(fontsize="small")
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize="small")
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120)
