@@ -17,6 +17,11 @@ SIZE = 256  # pixels
 SMALLEST = 48  # pixels: shorter side of the smallest box, in the resized image
 
 
+def pytest_collection_modifyitems(items):
+    """A process in which autograd has run can't be forked, as faults.Run does: so those come first."""
+    items.sort(key=lambda item: not hasattr(item.module, "Run"))
+
+
 def pytest_collection_finish(session):
     """oneDNN keeps what it has compiled for the last 1,024 shapes, and most new numbers of objects make a new one:
     in test_long_run.py that would look like a leak. It asks for the capacity once, before the first of them.
