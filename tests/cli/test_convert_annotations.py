@@ -134,7 +134,7 @@ def test_a_list_chooses_images(yolo):
 def test_labels_without_an_image_are_told(yolo, capsys):
     write_labels(z="0 0.5 0.5 0.1 0.1")
     run_yolo()
-    assert "label files, for which there is no image of that name (1, the first: z.txt)" in capsys.readouterr().out
+    assert "label files, whose image is not there, or not listed (1, the first: z.txt)" in capsys.readouterr().out
 
 
 def test_keypoints_are_no_outline(yolo):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ....errors import InputError
 from ...image import read_size
-from .account import Account
+from .account import UNLABELLED, Account
 from .objects import DataSet, Labelled, LabelledImage, make_box, make_polygon
 from .reading import locate, read_xml, report_file
 from .recognition import describe_file
@@ -59,7 +59,7 @@ def read_voc(source: Source, account: Account) -> DataSet:
 
 def _describe_image(path: Path, labels: Path, source: Source, account: Account) -> LabelledImage:
     if not labels.exists():
-        account.note("images without a label file are taken as images without objects", path.name)
+        account.note(UNLABELLED, path.name)
         return LabelledImage(path, labels, lambda width, height: [])
     with report_file(labels, FORM):
         root = read_xml(labels)
