@@ -36,7 +36,7 @@ def read_darknet(source: Source, account: Account) -> DataSet:
         for name in _read_list(file)
         if (image := folder.find(name, file))
     ]
-    return DataSet(images, folder.root, FORM, list(names.values()), str(listed))
+    return DataSet(images, folder.root, FORM, list(names.values()), str(listed), folder.paths)
 
 
 def _read_list(path: Path) -> list[str]:

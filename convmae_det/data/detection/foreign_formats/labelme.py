@@ -64,7 +64,7 @@ def read_labelme(source: Source, account: Account) -> DataSet:
         if image := folder.find(name, path, stated=stated):
             read = functools.partial(_list_objects, content["shapes"], path, account)
             images.append(LabelledImage(image, path, read, stated))
-    return DataSet(images, folder.root, FORM)
+    return DataSet(images, folder.root, FORM, available=folder.paths)
 
 
 def _read_labels(path: Path) -> dict:
@@ -74,11 +74,13 @@ def _read_labels(path: Path) -> dict:
     if not isinstance(content["shapes"], list):
         raise ValueError("its shapes are not a list")
     content.pop("imageData", None)  # the image itself
+    for side in ("imageWidth", "imageHeight"):
+        content[side] = int(content.get(side) or 0)
     return content
 
 
 def _read_size(content: dict) -> tuple[int, int] | None:
-    width, height = content.get("imageWidth"), content.get("imageHeight")
+    width, height = content["imageWidth"], content["imageHeight"]
     return (width, height) if width and height else None
 
 

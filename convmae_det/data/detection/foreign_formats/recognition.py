@@ -57,7 +57,7 @@ def recognize(annotations: Path, has_images: bool = False) -> str:
     if not found:
         for path in [annotations] if is_file else _list_label_files(annotations):
             check_export(path)
-        _check_readable(annotations)
+            _check_readable(path)
         raise InputError(
             f"{annotations} is of no format that is known here ({', '.join(TITLES)}): say which by --format, or export "
             "the annotations in COCO's format"
@@ -197,15 +197,23 @@ def _recognize_folder(folder: Path, has_images: bool) -> dict[str, Path]:
         del found["yolo"]  # Darknet's labels are YOLO's
     if not found.keys() - {""} and (folder / "Annotations").is_dir():
         return _recognize_folder(folder / "Annotations", has_images)
-    if not found and (has_images or (folder / "masks").is_dir()):
+    beside = folder.name == "masks" and (folder.parent / "images").is_dir()
+    if not found and (has_images or beside or (folder / "masks").is_dir()):
         return {"masks": folder}
     return found
 
 
 def _list_label_files(folder: Path) -> list[Path]:
-    """Lists the first label files of each kind in a folder, and in those in it where formats have theirs."""
+    """Lists the first label files of each kind in a folder and in its usual folders, or else in any folder in it."""
+    usual = _list_first(folder, folder / "annotations", folder / "labels")
+    inner = () if usual or not folder.is_dir() else sorted(path for path in folder.iterdir() if path.name[0] != ".")
+    return usual or _list_first(*inner[:LOOKED_AT])
+
+
+def _list_first(*folders: Path) -> list[Path]:
+    """Lists the first label files of each kind in some folders, of which those that aren't are left out."""
     chosen: list[Path] = []
-    for place in (folder, folder / "annotations", folder / "labels"):
+    for place in folders:
         kinds: dict[str, list[Path]] = {}
         for path in sorted(place.iterdir()) if place.is_dir() else ():
             if path.suffix.lower() in ENDINGS and path.is_file() and path.stat().st_size and path.name[0] != ".":

@@ -28,7 +28,7 @@ class Source:
         skip_missing: whether images that are labelled, but not there, are left out, and counted; else they are an error
         difficult: CROWD, OBJECT or SKIP; of Pascal VOC
         attribute: that holds the class of a region; of VIA; empty: the only one that there is
-        category: the class of objects that have none; of folders of masks
+        category: the class of objects that have none; of folders of masks, and of VIA
     """
 
     annotations: Path
