@@ -15,7 +15,7 @@ import os
 
 from ..config.checks.data import MAX_PIXELS
 from ..data.shards.writing import Account, Packing, write_shards
-from .arguments import check_number, command_parser
+from .arguments import check_number, command_parser, format_entry
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,4 +49,4 @@ def report(account: Account, args: argparse.Namespace) -> None:
         print(f"Left out, for they can't be read: {len(account.left_out):,} images, which shards.json names.")
     numbers = shards[0] if len(shards) == 1 else f"{{{shards[0][:-4]}..{shards[-1][:-4]}}}.tar"
     name = os.path.basename(os.path.realpath(args.folder)) or "images"
-    print(f'DATASETS.SHARDS \'[["{name}", "{os.path.join(args.output, numbers)}"]]\'')
+    print(format_entry("DATASETS.SHARDS", name, os.path.join(args.output, numbers)))

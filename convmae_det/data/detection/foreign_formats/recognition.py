@@ -31,6 +31,7 @@ COCO = "coco"  # which needs no conversion
 EVERY_IMAGE = ("labelme", "voc")  # those of a label file for each image
 YOLO_LINE = re.compile(r"\d+(\.0*(e\+00)?)?(\s+-?\d*\.?\d+(e[+-]?\d+)?){4,}")
 ENDINGS = (".json", ".xml", ".csv", ".txt", ".data", ".yaml", ".yml")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 LOOKED_AT = 20  # files of a kind in a folder
 
 
@@ -50,6 +51,8 @@ def recognize(annotations: Path, has_images: bool = False) -> str:
     if not annotations.exists():
         raise InputError(f"{annotations} doesn't exist: name the annotations, a file or a folder of files")
     is_file = annotations.is_file()
+    if is_file and annotations.suffix.lower() in ARCHIVES:
+        raise InputError(f"{annotations} is an archive: unpack it, and name what is in it")
     found = {recognize_file(annotations): annotations} if is_file else _recognize_folder(annotations, has_images)
     found.pop("", None)
     if found.keys() == {COCO}:

@@ -1,6 +1,7 @@
 """Whatever a tool knows besides objects is named, and images get the labels that are theirs."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,16 @@ def test_label_files_in_folders_are_recognised(convert):
 def test_masks_beside_their_images_are_recognised(convert):
     content, _ = convert({}, ["masks/a.png", "images/a.png"], "masks")
     assert content["annotations"][0]["bbox"] == [0, 0, 40, 30]
+
+
+def test_the_entry_is_what_a_shell_takes(convert, tmp_path):
+    folder = tmp_path / """o'brien "x" $HOME"""
+    folder.mkdir()
+    _, told = convert({folder / "a.json": write_labelme()}, [folder / "a.png"], str(folder))
+    key, value = shlex.split(told.splitlines()[-1])
+    assert (key, json.loads(value)) == ("DATASETS.COCO_FORMAT", [["out", "out.json", folder.name]])
+
+
+def test_archives(convert):
+    with pytest.raises(InputError, match=r"all.zip is an archive: unpack it, and name what is in it"):
+        convert({"all.zip": ""}, [], "all.zip")
