@@ -108,8 +108,16 @@ def test_label_files_in_folders_are_recognised(convert):
 
 
 def test_masks_beside_their_images_are_recognised(convert):
-    content, _ = convert({}, ["masks/a.png", "images/a.png"], "masks")
+    content, told = convert({}, ["masks/a.png", "images/a.png", "images/b.png"], "masks")
     assert content["annotations"][0]["bbox"] == [0, 0, 40, 30]
+    assert "images without a mask are taken as images without objects (1, the first: b.png)" in told
+
+
+def test_images_without_a_box_of_open_images(convert):
+    text = "ImageID,LabelName,XMin,XMax,YMin,YMax\na,/m/1,0,.5,0,.5\n"
+    content, told = convert({"boxes.csv": text}, ["a.png", "b.png"], "boxes.csv")
+    assert content["annotations"][0]["bbox"] == [0, 0, 20, 15]
+    assert "images without a box are taken as images without objects (1, the first: b.png)" in told
 
 
 def test_the_entry_is_what_a_shell_takes(convert, tmp_path):
