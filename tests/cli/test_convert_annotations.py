@@ -417,7 +417,7 @@ def test_shapes_of_a_group_are_one_object(voc, capsys):
     [
         ("[", "it is not valid JSON"),
         ("{}", "it is JSON of a format that isn't known"),
-        ('{"images": [], "annotations": []}', "it is in COCO's format"),
+        ('{"images": [], "annotations": []}', "files in COCO's format"),
         ('{"imagePath": "1.jpg", "shapes": [{"label": "a", "points": [[1, 2]]}]}', "has fewer than 3 points"),
         ('{"imagePath": "1.jpg", "shapes": [{"label": "a", "points": [1, 2, 3]}]}', "not pairs of x and y"),
         ('{"imagePath": "1.jpg", "shapes": [{"points": [[1, 2], [3, 4], [5, 6]]}]}', "label"),

@@ -24,7 +24,7 @@ from .objects import (
     outline_ellipse,
 )
 from .reading import locate, read_json, report_file
-from .recognition import describe_file
+from .recognition import COCO, describe_file, recognize_file
 from .source import Source, check_folder, list_files
 
 FORM = "an annotation file of LabelMe"
@@ -54,6 +54,9 @@ def read_labelme(source: Source, account: Account) -> DataSet:
             with report_file(path, FORM):
                 content = _read_labels(path)
         except InputError:
+            if recognize_file(path) == COCO:  # written by an earlier conversion
+                account.leave_out("files in COCO's format", path.name)
+                continue
             if "LabelMe" not in (kind := describe_file(path)):
                 raise InputError(f"{path} is not {FORM} (it is {kind}): correct or remove it") from None
             raise

@@ -98,6 +98,13 @@ def test_sizes_of_labelme_as_text(convert):
     assert content["annotations"][0]["bbox"] == [1, 1, 4, 4]
 
 
+def test_an_earlier_conversion_among_files_of_labelme(convert):
+    coco = {"images": [], "annotations": [], "categories": []}
+    content, told = convert({"a.json": write_labelme(), "earlier.json": coco}, ["a.png"], ".")
+    assert name_images(content) == ["a.png"]
+    assert "files in COCO's format (1, the first: earlier.json)" in told
+
+
 def test_label_files_in_folders_are_recognised(convert):
     labels = write_labelme()
     Path("x").mkdir()
