@@ -5,9 +5,10 @@ Examples:
     convmae-det shards photos shards --short-side 256 --shard-size 200
 
 OUTPUT receives 000000.tar, 000001.tar, …, in webdataset's convention, for DATASETS.SHARDS, and shards.json, which says
-what they hold. The images are those that pretraining on the folder would read, in its order, and stay as they are, byte
-for byte; with --short-side, larger ones are resized, JPEGs to JPEGs, others to PNGs, but not those of several pages or
-more than 8 bits. What can't be read is left out, and named. The same command goes on where it was interrupted.
+what they hold. The images are those that pretraining on the folder would read, in its order, with the .npy files that
+INPUT.FORMAT bands reads, and stay as they are, byte for byte; with --short-side, larger ones are resized, JPEGs to
+JPEGs, others to PNGs, but not those of several pages or more than 8 bits. What can't be read is left out, and named.
+The same command goes on where it was interrupted.
 """
 
 import argparse
