@@ -2,7 +2,9 @@
 
 import argparse
 import itertools
+import json
 import os
+import shlex
 from collections.abc import Sequence
 
 from ..errors import InputError
@@ -114,3 +116,8 @@ def check_number(option: str, number: int, least: int = 1) -> None:
     """
     if number < least:
         raise InputError(f"{option} is {number}; it must be at least {least}")
+
+
+def format_entry(key: str, *words: str) -> str:
+    """Formats a key with a list of one entry, as a shell takes it: DATASETS.COCO_FORMAT '[["mine", "a.json", "a"]]'."""
+    return f"{key} {shlex.quote(json.dumps([words], ensure_ascii=False))}"

@@ -26,7 +26,7 @@ from ..data.detection.foreign_formats.splitting import TRAIN, VAL
 from ..data.image import Decoding
 from ..errors import InputError
 from ..files import write_json
-from .arguments import check_output_file, command_parser
+from .arguments import check_output_file, command_parser, format_entry
 
 EARLIER = {"yolo": 4, "voc": 3, "labelme": 3}  # how many words version 1.0 took, with that of the format
 SPECIAL = {
@@ -169,4 +169,4 @@ def report(conversion: Conversion, paths: list[Path]) -> None:
         print(line)
     folder = os.path.relpath(conversion.root) if Path.cwd() in conversion.root.parents else conversion.root
     for path in paths:
-        print(f'DATASETS.COCO_FORMAT \'[["{path.stem}", "{path}", "{folder}"]]\'')
+        print(format_entry("DATASETS.COCO_FORMAT", path.stem, str(path), str(folder)))

@@ -5,9 +5,10 @@ Examples:
     convmae-det shards photos shards --short-side 256 --shard-size 200
 
 OUTPUT receives 000000.tar, 000001.tar, …, in webdataset's convention, for DATASETS.SHARDS, and shards.json, which says
-what they hold. The images are those that pretraining on the folder would read, in its order, and stay as they are, byte
-for byte; with --short-side, larger ones are resized, JPEGs to JPEGs, others to PNGs, but not those of several pages or
-more than 8 bits. What can't be read is left out, and named. The same command goes on where it was interrupted.
+what they hold. The images are those that pretraining on the folder would read, in its order, with the .npy files that
+INPUT.FORMAT bands reads, and stay as they are, byte for byte; with --short-side, larger ones are resized, JPEGs to
+JPEGs, others to PNGs, but not those of several pages or more than 8 bits. What can't be read is left out, and named.
+The same command goes on where it was interrupted.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import os
 
 from ..config.checks.data import MAX_PIXELS
 from ..data.shards.writing import Account, Packing, write_shards
-from .arguments import check_number, command_parser
+from .arguments import check_number, command_parser, format_entry
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,4 +50,4 @@ def report(account: Account, args: argparse.Namespace) -> None:
         print(f"Left out, for they can't be read: {len(account.left_out):,} images, which shards.json names.")
     numbers = shards[0] if len(shards) == 1 else f"{{{shards[0][:-4]}..{shards[-1][:-4]}}}.tar"
     name = os.path.basename(os.path.realpath(args.folder)) or "images"
-    print(f'DATASETS.SHARDS \'[["{name}", "{os.path.join(args.output, numbers)}"]]\'')
+    print(format_entry("DATASETS.SHARDS", name, os.path.join(args.output, numbers)))

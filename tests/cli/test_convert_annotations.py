@@ -134,7 +134,7 @@ def test_a_list_chooses_images(yolo):
 def test_labels_without_an_image_are_told(yolo, capsys):
     write_labels(z="0 0.5 0.5 0.1 0.1")
     run_yolo()
-    assert "label files, for which there is no image of that name (1, the first: z.txt)" in capsys.readouterr().out
+    assert "label files, whose image is not there, or not listed (1, the first: z.txt)" in capsys.readouterr().out
 
 
 def test_keypoints_are_no_outline(yolo):
@@ -417,7 +417,7 @@ def test_shapes_of_a_group_are_one_object(voc, capsys):
     [
         ("[", "it is not valid JSON"),
         ("{}", "it is JSON of a format that isn't known"),
-        ('{"images": [], "annotations": []}', "it is in COCO's format"),
+        ('{"images": [], "annotations": []}', "files in COCO's format"),
         ('{"imagePath": "1.jpg", "shapes": [{"label": "a", "points": [[1, 2]]}]}', "has fewer than 3 points"),
         ('{"imagePath": "1.jpg", "shapes": [{"label": "a", "points": [1, 2, 3]}]}', "not pairs of x and y"),
         ('{"imagePath": "1.jpg", "shapes": [{"points": [[1, 2], [3, 4], [5, 6]]}]}', "label"),

@@ -1,6 +1,8 @@
 """convmae-det shards, and what it says."""
 
+import io
 import re
+import tarfile
 
 import numpy as np
 import pytest
@@ -29,6 +31,16 @@ def test_it_says_what_it_wrote_and_how_to_name_it(folder, capsys):
     assert lines[2] == 'DATASETS.SHARDS \'[["photos", "out/{000000..000001}.tar"]]\''
     assert main(["shards", "photos", "one"]) == 0
     assert capsys.readouterr().out.endswith('DATASETS.SHARDS \'[["photos", "one/000000.tar"]]\'\n')
+
+
+def test_arrays_of_bands(folder, capsys):
+    bands = np.arange(4 * 5 * 6, dtype=np.uint16).reshape(4, 5, 6)
+    np.save(folder / "9.npy", bands)
+    np.save(folder / "none.npy", np.array(["a word"]))
+    assert main(["shards", "photos", "out"]) == 0
+    assert "6 images" in (said := capsys.readouterr().out) and "1 images, which shards.json names" in said
+    with tarfile.open("out/000000.tar") as tar:
+        assert np.array_equal(np.load(io.BytesIO(tar.extractfile("9.npy").read())), bands)
 
 
 @pytest.mark.parametrize(

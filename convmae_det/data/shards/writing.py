@@ -65,7 +65,7 @@ class Account:
 
 
 def write_shards(folder: str, output: str, packing: Packing) -> Account:
-    """Writes the images of a folder, and of the folders in it, as tar files.
+    """Writes the images of a folder, and of the folders in it, as tar files, arrays of bands (.npy) among them.
 
     They have the order of `list_images` and their names, except that dots become underscores before the suffix: what
     precedes the first dot is the key of a sample, and each image is one. An image that can't be read is left out, and
@@ -78,7 +78,7 @@ def write_shards(folder: str, output: str, packing: Packing) -> Account:
     if problem := describe_missing_folder(folder):
         raise InputError(f"{folder} {problem}.")
     root = os.path.realpath(folder)
-    files = list_images(root)
+    files = list_images(root, arrays=True)
     source = {"images": len(files), "names": _hash_names(files, root), **packing._asdict()}
     account = _open_account(Path(output), source)
     keys = list(_name_keys(root, (file["file_name"] for file in files)))

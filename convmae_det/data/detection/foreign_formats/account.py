@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+UNLABELLED = "images without a label file are taken as images without objects"  # a note of several formats
+
 
 class Account:
     """Counts of what was left out, each with the first example.

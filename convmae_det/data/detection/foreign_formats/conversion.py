@@ -27,7 +27,8 @@ from .via import read_via
 from .voc import read_voc
 from .yolo import read_yolo
 
-TOLERANCE = 0.02  # of the image's sides: a box that goes further beyond them is for another image, or not relative
+# Of the image's sides, at least a pixel: a box that goes further beyond them is for another image, or not relative.
+TOLERANCE = 0.02
 
 ORDER = ("", TRAIN, VAL, "test")  # of splits
 
@@ -93,6 +94,10 @@ def convert(
     names = _name_classes(data, categories, objects)
     named_in = "--categories" if categories else data.named_in
     content = _build_content(images, objects, data.root, names, named_in, account)
+    unnamed = sorted(set(data.available) - {image.path for image in images}) if not chosen else []
+    account.leave_out(
+        f"images in {data.root}, for which there are no annotations", unnamed[0].name if unnamed else "", len(unnamed)
+    )
     if not content["annotations"]:
         raise InputError(_describe_emptiness(source, len(images), data.root, account))
     splits = [image.split for image in images]
@@ -246,7 +251,8 @@ def _build_content(
 def _describe_place(found: Labelled, width: int, height: int, label_file: Path) -> dict:
     """Describes an object's box, area and outline in an image of this size."""
     box, size = found.box, (width, height)
-    if (box < -TOLERANCE * max(size)).any() or (box.reshape(2, 2) > np.multiply(size, 1 + TOLERANCE)).any():
+    reach = np.maximum(np.multiply(size, TOLERANCE), 1)
+    if (box < -reach.max()).any() or (box.reshape(2, 2) > size + reach).any():
         where = f" ({found.place})" if found.place else ""
         raise InputError(
             f"{label_file} has an object from x, y = {box[0]:.0f}, {box[1]:.0f} to {box[2]:.0f}, {box[3]:.0f} pixels, "

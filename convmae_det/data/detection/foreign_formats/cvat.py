@@ -27,7 +27,6 @@ from .source import ImageFolder, Source
 
 FORM = "an XML file of CVAT"
 SHAPES = ("box", "polygon", "ellipse", "mask")  # what is an object
-OTHERS = ("polyline", "points", "cuboid", "skeleton")  # what isn't
 
 
 def read_cvat(source: Source, account: Account) -> DataSet:
@@ -53,7 +52,7 @@ def read_cvat(source: Source, account: Account) -> DataSet:
         images = list(images)
     labels = [label for label in root.iterfind("meta//labels/label") if not label.findtext("parent")]
     classes = list(dict.fromkeys(label.findtext("name", "") for label in labels)) or None
-    return DataSet(images, folder.root, FORM, classes, str(path))
+    return DataSet(images, folder.root, FORM, classes, str(path), folder.paths)
 
 
 def _list_images(root: Element, folder: ImageFolder, path: Path, account: Account) -> Iterator[LabelledImage]:
@@ -84,7 +83,7 @@ def _list_frames(
                     shapes.setdefault(int(element.attrib["frame"]), []).append(element)
     if len(root.findall("meta/project/tasks/task")) > 1:
         raise ValueError("it is of several videos, whose frames it doesn't tell apart; export each task by itself")
-    files = _number_frames(root, folder, path)
+    files = _number_frames(root, folder, path, account)
     missing = sorted(shapes.keys() - files.keys())
     if missing:
         folder.find(f"frame {missing[0]}", path)  # raises, or counts
@@ -95,7 +94,7 @@ def _list_frames(
         )
 
 
-def _number_frames(root: Element, folder: ImageFolder, path: Path) -> dict[int, Path]:
+def _number_frames(root: Element, folder: ImageFolder, path: Path, account: Account) -> dict[int, Path]:
     """Finds the image of each frame: all in their order if there are as many as frames, else by the number in a name.
 
     Raises:
@@ -104,7 +103,7 @@ def _number_frames(root: Element, folder: ImageFolder, path: Path) -> dict[int, 
     start, stop = (int(root.findtext(f"meta//{name}") or -1) for name in ("start_frame", "stop_frame"))
     size = int(root.findtext("meta//size") or 0)
     if len(folder.paths) == size and not root.findtext("meta//frame_filter"):
-        return dict(enumerate(folder.paths, max(start, 0)))
+        return dict(enumerate(_sort_frames(root, folder, account), max(start, 0)))
     found: dict[int, Path] = {}
     for image in folder.paths:
         numbers = re.findall(r"\d+", image.stem)
@@ -123,13 +122,28 @@ def _number_frames(root: Element, folder: ImageFolder, path: Path) -> dict[int, 
     return {number: found[number] for number in sorted(found) if start <= number and (stop < 0 or number <= stop)}
 
 
+def _sort_frames(root: Element, folder: ImageFolder, account: Account) -> list[Path]:
+    """Sorts the frames of a video by the numbers in their names, images as CVAT does: letter by letter."""
+
+    def split(path: Path) -> list[str | int]:
+        parts = re.split(r"([0-9]+)", path.relative_to(folder.root).as_posix())
+        return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+    by_number = sorted(folder.paths, key=split)
+    if root.findtext("meta//source") or by_number == folder.paths:  # the file of the video
+        return by_number
+    differ = next(path for path, other in zip(folder.paths, by_number, strict=True) if path != other)
+    account.note("frames were taken in the order that CVAT gives images, 10.png before 2.png", differ.name)
+    return folder.paths
+
+
 def _list_objects(elements: Sequence[Element], name: str, account: Account, width: int, height: int) -> list[Labelled]:
     objects = []
     for number, element in enumerate(elements, 1):
         place = f"{name}, shape {number}"
-        if element.tag in OTHERS:
-            account.leave_out(f"shapes of the kind {element.tag}, which are no objects here", name)
-        if element.tag not in SHAPES:  # a tag of the whole image, an attribute
+        if element.tag not in SHAPES:
+            shape = f"shapes of the kind {element.tag}, which are no objects here"
+            account.leave_out("tags of whole images" if element.tag == "tag" else shape, name)
             continue
         with locate(place):
             found = _make_object(element, (width, height), place)

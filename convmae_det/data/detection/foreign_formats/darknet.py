@@ -9,9 +9,7 @@ from .objects import DataSet
 from .reading import read_lines, report_file
 from .recognition import find_file
 from .source import Source
-from .yolo import FORM, find_label_file, make_image
-
-SPLITS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # what its lists are called here
+from .yolo import FORM, SPLITS, find_label_file, make_image
 
 
 def read_darknet(source: Source, account: Account) -> DataSet:
@@ -33,12 +31,12 @@ def read_darknet(source: Source, account: Account) -> DataSet:
     folder = source.open_images(account, path.parent)
     lists = [(_find(entries[key], path), split) for key, split in SPLITS.items() if key in entries]
     images = [
-        make_image(image, _find_labels(image), names, listed, split=split)
+        make_image(image, _find_labels(image), names, listed, account, split=split)
         for file, split in lists
         for name in _read_list(file)
         if (image := folder.find(name, file))
     ]
-    return DataSet(images, folder.root, FORM, list(names.values()), str(listed))
+    return DataSet(images, folder.root, FORM, list(names.values()), str(listed), folder.paths)
 
 
 def _read_list(path: Path) -> list[str]:

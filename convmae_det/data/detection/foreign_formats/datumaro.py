@@ -63,7 +63,7 @@ def read_datumaro(source: Source, account: Account) -> DataSet:
                 raise ValueError(f"its classes are not those of {files[0].name}")
             classes = names
             images += _list_images(content["items"], names, folder, path, account)
-    return DataSet(images, folder.root, FORM, classes, str(files[0]))
+    return DataSet(images, folder.root, FORM, classes, str(files[0]), folder.paths)
 
 
 def _list_images(

@@ -56,7 +56,7 @@ def read_label_studio(source: Source, account: Account) -> DataSet:
         images = [
             image for number, task in enumerate(tasks, 1) if (image := _read_task(task, number, folder, path, account))
         ]
-    return DataSet(images, folder.root, FORM)
+    return DataSet(images, folder.root, FORM, available=folder.paths)
 
 
 def _read_task(task: dict, number: int, folder: ImageFolder, path: Path, account: Account) -> LabelledImage | None:
@@ -64,6 +64,7 @@ def _read_task(task: dict, number: int, folder: ImageFolder, path: Path, account
         name = _find_image_name(task["data"])
         annotations = task["annotations"] if "annotations" in task else task["completions"]
         account.leave_out("predictions", place, len(task.get("predictions") or ()))
+        account.leave_out("drafts of annotations", place, len(task.get("drafts") or ()))
         valid = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
         account.leave_out("cancelled annotations", place, len(annotations) - len(valid))
         if not valid:

@@ -24,7 +24,7 @@ from .objects import (
     outline_ellipse,
 )
 from .reading import locate, read_json, report_file
-from .recognition import describe_file
+from .recognition import COCO, describe_file, recognize_file
 from .source import Source, check_folder, list_files
 
 FORM = "an annotation file of LabelMe"
@@ -54,6 +54,9 @@ def read_labelme(source: Source, account: Account) -> DataSet:
             with report_file(path, FORM):
                 content = _read_labels(path)
         except InputError:
+            if recognize_file(path) == COCO:  # written by an earlier conversion
+                account.leave_out("files in COCO's format", path.name)
+                continue
             if "LabelMe" not in (kind := describe_file(path)):
                 raise InputError(f"{path} is not {FORM} (it is {kind}): correct or remove it") from None
             raise
@@ -64,7 +67,7 @@ def read_labelme(source: Source, account: Account) -> DataSet:
         if image := folder.find(name, path, stated=stated):
             read = functools.partial(_list_objects, content["shapes"], path, account)
             images.append(LabelledImage(image, path, read, stated))
-    return DataSet(images, folder.root, FORM)
+    return DataSet(images, folder.root, FORM, available=folder.paths)
 
 
 def _read_labels(path: Path) -> dict:
@@ -74,11 +77,13 @@ def _read_labels(path: Path) -> dict:
     if not isinstance(content["shapes"], list):
         raise ValueError("its shapes are not a list")
     content.pop("imageData", None)  # the image itself
+    for side in ("imageWidth", "imageHeight"):
+        content[side] = int(content.get(side) or 0)
     return content
 
 
 def _read_size(content: dict) -> tuple[int, int] | None:
-    width, height = content.get("imageWidth"), content.get("imageHeight")
+    width, height = content["imageWidth"], content["imageHeight"]
     return (width, height) if width and height else None
 
 

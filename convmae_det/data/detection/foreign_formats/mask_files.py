@@ -55,6 +55,8 @@ def read_masks(source: Source, account: Account) -> DataSet:
             account.leave_out("masks, for which there is no image of that name", mask.name)
         else:
             files[stems[found[0]]].append((mask, found[1]))
+    empty = [path.name for path, found in files.items() if not found]
+    account.note("images without a mask are taken as images without objects", empty[0] if empty else "", len(empty))
     images = [
         LabelledImage(path, masks, functools.partial(_list_objects, found, account)) for path, found in files.items()
     ]

@@ -48,6 +48,7 @@ class DataSet(NamedTuple):
     form: str  # what a label file must be, for errors: "an annotation file of LabelMe"
     classes: Sequence[str] | None = None  # in the order of their ids; None: those that occur, in alphabetical order
     named_in: str = "--categories"  # where the classes are named
+    available: Sequence[Path] = ()  # images that are left out unless the annotations name them
 
 
 def make_box(label: str, corners: Sequence[float], place: str = "") -> Labelled:

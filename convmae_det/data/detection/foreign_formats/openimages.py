@@ -41,6 +41,8 @@ def read_openimages(source: Source, account: Account) -> DataSet:
         raise InputError(
             f"{folder.root} holds images of the same name in several folders: name one of these by --images"
         )
+    empty = [image for stem, image in stems.items() if stem not in boxes]
+    account.note("images without a box are taken as images without objects", empty[0].name if empty else "", len(empty))
     images = [
         LabelledImage(image, path, functools.partial(_list_objects, boxes.get(stem, []), names, source.names, account))
         for stem, image in stems.items()

@@ -31,6 +31,7 @@ COCO = "coco"  # which needs no conversion
 EVERY_IMAGE = ("labelme", "voc")  # those of a label file for each image
 YOLO_LINE = re.compile(r"\d+(\.0*(e\+00)?)?(\s+-?\d*\.?\d+(e[+-]?\d+)?){4,}")
 ENDINGS = (".json", ".xml", ".csv", ".txt", ".data", ".yaml", ".yml")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 LOOKED_AT = 20  # files of a kind in a folder
 
 
@@ -50,6 +51,8 @@ def recognize(annotations: Path, has_images: bool = False) -> str:
     if not annotations.exists():
         raise InputError(f"{annotations} doesn't exist: name the annotations, a file or a folder of files")
     is_file = annotations.is_file()
+    if is_file and annotations.suffix.lower() in ARCHIVES:
+        raise InputError(f"{annotations} is an archive: unpack it, and name what is in it")
     found = {recognize_file(annotations): annotations} if is_file else _recognize_folder(annotations, has_images)
     found.pop("", None)
     if found.keys() == {COCO}:
@@ -57,7 +60,7 @@ def recognize(annotations: Path, has_images: bool = False) -> str:
     if not found:
         for path in [annotations] if is_file else _list_label_files(annotations):
             check_export(path)
-        _check_readable(annotations)
+            _check_readable(path)
         raise InputError(
             f"{annotations} is of no format that is known here ({', '.join(TITLES)}): say which by --format, or export "
             "the annotations in COCO's format"
@@ -197,15 +200,23 @@ def _recognize_folder(folder: Path, has_images: bool) -> dict[str, Path]:
         del found["yolo"]  # Darknet's labels are YOLO's
     if not found.keys() - {""} and (folder / "Annotations").is_dir():
         return _recognize_folder(folder / "Annotations", has_images)
-    if not found and (has_images or (folder / "masks").is_dir()):
+    beside = folder.name == "masks" and (folder.parent / "images").is_dir()
+    if not found and (has_images or beside or (folder / "masks").is_dir()):
         return {"masks": folder}
     return found
 
 
 def _list_label_files(folder: Path) -> list[Path]:
-    """Lists the first label files of each kind in a folder, and in those in it where formats have theirs."""
+    """Lists the first label files of each kind in a folder and in its usual folders, or else in any folder in it."""
+    usual = _list_first(folder, folder / "annotations", folder / "labels")
+    inner = () if usual or not folder.is_dir() else sorted(path for path in folder.iterdir() if path.name[0] != ".")
+    return usual or _list_first(*inner[:LOOKED_AT])
+
+
+def _list_first(*folders: Path) -> list[Path]:
+    """Lists the first label files of each kind in some folders, of which those that aren't are left out."""
     chosen: list[Path] = []
-    for place in (folder, folder / "annotations", folder / "labels"):
+    for place in folders:
         kinds: dict[str, list[Path]] = {}
         for path in sorted(place.iterdir()) if place.is_dir() else ():
             if path.suffix.lower() in ENDINGS and path.is_file() and path.stat().st_size and path.name[0] != ".":

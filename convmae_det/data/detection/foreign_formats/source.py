@@ -28,7 +28,7 @@ class Source:
         skip_missing: whether images that are labelled, but not there, are left out, and counted; else they are an error
         difficult: CROWD, OBJECT or SKIP; of Pascal VOC
         attribute: that holds the class of a region; of VIA; empty: the only one that there is
-        category: the class of objects that have none; of folders of masks
+        category: the class of objects that have none; of folders of masks, and of VIA
     """
 
     annotations: Path
@@ -170,7 +170,7 @@ def count_orphans(files: Sequence[Path], images: Sequence[LabelledImage], accoun
     """Counts the label files that no image has."""
     known = {image.label_file for image in images}
     if orphans := [file for file in files if file not in known]:
-        account.leave_out("label files, for which there is no image of that name", orphans[0].name, len(orphans))
+        account.leave_out("label files, whose image is not there, or not listed", orphans[0].name, len(orphans))
 
 
 def find_beside(image: Path, root: Path, labels: Path, ending: str) -> Path:

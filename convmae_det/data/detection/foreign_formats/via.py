@@ -23,7 +23,8 @@ def read_via(source: Source, account: Account) -> DataSet:
     """Reads a project or an export of the VGG Image Annotator: rectangles, polygons, circles and ellipses.
 
     Args:
-        source: `annotations` is the file, or the folder that holds it; `attribute` that with the class of a region
+        source: `annotations` is the file, or the folder that holds it; `attribute` that with the class of a region;
+            `category` the class where no region has an attribute
         account: of points and lines, which are left out
 
     Raises:
@@ -37,9 +38,9 @@ def read_via(source: Source, account: Account) -> DataSet:
         attribute = source.attribute or _find_attribute(entries)
         for name, regions in entries.items():
             if image := folder.find(name, path):
-                read = functools.partial(_list_objects, regions, attribute, name, account)
+                read = functools.partial(_list_objects, regions, attribute, source.category, name, account)
                 images.append(LabelledImage(image, path, read))
-    return DataSet(images, folder.root, FORM)
+    return DataSet(images, folder.root, FORM, available=folder.paths)
 
 
 def _read_entries(path: Path) -> dict[str, list[dict]]:
@@ -74,7 +75,7 @@ def _read_csv(path: Path) -> dict[str, list[dict]]:
 
 
 def _find_attribute(entries: dict[str, list[dict]]) -> str:
-    """Finds the attribute that holds the class: the only one.
+    """Finds the attribute that holds the class: the only one; "" if there is none.
 
     Raises:
         ValueError: there are several.
@@ -88,7 +89,7 @@ def _find_attribute(entries: dict[str, list[dict]]) -> str:
 
 
 def _list_objects(
-    regions: Sequence[dict], attribute: str, name: str, account: Account, width: int, height: int
+    regions: Sequence[dict], attribute: str, category: str, name: str, account: Account, width: int, height: int
 ) -> list[Labelled]:
     objects = []
     for number, region in enumerate(regions, 1):
@@ -97,9 +98,9 @@ def _list_objects(
             if shape["name"] in OTHERS:
                 account.leave_out(f"regions of the kind {shape['name']}, which enclose nothing", name)
             else:
-                objects.append(
-                    _make_object(shape, _find_label(region["region_attributes"], attribute), (width, height), place)
-                )
+                label = _find_label(region["region_attributes"], attribute) if attribute else category
+                account.note(f"regions have no attribute, and became '{category}' (--categories)", name, not attribute)
+                objects.append(_make_object(shape, label, (width, height), place))
     return objects
 
 

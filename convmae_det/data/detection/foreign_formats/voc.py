@@ -8,7 +8,7 @@ import numpy as np
 
 from ....errors import InputError
 from ...image import read_size
-from .account import Account
+from .account import UNLABELLED, Account
 from .objects import DataSet, Labelled, LabelledImage, make_box, make_polygon
 from .reading import locate, read_xml, report_file
 from .recognition import describe_file
@@ -28,6 +28,9 @@ from .source import (
 FORM = "an annotation file of Pascal VOC"
 ENDING = ".xml"
 SIDES = ("xmin", "ymin", "xmax", "ymax")
+FROM_ZERO = (
+    "boxes begin at pixel 0, but Pascal VOC counts from 1: if this tool counts from 0, all are shifted by a pixel"
+)
 
 
 def read_voc(source: Source, account: Account) -> DataSet:
@@ -59,7 +62,7 @@ def read_voc(source: Source, account: Account) -> DataSet:
 
 def _describe_image(path: Path, labels: Path, source: Source, account: Account) -> LabelledImage:
     if not labels.exists():
-        account.note("images without a label file are taken as images without objects", path.name)
+        account.note(UNLABELLED, path.name)
         return LabelledImage(path, labels, lambda width, height: [])
     with report_file(labels, FORM):
         root = read_xml(labels)
@@ -85,6 +88,7 @@ def _list_objects(
     for number, element in enumerate(root.iterfind("object"), 1):
         with locate(place := f"object {number}"):
             found = _parse_object(element, place)
+        account.note(FROM_ZERO, labels.name, bool((found.box[:2] < 0).any()))
         account.leave_out("parts of objects", labels.name, len(element.findall("part")))
         if (element.findtext("difficult") or "0").strip() in ("1", "true", "True"):
             if difficult == SKIP:
@@ -103,8 +107,11 @@ def _parse_object(element: Element, place: str) -> Labelled:
     name = (element.findtext("name") or "").strip()
     if not name:
         raise ValueError("it has no name")
-    sides = [element.findtext(f"bndbox/{side}", f"it has no {side}") for side in SIDES]
-    x0, y0, x1, y1 = make_box(name, [float(side) for side in sides]).box
+    sides = {side: element.findtext(f"bndbox/{side}") for side in SIDES}
+    for side, number in sides.items():
+        if not (number or "").strip():
+            raise ValueError(f"it has no {side} in a bndbox")
+    x0, y0, x1, y1 = make_box(name, [float(number or "") for number in sides.values()]).box
     found = make_box(name, [x0 - 1, y0 - 1, x1, y1], place)  # the last pixel is included
     polygons = [[float(number.text or "") for number in polygon] for polygon in element.iterfind("polygon")]
     if any(len(polygon) % 2 for polygon in polygons):

@@ -4,22 +4,23 @@ import functools
 import math
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import yaml
 
 from ....errors import InputError
-from .account import Account
+from .account import UNLABELLED, Account
 from .naming import check_distinct, read_names
-from .objects import DataSet, Labelled, LabelledImage, make_box, make_polygon
+from .objects import DataSet, Labelled, LabelledImage, make_box, make_curve, make_polygon
 from .reading import locate, read_lines, report_file
 from .recognition import describe_file
 from .source import Source, check_folder, check_stems, count_orphans, find_beside, list_files, list_images
 
 FORM = "a label file of YOLO"
 ENDING = ".txt"
-SPLITS = ("train", "val", "test")
+# What lists of images are called, and what the splits are here.
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 YAML = (".yaml", ".yml")
 LISTS = ("classes.txt", "obj.names")  # names of classes beside label files, one a line
 
@@ -45,8 +46,13 @@ def read_yolo(source: Source, account: Account) -> DataSet:
         )
     content = _read_yaml(path)
     names, keypoints = _number_names(content, path), "kpt_shape" in content
-    listed = [("", image) for image in list_images(source.images)] if source.images else _list_splits(content, path)
-    images = [make_image(image, find_label_file(image), names, path, keypoints, split) for split, image in listed]
+    if source.images:
+        listed = [("", image) for image in list_images(source.images)]
+    else:
+        listed = list(_list_splits(content, source, path, account))
+    images = [
+        make_image(image, find_label_file(image), names, path, account, keypoints, split) for split, image in listed
+    ]
     root = source.images or Path(os.path.commonpath([image.path.parent for image in images]))
     folders = {image.label_file.parent for image in images if image.label_file.parent != image.path.parent}
     count_orphans([file for folder in sorted(folders) for file in _list_label_files(folder)], images, account)
@@ -58,7 +64,13 @@ def _list_label_files(folder: Path) -> list[Path]:
 
 
 def make_image(
-    image: Path, labels: Path, names: Mapping[int, str], named_in: Path, keypoints: bool = False, split: str = ""
+    image: Path,
+    labels: Path,
+    names: Mapping[int, str],
+    named_in: Path,
+    account: Account,
+    keypoints: bool = False,
+    split: str = "",
 ) -> LabelledImage:
     """Describes an image, whose label file need not exist.
 
@@ -67,10 +79,11 @@ def make_image(
         labels: the label file
         names: of the classes, by the numbers that labels use
         named_in: the file that has them
+        account: of what lines hold besides places, and of images without a label file
         keypoints: whether lines end in keypoints
         split: that the image belongs to
     """
-    read = functools.partial(_read_labels, labels, names, named_in, keypoints)
+    read = functools.partial(_read_labels, labels, names, named_in, account, keypoints)
     return LabelledImage(image, labels, read, split=split)
 
 
@@ -111,7 +124,9 @@ def _read_folder(source: Source, account: Account) -> DataSet:
     path, names, keypoints = _find_names(source, labels)
     paths = list_images(root)
     check_stems(paths, root, ENDING)
-    images = [make_image(path_, find_beside(path_, root, labels, ENDING), names, path, keypoints) for path_ in paths]
+    images = [
+        make_image(image, find_beside(image, root, labels, ENDING), names, path, account, keypoints) for image in paths
+    ]
     count_orphans(files, images, account)
     return DataSet(images, root, FORM, list(names.values()), str(path))
 
@@ -168,7 +183,7 @@ def _number_names(content: dict, path: Path) -> dict[int, str]:
     return numbered
 
 
-def _list_splits(content: dict, path: Path) -> Iterator[tuple[str, Path]]:
+def _list_splits(content: dict, source: Source, path: Path, account: Account) -> Iterator[tuple[str, Path]]:
     """Lists the images of the splits that a YAML file names, each with its split, by their absolute paths.
 
     Raises:
@@ -184,9 +199,9 @@ def _list_splits(content: dict, path: Path) -> Iterator[tuple[str, Path]]:
             found = _find_place(str(place), bases)
             if found is None:
                 raise InputError(f"{path} names {place} under {split}, which isn't there: correct it")
-            images = list_images(found) if found.is_dir() else _read_list(found)
+            images = list_images(found) if found.is_dir() else _read_list(found, bases, source, account)
             check_stems(images, found, ENDING)
-            yield from ((split, Path(os.path.abspath(image))) for image in images)
+            yield from ((SPLITS[split], Path(os.path.abspath(image))) for image in images)
 
 
 def _find_place(name: str, bases: list[Path]) -> Path | None:
@@ -195,28 +210,56 @@ def _find_place(name: str, bases: list[Path]) -> Path | None:
     return next((base / name for base in bases for name in names if (base / name).exists()), None)
 
 
-def _read_list(path: Path) -> list[Path]:
-    """Reads a list of images, whose "./" is the folder of the list.
+def _read_list(path: Path, bases: list[Path], source: Source, account: Account) -> list[Path]:
+    """Reads a list of images, whose "./" is the folder of the list, or one of `bases`.
 
     Raises:
-        InputError: an image isn't there.
+        InputError: an image isn't there, and is not to be left out.
     """
     with report_file(path, "a list of images, one a line"):
-        images = [path.parent / line for line in read_lines(path)]
-    for image in images:
-        if not image.is_file():
-            raise InputError(f"{path} names {image}, which isn't there: correct it")
+        lines = read_lines(path)
+    images = []
+    for line in lines:
+        if image := _find_listed(line, [path.parent, *bases]):
+            images.append(image)
+        elif source.skip_missing:
+            account.leave_out(f"images that {path} names, but are not there", line)
+        else:
+            raise InputError(
+                f"{path} names {path.parent / line}, which isn't there: correct it, or leave out what is missing by "
+                "--skip-missing"
+            )
     return images
 
 
+def _find_listed(line: str, bases: list[Path]) -> Path | None:
+    """Finds an image whose first folders may be those of another machine, as "data/" in exports of CVAT."""
+    parts = PureWindowsPath(line).parts
+    places = [base / line for base in bases]
+    places += [base.joinpath(*parts[start:]) for start in range(len(parts)) for base in bases]
+    return next((place for place in places if place.is_file()), None)
+
+
 def _read_labels(
-    path: Path, names: Mapping[int, str], named_in: Path, has_keypoints: bool, width: int, height: int
+    path: Path,
+    names: Mapping[int, str],
+    named_in: Path,
+    account: Account,
+    has_keypoints: bool,
+    width: int,
+    height: int,
 ) -> list[Labelled]:
     objects = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else (), 1):
+    if not path.exists():
+        account.note(UNLABELLED, path.name)
+        return []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if line.strip():
             with locate(f"line {number}"):
                 label, found = _parse_line(line.split(), (width, height), has_keypoints)
+            behind = len(line.split()) - 5  # numbers behind a class and a box
+            account.leave_out("keypoints of objects", path.name, has_keypoints and behind > 0)
+            account.note("boxes have a confidence, as predictions have", path.name, not has_keypoints and behind == 1)
             if label not in names:
                 raise InputError(f"{path} has an object '{label}', which {named_in} doesn't name: add it")
             objects.append(found._replace(label=names[label], place=f"line {number}"))
@@ -240,7 +283,11 @@ def _parse_line(words: list[str], size: tuple[int, int], has_keypoints: bool) ->
         return int(number), make_box("", [*(centre - sides / 2), *(centre + sides / 2)])
     if len(numbers) % 2:
         raise ValueError(f"it has a polygon of {len(numbers)} numbers, but x and y come in pairs")
-    return int(number), make_polygon("", np.reshape(numbers, (-1, 2)) * size)
+    corners = np.reshape(numbers, (-1, 2))
+    turned = len(corners) == 4 and ((corners.mean(0) >= 0) & (corners.mean(0) <= 1)).all()
+    if turned and ((corners < 0) | (corners > 1)).any():  # a turned box at the image's border
+        return int(number), make_curve("", corners * size, size)
+    return int(number), make_polygon("", corners * size)
 
 
 def _parse_number(text: str) -> float:

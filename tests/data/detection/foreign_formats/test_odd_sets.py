@@ -148,6 +148,52 @@ def test_of_folders_named_labels_the_last_belongs_to_the_labels(folder):
     assert listed(content) == ["a.jpg"]
 
 
+@pytest.mark.parametrize("split", ["val", "valid", "validation"])
+def test_names_of_the_validation_split_of_yolo(folder, split):
+    make_yolo(folder, ["train/a", "val/b"])
+    (folder / "data.yaml").write_text(f"train: images/train\n{split}: images/val\nnames: [cat]\n")
+    convert_annotations.main(["data.yaml", "--output", "out.json"])
+    assert listed(json.loads(Path("out_val.json").read_text())) == ["val/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    "line", ["./images/a.jpg", "images/a.jpg", "data/images/a.jpg", "/home/me/set/images/a.jpg", r"C:\set\images\a.jpg"]
+)
+def test_lists_of_yolo_from_other_machines(folder, line, capsys):
+    make_yolo(folder / "set", ["a"])
+    (folder / "set" / "data.yaml").write_text("path: /elsewhere\ntrain: list.txt\nnames: [cat]\n")
+    (folder / "set" / "list.txt").write_text(f"{line}\n")
+    assert listed(convert("set/data.yaml")) == ["a.jpg"]
+    (folder / "set" / "list.txt").write_text(f"{line}\n{line}".replace("a.jpg", "b.jpg", 1))
+    with pytest.raises(InputError, match=r"b.jpg, which isn't there: correct it, or leave out .* --skip-missing"):
+        convert("set/data.yaml")
+    assert listed(convert("set/data.yaml", "--skip-missing")) == ["a.jpg"]
+    assert "images that set/list.txt names, but are not there (1, the first" in capsys.readouterr().out
+
+
+def test_what_lines_of_yolo_hold_besides_places_is_told(folder, capsys):
+    make_yolo(folder, ["a"], "0 .5 .5 .2 .2 .9\n")
+    draw(folder / "images" / "b.jpg")
+    convert("data.yaml")
+    told = capsys.readouterr().out
+    assert "boxes have a confidence, as predictions have (1, the first: a.txt)" in told
+    assert "images without a label file are taken as images without objects (1, the first: b.txt)" in told
+    make_yolo(folder, ["a"], "0 .5 .5 .2 .2 .5 .5 2\n")
+    (folder / "data.yaml").write_text("train: images\nkpt_shape: [1, 3]\nnames: [cat]\n")
+    convert("data.yaml")
+    assert "keypoints of objects (1, the first: a.txt)" in capsys.readouterr().out
+
+
+def test_turned_boxes_of_yolo_are_cut_at_the_border(folder):
+    make_yolo(folder, ["a"], "0 -.25 .5 .25 0 .75 .5 .25 1\n")  # a rhombus, in 40×30 pixels
+    [found] = convert("data.yaml")["annotations"]
+    assert found["bbox"] == [0, 0, 30, 30]
+    assert found["area"] == pytest.approx(600 - 150 / 2)
+    make_yolo(folder, ["a"], "0 0 0 30 0 30 20 0 20\n")  # pixels
+    with pytest.raises(InputError, match=r"outside its image of 40×30 \(line 1\)"):
+        convert("data.yaml")
+
+
 VIA_3 = {"project": {"pname": "a"}, "config": {}, "attribute": {}, "file": {}, "view": {}, "metadata": {}}
 JSON_MIN = [{"image": "/data/upload/a.jpg", "id": 1, "label": [{"x": 1}], "annotator": 1, "annotation_id": 1}]
 
