@@ -1,7 +1,9 @@
 """What the files of a data set are like, as far as it decides what is trained on: depth, pages, and turned photos."""
 
 import functools
+import hashlib
 import logging
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -69,6 +71,12 @@ def look_at_files(names: tuple[str, ...], format: str) -> list[File]:
 def spread_indices(length: int, most: int) -> list[int]:
     """Chooses at most `most` of the indices below `length`, evenly spread."""
     return np.linspace(0, length - 1, min(length, most)).round().astype(int).tolist()
+
+
+def hash_names(dataset: Sequence[dict]) -> str:
+    """Hashes the names of files of a data set, without their folders, which differ from machine to machine."""
+    names = [os.path.basename(dataset[index]["file_name"]) for index in spread_indices(len(dataset), LOOKED_AT)]
+    return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def log_file_kinds(name: str, images: Images, cfg: CfgNode) -> None:

@@ -160,7 +160,7 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             all_hooks.append(ProgressHook(len(self.dataset), solver.IMS_PER_BATCH, LOG_PERIOD))
             all_hooks.append(AverageSavingHook())
-            all_hooks.append(RunRecordHook(self.cfg, len(self.dataset)))
+            all_hooks.append(RunRecordHook(self.cfg, self.dataset))
             all_hooks.append(hooks.PeriodicCheckpointer(self.checkpointer, solver.CHECKPOINT_PERIOD))
         return [*all_hooks, InterruptionHook()]
 

@@ -3,6 +3,7 @@
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from ..data.survey import hash_names
 from ..files import write_json
 from ..installation import DETECTRON2, ROOT, find_processor_name, find_version, read_output
 from ..precision import is_gpu
@@ -38,13 +40,13 @@ def write_sessions(folder: str | Path, sessions: list[dict[str, Any]]) -> None:
     write_json(Path(folder, RECORD), {"sessions": sessions}, indent=2)
 
 
-def begin_session(cfg: CfgNode, iteration: int, images: int) -> dict[str, Any]:
+def begin_session(cfg: CfgNode, iteration: int, images: Sequence[dict]) -> dict[str, Any]:
     """Describes a session that begins.
 
     Args:
         cfg: of the run
         iteration: its first, counted from 0
-        images: in an epoch
+        images: of an epoch, with their "file_name"
     """
     versions = {name: version for name in PACKAGES if (version := find_version(name))}
     versions["detectron2"] = next(filter(None, map(find_version, DETECTRON2)), "")
@@ -54,7 +56,8 @@ def begin_session(cfg: CfgNode, iteration: int, images: int) -> dict[str, Any]:
         "seconds": 0.0,
         "first_iteration": iteration,
         "iterations": 0,
-        "images": images,
+        "images": len(images),
+        "names": hash_names(images),
         "device": torch.cuda.get_device_name() if is_gpu(cfg.MODEL.DEVICE) else find_processor_name(),
         "processes": comm.get_world_size(),
         "machine": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",

@@ -15,7 +15,7 @@ def test_what_is_no_record_is_none(tmp_path, content):
 
 
 def test_sessions_come_back(tmp_path):
-    session = begin_session(detector_cfg(), 3, 100)
+    session = begin_session(detector_cfg(), 3, [{"file_name": f"{i}.png"} for i in range(100)])
     write_sessions(tmp_path, [session, session])
     assert read_sessions(tmp_path) == [session, session]
     assert session["first_iteration"] == 3 and session["images"] == 100 and session["device"]
