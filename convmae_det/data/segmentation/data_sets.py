@@ -72,7 +72,7 @@ def read_names(name: str, classes: str | Sequence) -> list[str]:
     """
     if isinstance(classes, str):
         try:
-            with open(os.path.expanduser(classes), encoding="utf-8") as file:
+            with open(os.path.expanduser(classes), encoding="utf-8-sig") as file:  # editors may begin it with a mark
                 classes = [line.strip() for line in file if line.strip()]
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
@@ -161,6 +161,12 @@ def _pair_files(name: str, images: str, masks: str, classes: Sequence[str], arra
             f"{missing[0]} has no mask: there is no {wanted} ({len(missing):,} of {len(found):,} images have none); "
             "add it, or take the image out."
         )
+    owners: dict[str | None, str] = {}
+    for path, mask in zip(found, paired, strict=True):
+        if (other := owners.setdefault(mask, path)) != path:
+            raise InputError(
+                f"{other} and {path} have the same mask, {mask}: keep one of them, or name them differently."
+            )
     return SegmentedImages(found, [mask for mask in paired if mask is not None], classes)
 
 
