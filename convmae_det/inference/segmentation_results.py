@@ -49,7 +49,11 @@ class SegmentationResults(PictureResults):
         self.parts.end(number)
 
     def is_own(self) -> bool:
-        return (self.folder / TABLE).is_file()
+        try:
+            with (self.folder / TABLE).open(encoding="utf-8") as table:
+                return table.readline().startswith("path,")  # as write_table begins
+        except (OSError, ValueError):
+            return False
 
     def merge(self, attempts: Mapping[int, Attempt]) -> str:
         path = self.folder / TABLE

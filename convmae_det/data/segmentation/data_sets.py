@@ -80,6 +80,11 @@ def read_names(name: str, classes: str | Sequence) -> list[str]:
                 f"{classes}, the classes of {name} in DATASETS.SEMANTIC, can't be read ({reason}): name a file with a "
                 "class a line."
             ) from error
+    if others := [label for label in classes if isinstance(label, bool) or not isinstance(label, (str, int))]:
+        raise InputError(
+            f"The classes of {name} in DATASETS.SEMANTIC hold {others[0]!r}, which is no name: put names that YAML "
+            "takes for something else in quotes."
+        )
     names = [str(label) for label in classes]
     if len(names) < 2 or len(set(names)) < len(names) or not all(label.isprintable() and label for label in names):
         raise InputError(

@@ -139,6 +139,8 @@ def test_what_is_wrong_is_said_before_training_and_before_evaluation(folder, kin
         (["own", "images", "masks"], "make it .*name, image folder, mask folder, classes"),
         (["own", "images", "masks", ["one"]], "at least two different names"),
         (["own", "images", "masks", ["one", "one"]], "at least two different names"),
+        (["own", "images", "masks", ["on", True]], "hold True, which is no name: put names .* in quotes"),
+        (["own", "images", "masks", ["one", ["two"]]], r"hold \['two'\], which is no name"),
         (["own", "images", "masks", "no.txt"], "no.txt, the classes of own .* can't be read"),
         (["own", "nowhere", "masks", CLASSES], "nowhere, the folder of images of own"),
         (["own", "images", "nowhere", CLASSES], "nowhere, the folder of masks of own"),
