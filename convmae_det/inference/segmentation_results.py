@@ -22,7 +22,7 @@ MASKS, TABLE = "masks", "results.csv"
 class SegmentationResults(PictureResults):
     """The classes that are found, and the folder that they are written to."""
 
-    titles, labels = ("classes",), (MASKS,)
+    titles, labels = ("classes",), (MASKS, TABLE)
 
     def __init__(self, folder: str | Path, predictor: SegmentationPredictor, pictures: bool = True):
         """Makes the folder.
