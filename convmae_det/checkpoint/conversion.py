@@ -75,6 +75,8 @@ def convert_list_to_bias(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.ndim != 2:
         raise ValueError("must be a table (displacements, heads)")
     side = compute_square_side(tensor.shape[0])
+    if side % 2 == 0:
+        raise ValueError(f"has {side} displacements a side, which are an odd number in any grid")
     return tensor.T.reshape(-1, side, side)
 
 
@@ -146,10 +148,16 @@ def to_ours(tensors: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, 
 def fold_scales(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     """Multiplies SCALED layers of the published layout by their scales, (C,), which are dropped.
 
+    Products of half precision are float32: rounded again they would compute something else than the file.
+
     Raises:
-        InputError: a scale is not of its layer.
+        InputError: a scale is not of its layer; or some layers have one, and others don't.
     """
     folded = dict(tensors)
+    scales = [f"{block}{scale}" for block in _list_blocks(tensors, prefix) for scale in SCALED]
+    missing = [name for name in scales if name not in tensors]
+    if 0 < len(missing) < len(scales):
+        raise InputError(f"{missing[0]} is missing, which other blocks have: fetch the file again, or name another")
     for name in tensors:
         found = SCALE.fullmatch(name.removeprefix(prefix))
         if not found or not name.startswith(prefix):
@@ -159,8 +167,15 @@ def fold_scales(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, t
             if part in folded and (scale.ndim != 1 or folded[part].shape[:1] != scale.shape):
                 raise InputError(f"{name}, {tuple(scale.shape)}, doesn't fit {part}: name a checkpoint of ConvMAE")
             if part in folded:
-                folded[part] = folded[part] * scale.view(-1, *[1] * (folded[part].ndim - 1))
+                factors = scale.to(torch.promote_types(scale.dtype, torch.float32))
+                folded[part] = folded[part] * factors.view(-1, *[1] * (folded[part].ndim - 1))
     return folded
+
+
+def _list_blocks(names: Mapping[str, torch.Tensor], prefix: str) -> list[str]:
+    """Lists what the names of each block of stage 3 begin with, in the published layout."""
+    found = re.finditer(rf"^{re.escape(prefix)}blocks3\.\d+\.", "\n".join(names), re.MULTILINE)
+    return list(dict.fromkeys(match[0] for match in found))
 
 
 def to_official(tensors: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:

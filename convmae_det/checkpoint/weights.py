@@ -101,6 +101,9 @@ def read_weights(path: str | Path, key: str = "") -> Weights:
     check_finite(tensors, path)
     prefix = format.prefix
     if format.layout == OFFICIAL:
-        tensors, prefix = to_ours(tensors, prefix), f"{prefix}encoder."
+        try:
+            tensors, prefix = to_ours(tensors, prefix), f"{prefix}encoder."
+        except InputError as error:  # names a tensor
+            raise InputError(f"{path}: {error}") from error
     under = ".".join([*(k for k in found.keys if k not in MAIN), found.saved_prefix.removesuffix(format.prefix)])
     return Weights(str(path), format, tensors, prefix, entries, start, under.removesuffix("."))

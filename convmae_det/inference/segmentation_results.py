@@ -22,7 +22,7 @@ MASKS, TABLE = "masks", "results.csv"
 class SegmentationResults(PictureResults):
     """The classes that are found, and the folder that they are written to."""
 
-    titles, labels = ("classes",), (MASKS,)
+    titles, labels = ("classes",), (MASKS, TABLE)
 
     def __init__(self, folder: str | Path, predictor: SegmentationPredictor, pictures: bool = True):
         """Makes the folder.
@@ -49,7 +49,11 @@ class SegmentationResults(PictureResults):
         self.parts.end(number)
 
     def is_own(self) -> bool:
-        return (self.folder / TABLE).is_file()
+        try:
+            with (self.folder / TABLE).open(encoding="utf-8") as table:
+                return table.readline().startswith("path,")  # as write_table begins
+        except (OSError, ValueError):
+            return False
 
     def merge(self, attempts: Mapping[int, Attempt]) -> str:
         path = self.folder / TABLE

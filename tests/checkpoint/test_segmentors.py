@@ -129,8 +129,10 @@ def test_it_is_converted_there_and_back(path, published, segmentor_config, refer
     assert all(torch.equal(tensor, again[name]) for name, tensor in state.items())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 def test_scales_become_part_of_the_layers_before_them(published, dtype):
+    """Products of half precision are not rounded to it again, which would change what the file computes."""
+    kept = torch.promote_types(dtype, torch.float32)
     block = "backbone.blocks3.1."
     scaled = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in published.items()}
     tokens = torch.randn(5, 48, dtype=dtype).double()
@@ -140,15 +142,28 @@ def test_scales_become_part_of_the_layers_before_them(published, dtype):
         inputs = tokens.repeat(1, weight.shape[1] // 48)
         expected = scaled[block + scale].double() * torch.nn.functional.linear(inputs, weight, bias)
         folded = [ours[f"backbone.encoder.stage3.blocks.1.{layer}.{part}"] for part in ("weight", "bias")]
-        assert folded[0].dtype == dtype
+        assert folded[0].dtype == folded[1].dtype == kept
         result = torch.nn.functional.linear(inputs, *(tensor.double() for tensor in folded))
-        assert_tensors_close(result, expected, rtol=0, atol=50 * torch.finfo(dtype).eps * float(expected.abs().max()))
+        assert_tensors_close(result, expected, rtol=0, atol=50 * torch.finfo(kept).eps * float(expected.abs().max()))
     assert not any("gamma" in name for name in ours)
 
 
 def test_a_scale_of_another_size_is_refused(published):
     wrong = published | {"backbone.blocks3.0.gamma_2": torch.ones(7)}
     with pytest.raises(InputError, match="^backbone.blocks3.0.gamma_2, .*mlp.fc2.weight: name a checkpoint"):
+        to_ours(wrong, "backbone.")
+
+
+def test_a_scale_that_some_blocks_lack_is_missing(published, tmp_path):
+    torch.save({name: tensor for name, tensor in published.items() if "blocks3.1.gamma_2" not in name}, tmp_path / "a")
+    with pytest.raises(InputError, match=r"^\S+/a: backbone.blocks3.1.gamma_2 is missing, which other blocks have"):
+        read_weights(tmp_path / "a")
+
+
+@pytest.mark.parametrize(("rows", "problem"), [(224, "fill no square"), (196, "14 displacements a side")])
+def test_a_table_of_no_grid_is_refused(published, rows, problem):
+    wrong = published | {"backbone.blocks3.0.attn.relative_position_bias_table": torch.zeros(rows, 4)}
+    with pytest.raises(InputError, match=f"^backbone.blocks3.0.attn.relative_position_bias_table.*{problem}"):
         to_ours(wrong, "backbone.")
 
 

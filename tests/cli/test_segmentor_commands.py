@@ -71,6 +71,19 @@ def test_predict_writes_masks_shares_and_pictures(trained, tmp_path, capsys):
     assert (tmp_path / "overview.png").is_file()
 
 
+@pytest.mark.parametrize("name", ["masks/a.png", "results.csv"])
+def test_masks_and_tables_of_others_stay(trained, tmp_path, capsys, name):
+    for other in {name, "results.csv"}:
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).write_text("file,mIoU\n")
+    words = ["predict", *network(trained), "--output", str(tmp_path), str(trained / "photos"), "--no-pictures"]
+    assert main(words) == 1
+    assert f"holds {name.partition('/')[0]}, which predict didn't write" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "file,mIoU\n"
+    for _ in range(2):  # its own results it replaces
+        assert main([*words, "--output", str(tmp_path / "own")]) == 0
+
+
 @pytest.mark.parametrize("option", [["--score-threshold", "0.5"], ["--batch-size", "2"], ["--max-frames", "3"]])
 def test_options_of_detectors_are_refused(trained, tmp_path, capsys, option):
     words = ["predict", *network(trained), "--output", str(tmp_path / "out"), str(trained / "photos"), *option]

@@ -4,6 +4,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
+from PIL import Image
 
 from ...config.checks.data import BANDS, check_input
 
@@ -16,7 +17,7 @@ class Resize(T.Augmentation):
 
     def __init__(self, resize: T.Augmentation, by_band: bool = False):
         super().__init__()
-        self.resize, self.transform = resize, BandwiseResizeTransform if by_band else T.ResizeTransform
+        self.resize, self.transform = resize, BandwiseResizeTransform if by_band else ResizeTransform
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         resize = self.resize.get_transform(image)
@@ -25,7 +26,17 @@ class Resize(T.Augmentation):
         return self.transform(resize.h, resize.w, max(1, resize.new_h), max(1, resize.new_w), resize.interp)
 
 
-class BandwiseResizeTransform(T.ResizeTransform):
+class ResizeTransform(T.ResizeTransform):
+    """Detectron2's resizing, also for masks of more than 8 bits."""
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        """Resizes a mask (H, W), taking the same pixels whatever its type."""
+        if segmentation.dtype != np.int32:
+            return super().apply_segmentation(segmentation)
+        return np.asarray(Image.fromarray(segmentation).resize((self.new_w, self.new_h), Image.Resampling.NEAREST))
+
+
+class BandwiseResizeTransform(ResizeTransform):
     """Detectron2's resizing, for any number of channels."""
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:

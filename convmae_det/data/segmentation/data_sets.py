@@ -72,7 +72,7 @@ def read_names(name: str, classes: str | Sequence) -> list[str]:
     """
     if isinstance(classes, str):
         try:
-            with open(os.path.expanduser(classes), encoding="utf-8") as file:
+            with open(os.path.expanduser(classes), encoding="utf-8-sig") as file:  # editors may begin it with a mark
                 classes = [line.strip() for line in file if line.strip()]
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
@@ -80,6 +80,11 @@ def read_names(name: str, classes: str | Sequence) -> list[str]:
                 f"{classes}, the classes of {name} in DATASETS.SEMANTIC, can't be read ({reason}): name a file with a "
                 "class a line."
             ) from error
+    if others := [label for label in classes if isinstance(label, bool) or not isinstance(label, (str, int))]:
+        raise InputError(
+            f"The classes of {name} in DATASETS.SEMANTIC hold {others[0]!r}, which is no name: put names that YAML "
+            "takes for something else in quotes."
+        )
     names = [str(label) for label in classes]
     if len(names) < 2 or len(set(names)) < len(names) or not all(label.isprintable() and label for label in names):
         raise InputError(
@@ -161,6 +166,12 @@ def _pair_files(name: str, images: str, masks: str, classes: Sequence[str], arra
             f"{missing[0]} has no mask: there is no {wanted} ({len(missing):,} of {len(found):,} images have none); "
             "add it, or take the image out."
         )
+    owners: dict[str | None, str] = {}
+    for path, mask in zip(found, paired, strict=True):
+        if (other := owners.setdefault(mask, path)) != path:
+            raise InputError(
+                f"{other} and {path} have the same mask, {mask}: keep one of them, or name them differently."
+            )
     return SegmentedImages(found, [mask for mask in paired if mask is not None], classes)
 
 

@@ -61,7 +61,7 @@ def test_images_and_masks_are_paired_by_their_names(folder):
 
 
 def test_classes_come_from_a_file_and_set_the_number(folder):
-    (folder / "names.txt").write_text("\n".join(CLASSES) + "\n\n")
+    (folder / "names.txt").write_text("\ufeff" + "\n".join(CLASSES) + "\n\n", encoding="utf-8")  # as Windows does
     entry = ["own", str(folder / "images"), str(folder / "masks"), str(folder / "names.txt")]
     pairs = ["MODEL.META_ARCHITECTURE", "SemanticSegmentor", "DATASETS.SEMANTIC", str([entry])]
     cfg = read_config("", [*pairs, "DATASETS.TRAIN", "('own',)", "DATASETS.TEST", "()"])
@@ -102,6 +102,8 @@ def spoil(folder, kind):
             mask.unlink()
         case "twice":
             Image.fromarray(values).save(mask.with_suffix(".tif"))
+        case "shared":
+            Image.fromarray(values).save(folder / "images" / "c.bmp")
         case "damaged":
             mask.write_bytes(mask.read_bytes()[:60])
         case "empty":
@@ -118,6 +120,7 @@ def spoil(folder, kind):
         ("colours", r"masks/c.png is no mask, but a picture in RGB"),
         ("jpeg", r"masks/c.jpg is no mask, but a picture in JPEG"),
         ("twice", r"masks/c.png and .*masks/c.tif are masks of the same name"),
+        ("shared", r"images/c.bmp and .*images/c.png have the same mask, .*masks/c.png: keep one of them"),
         ("damaged", r"masks/c.png can't be read as an image"),
         ("empty", r"No pixel in the masks of own has a class"),
     ],
@@ -136,6 +139,8 @@ def test_what_is_wrong_is_said_before_training_and_before_evaluation(folder, kin
         (["own", "images", "masks"], "make it .*name, image folder, mask folder, classes"),
         (["own", "images", "masks", ["one"]], "at least two different names"),
         (["own", "images", "masks", ["one", "one"]], "at least two different names"),
+        (["own", "images", "masks", ["on", True]], "hold True, which is no name: put names .* in quotes"),
+        (["own", "images", "masks", ["one", ["two"]]], r"hold \['two'\], which is no name"),
         (["own", "images", "masks", "no.txt"], "no.txt, the classes of own .* can't be read"),
         (["own", "nowhere", "masks", CLASSES], "nowhere, the folder of images of own"),
         (["own", "images", "nowhere", CLASSES], "nowhere, the folder of masks of own"),
@@ -167,6 +172,17 @@ def test_crops_of_image_and_mask_stay_together(folder, image_format):
         assert set(mask[blue].tolist()) <= {1} and set(mask[green].tolist()) <= {2}
         seen |= set(mask.unique().tolist())
     assert seen == {0, 1, 2, 255}
+
+
+def test_masks_of_16_bits_are_cropped_as_those_of_8(folder):
+    cfg = configure(folder)
+    mapper, item, samples = TrainingMapper(cfg), list_data_set(cfg, "own")[0], []
+    values = np.asarray(Image.open(item["sem_seg_file_name"]))
+    for dtype in (np.uint8, np.uint16):
+        Image.fromarray(values.astype(dtype)).save(item["sem_seg_file_name"])
+        np.random.seed(0), torch.manual_seed(1)
+        samples.append(mapper(item)["sem_seg"])
+    assert torch.equal(*samples) and len(samples[0].unique()) > 1
 
 
 def test_what_a_crop_does_not_fill_has_no_class_and_no_colour(folder):
