@@ -11,7 +11,7 @@ from ..visualization.classes import draw_classes
 from .class_predictor import ClassPredictor
 from .inputs import Input
 from .parts import Attempt
-from .picture_results import PictureResults
+from .picture_results import PictureResults, begins_with
 
 FEW = 5  # classes of an image in the table,
 DRAWN = 3  # and in a picture
@@ -23,7 +23,7 @@ Waiting = list[tuple[int, Input, torch.Tensor]]  # (C, size, size) of each
 class ClassResults(PictureResults):
     """The classes that are found, and the folder that they are written to."""
 
-    titles = ("classes and scores",)
+    titles, labels = ("classes and scores",), (TABLE,)
 
     def __init__(self, folder: str | Path, predictor: ClassPredictor, pictures: bool = True):
         """Makes the folder.
@@ -45,6 +45,9 @@ class ClassResults(PictureResults):
             self.keep_panels([drawn], number)
         self.parts.add(number, [cell for _, name, value in found for cell in (name, f"{value:.6f}")])
         self.parts.end(number)
+
+    def is_own(self) -> bool:
+        return begins_with(self.folder / TABLE, "path,class,score")
 
     def merge(self, attempts: Mapping[int, Attempt]) -> str:
         others = [f"{what}_{rank}" for rank in range(2, self.few + 1) for what in ("class", "score")]

@@ -33,7 +33,7 @@ class PictureResults:
     """The folder that results are written to, by one process or several.
 
     Attributes:
-        labels: what is written beside pictures and results, by names that training data have, too
+        labels: what is written by names that others' files have, too
         titles: of the panels on the overview
         inputs: images, then videos; known by their places here
         failures: number of inputs that could not be read, or not to their end
@@ -193,6 +193,15 @@ def describe_network(predictor: Any) -> dict[str, str]:
     weights = (part for name, tensor in sorted(predictor.model.state_dict().items()) for part in (name, tensor))
     described = {"configuration": _digest([cfg.dump()]), "weights": _digest(weights)}
     return described | {"precision": format_dtype(predictor.precision.dtype)}
+
+
+def begins_with(path: Path, text: str) -> bool:
+    """Whether a file is there, and begins with a text."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.readline().startswith(text)
+    except (OSError, ValueError):
+        return False
 
 
 def _digest(parts: Iterable[str | torch.Tensor]) -> str:

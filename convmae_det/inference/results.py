@@ -29,6 +29,8 @@ RESULTS = "results.json"
 class Results(PictureResults):
     """The objects that are found, and the folder that they are written to: entries of COCO's results format."""
 
+    labels = (RESULTS,)
+
     def __init__(
         self,
         folder: str | Path,
@@ -79,6 +81,15 @@ class Results(PictureResults):
             self.keep_panels(panels, number, image.get("frame"))
             save(np.asarray(draw_sheet([panels], self.titles)) if self.truth else drawn)
         self.parts.add(number, self.predictor.to_coco(instances, 0))
+
+    def is_own(self) -> bool:
+        """Whether results.json says of its first object in which file it was found, as COCO's results don't."""
+        try:
+            with (self.folder / RESULTS).open("rb") as file:
+                beginning = file.read(2**20)
+        except OSError:
+            return False
+        return beginning == b"[]" or b'"file_name"' in beginning
 
     def merge(self, attempts: Mapping[int, Attempt]) -> str:
         """Writes results.json and, if there are any, the thresholds of classes. Returns what to print for the user."""

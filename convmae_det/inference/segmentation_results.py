@@ -13,7 +13,7 @@ from ..files import atomic_write
 from ..visualization.segmentation import make_palette
 from .inputs import Input
 from .parts import Attempt
-from .picture_results import PictureResults
+from .picture_results import PictureResults, begins_with
 from .segmentation_predictor import SegmentationPredictor
 
 MASKS, TABLE = "masks", "results.csv"
@@ -49,11 +49,7 @@ class SegmentationResults(PictureResults):
         self.parts.end(number)
 
     def is_own(self) -> bool:
-        try:
-            with (self.folder / TABLE).open(encoding="utf-8") as table:
-                return table.readline().startswith("path,")  # as write_table begins
-        except (OSError, ValueError):
-            return False
+        return begins_with(self.folder / TABLE, "path,")  # then the names of its classes
 
     def merge(self, attempts: Mapping[int, Attempt]) -> str:
         path = self.folder / TABLE

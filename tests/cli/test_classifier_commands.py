@@ -54,6 +54,16 @@ def test_prediction_is_that_of_evaluation(place, files, tmp_path, capsys):
     assert "broken.png can't be read" in capsys.readouterr().err and (out / "overview.png").is_file()
 
 
+def test_tables_of_others_stay(place, files, tmp_path):
+    words = [*files, "--no-pictures", str(place / "colours/test")]
+    (tmp_path / "results.csv").write_text("path,label\n")
+    with pytest.raises(InputError, match=r"holds results\.csv, which predict didn't write"):
+        predict.main([*words, "--output", str(tmp_path)])
+    assert (tmp_path / "results.csv").read_text() == "path,label\n"
+    for _ in range(2):  # its own results it replaces
+        assert predict.main([*words, "--output", str(tmp_path / "own")]) == 0
+
+
 def test_options_of_detectors_are_refused(place, files, tmp_path):
     words = ["--output", str(tmp_path / "out"), str(place / "colours/test")]
     for option in (["--score-threshold", "0.5"], ["--max-frames", "3"]):

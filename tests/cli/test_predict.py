@@ -97,6 +97,14 @@ def test_every_image_of_a_folder_is_drawn_under_its_own_name(run, capsys):
     assert capsys.readouterr().out.startswith(f"{len(results())} objects in 3 images: out/results.json")
 
 
+def test_results_of_others_stay(run, folder):
+    (folder / "out").mkdir()
+    (folder / "out/results.json").write_text('[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]')
+    with pytest.raises(InputError, match=r"holds results\.json, which predict didn't write"):
+        run("images", "--no-pictures")
+    assert "file_name" not in results()[0] and files() == ["results.json"]
+
+
 def test_a_second_run_finds_the_same(run, folder):
     assert run("images", output="images/found") == 0
     first = results("images/found")
