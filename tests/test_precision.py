@@ -239,11 +239,19 @@ def test_in_float32_nothing_changes(detector):
     assert torch.equal(plain.pred_boxes.tensor, without.pred_boxes.tensor)
 
 
-@pytest.mark.parametrize(("device", "said"), [("cuda:1", ", float32 multiplied as TF32"), ("cpu", "")])
-def test_a_gpu_multiplies_what_remains_in_float32_as_tf32(monkeypatch, device, said):
+@pytest.mark.parametrize(
+    ("device", "key", "said", "set_to"),
+    [
+        ("cuda:1", "", ", float32 multiplied as TF32", ["high"]),
+        ("cuda", "highest", ", FLOAT32_PRECISION highest", ["highest"]),
+        ("cpu", "", "", []),
+        ("cpu", "highest", "", []),
+    ],
+)
+def test_a_gpu_multiplies_what_remains_in_float32_as_tf32(monkeypatch, device, key, said, set_to):
     called = []
     monkeypatch.setattr(torch, "set_float32_matmul_precision", called.append)
-    assert precision.speed_up_float32(device) == said and called == (["high"] if said else [])
+    assert precision.speed_up_float32(device, key) == said and called == set_to
 
 
 def test_autocast_of_no_type_is_none():

@@ -218,6 +218,7 @@ def _add_loggers(cfg: CfgNode) -> None:
 def _set_detector_defaults(cfg: CfgNode) -> None:
     """Sets a Mask R-CNN on the four-scale features, with LayerNorm throughout (paper, section 4.2; ViTDet's heads)."""
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # the scripts also take "auto"
+    cfg.FLOAT32_PRECISION = ""  # of what a GPU multiplies in float32: high (TF32), medium, highest; empty: high
     cfg.MODEL.WEIGHTS = ""
     cfg.MODEL.MASK_ON = True
     cfg.MODEL.BACKBONE.NAME = "build_convmae_fpn_backbone"

@@ -61,7 +61,7 @@ def build_model(cfg: CfgNode, for_long: bool = True) -> nn.Module:
         compile_modules(model, (Encoder, Decoder))  # the heads of a detector work on lists of boxes
     model.class_names = [name for _, name in cfg.DATASETS.CATEGORIES]  # which checkpoints store and compare
     counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)]
-    tf32 = speed_up_float32(cfg.MODEL.DEVICE)
+    tf32 = speed_up_float32(cfg.MODEL.DEVICE, cfg.FLOAT32_PRECISION)
     logger.info(f"{type(model).__name__} on {cfg.MODEL.DEVICE}: {counts[0]:,} parameters, {counts[1]:,} trained{tf32}")
     return model
 

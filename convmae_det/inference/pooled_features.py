@@ -163,5 +163,5 @@ def load_pooler(
     size = size or min(LARGEST_DEFAULT, STRIDE * max(encoder.stage3.position_embedding.table.shape[1:3]))
     check_size("--size", size)
     decoding = Decoding.from_config(cfg) if cfg else DEFAULT
-    speed_up_float32(device)
+    speed_up_float32(device, cfg.FLOAT32_PRECISION if cfg else "")
     return FeaturePooler(encoder.to(device), size, decoding=decoding, scales=scales, workers=workers, **images)

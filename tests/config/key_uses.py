@@ -73,6 +73,7 @@ OTHERS = {
         "MODEL.FPN": "IN_FEATURES OUT_CHANNELS NORM FUSE_TYPE",
     },
     "convmae_det.inference.model": {
+        "": "FLOAT32_PRECISION",
         "MODEL": "COMPILE",
         "MODEL.CONVMAE": "PAD_VALUE",
         "MODEL.ROI_HEADS.SOFT_NMS": "METHOD SIGMA",

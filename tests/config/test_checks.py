@@ -135,6 +135,7 @@ OF_DETECTORS = [
     ("TEST.PATIENCE", -1),
     ("TEST.PATIENCE", 2),
     ("TEST.PRECISION", "half"),
+    ("FLOAT32_PRECISION", "float32"),
     ("TEST.DETECTIONS_PER_IMAGE", 0),
     ("TEST.DETECTIONS_PER_IMAGE", -1),
     ("TEST.DETECTIONS_PER_IMAGE", 101),  # of 20 proposals

@@ -83,7 +83,7 @@ def test_a_module_that_cannot_be_compiled_runs_as_it_is_with_one_line(model, mon
 def test_auto_compiles_what_runs_for_long_on_a_gpu(monkeypatch, value, device, for_long, compiles):
     called = []
     monkeypatch.setattr(inference_model, "compile_modules", lambda model, kinds: called.append(kinds))
-    monkeypatch.setattr(inference_model, "speed_up_float32", lambda device: "")
+    monkeypatch.setattr(inference_model, "speed_up_float32", lambda device, precision: "")
     monkeypatch.setattr(inference_model, "build_registered", lambda cfg: nn.Linear(1, 1))
     cfg = autoencoder_cfg()
     cfg.MODEL.COMPILE, cfg.MODEL.DEVICE = value, device

@@ -150,6 +150,7 @@ def check_solver(cfg: CfgNode) -> None:
     check_one_of(cfg, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", CLIP_TYPES)
     check_above(cfg, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0)
     check_above(cfg, "SOLVER.CLIP_GRADIENTS.NORM_TYPE", 0)
+    check_one_of(cfg, "FLOAT32_PRECISION", ("", "high", "medium", "highest"))
     check_one_of(cfg, "SOLVER.AMP.DTYPE", AMP_DTYPES)
     if cfg.SOLVER.AMP.ENABLED:
         require_gpu(cfg.SOLVER.AMP.DTYPE, cfg.MODEL.DEVICE, "SOLVER.AMP.DTYPE")
