@@ -53,7 +53,7 @@ def main(annotations: str, output: str) -> None:
     content = {"images": list(objects.imgs.values()), "annotations": entries, "categories": [*things, stuff]}
     (folder / "panoptic.json").write_text(json.dumps(content))
     names = ["background", *(category["name"] for category in categories)]
-    (folder / "classes.txt").write_text("\n".join(names) + "\n")
+    (folder / "classes.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
