@@ -190,7 +190,7 @@ def speed_up_float32(device: str, precision: str = "") -> str:
     if not is_gpu(device):
         return ""
     torch.set_float32_matmul_precision(precision or "high")
-    return {"": ", float32 multiplied as TF32"}.get(precision, f", FLOAT32_PRECISION {precision}")
+    return f", FLOAT32_PRECISION {precision}" if precision else ", float32 multiplied as TF32"
 
 
 def keep_outputs_in_float32(model: nn.Module) -> None:

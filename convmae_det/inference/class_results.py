@@ -23,7 +23,7 @@ Waiting = list[tuple[int, Input, torch.Tensor]]  # (C, size, size) of each
 class ClassResults(PictureResults):
     """The classes that are found, and the folder that they are written to."""
 
-    titles, labels = ("classes and scores",), (TABLE,)
+    titles, result_names = ("classes and scores",), (TABLE,)
 
     def __init__(self, folder: str | Path, predictor: ClassPredictor, pictures: bool = True):
         """Makes the folder.

@@ -24,7 +24,7 @@ STEP = 0x1D3B29  # from one colour to the next where one is taken
 class PanopticResults(PictureResults):
     """The segments that are found, and the folder that they are written to."""
 
-    titles, labels = ("segments",), (PNGS, JSON)
+    titles, result_names = ("segments",), (PNGS, JSON)
 
     def __init__(self, folder: str | Path, predictor: PanopticPredictor, pictures: bool = True):
         """Makes the folder.

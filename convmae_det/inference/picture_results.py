@@ -33,14 +33,14 @@ class PictureResults:
     """The folder that results are written to, by one process or several.
 
     Attributes:
-        labels: what is written by names that others' files have, too
+        result_names: what is written by names that others' files may have
         titles: of the panels on the overview
         inputs: images, then videos; known by their places here
         failures: number of inputs that could not be read, or not to their end
         missing: number of inputs that no process came to the end of; both are known once all is written
     """
 
-    labels: Sequence[str] = ()
+    result_names: Sequence[str] = ()
     titles: Sequence[str] = ()
 
     def __init__(self, folder: str | Path, predictor: Any, pictures: bool = True):
@@ -94,7 +94,7 @@ class PictureResults:
         return False
 
     def _check_replaceable(self) -> None:
-        for name in self.labels:
+        for name in self.result_names:
             path = self.folder / name
             if path.is_file() or (path.is_dir() and any(path.iterdir())):
                 where = f"--output {self.folder} holds {name}"

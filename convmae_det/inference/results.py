@@ -29,7 +29,7 @@ RESULTS = "results.json"
 class Results(PictureResults):
     """The objects that are found, and the folder that they are written to: entries of COCO's results format."""
 
-    labels = (RESULTS,)
+    result_names = (RESULTS,)
 
     def __init__(
         self,

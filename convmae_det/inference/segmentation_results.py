@@ -22,7 +22,7 @@ MASKS, TABLE = "masks", "results.csv"
 class SegmentationResults(PictureResults):
     """The classes that are found, and the folder that they are written to."""
 
-    titles, labels = ("classes",), (MASKS, TABLE)
+    titles, result_names = ("classes",), (MASKS, TABLE)
 
     def __init__(self, folder: str | Path, predictor: SegmentationPredictor, pictures: bool = True):
         """Makes the folder.
@@ -49,7 +49,8 @@ class SegmentationResults(PictureResults):
         self.parts.end(number)
 
     def is_own(self) -> bool:
-        return begins_with(self.folder / TABLE, "path,")  # then the names of its classes
+        table = begins_with(self.folder / TABLE, "path,")  # then the names of its classes
+        return table and (self.folder / MASKS).is_dir()
 
     def merge(self, attempts: Mapping[int, Attempt]) -> str:
         path = self.folder / TABLE
